@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ways to prefill and to decode: in chunks, by beams, by speculation, behind windows, each by what its memory does,
- * in miniature: rows of the table in hbm(7). What a test asserts is what its system needs, which is
- * at its head.
+ * Ways to prefill and to decode: in chunks, by beams, by speculation, each by what its memory
+ * does, in miniature: rows of the table in hbm(7). What a test asserts is what its system needs,
+ * which is at its head.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -364,60 +364,14 @@ static void test_system_specinfer(void **state)
 	finish();
 }
 
-/* ---- TensorRT-LLM ---- */
-
-#define TENSORRT_WINDOW 12u
-
-/*
- * TensorRT-LLM keeps a pool for each window and number of heads; a window slides by freeing from
- * the front, so that it takes no more memory however long the sequence becomes; and a request
- * whose prompt ends within a block reuses the part that fits, by a copy of that block.
- */
-static void test_system_tensorrt_llm(void **state)
-{
-	(void)state;
-	struct pool_rig window;
-
-	start(0);
-	system_stage_pool(&window, "layers=2 heads=1 dim=27000 bytes=4 order=token max=64", 0, 0);
-	struct hbm_sequence *full = pool_rig_sequence(&rig), *local = pool_rig_sequence(&window);
-
-	for (uint64_t n = 1; n <= RIG_MAX; n++) {
-		system_stage_grow(&rig, full, n, 0);
-		system_stage_grow(&window, local, n, 500);
-		if (n > TENSORRT_WINDOW)
-			assert_int_equal(hbm_sequence_slide(local, n - TENSORRT_WINDOW), 0);
-		assert_true(pool_rig_facts(local).mapped_bytes <=
-			    system_stage_bytes(&window, TENSORRT_WINDOW) + 2 * 2 * RIG_SLAB);
-	}
-	system_stage_expect(&rig, full, 0, RIG_MAX, 0);
-	system_stage_expect(&window, local, RIG_MAX - TENSORRT_WINDOW, RIG_MAX, 500);
-	assert_int_equal(system_stage_used(rig.hbm, 0),
-			 pool_rig_facts(full).mapped_bytes + pool_rig_facts(local).mapped_bytes);
-	pool_rig_close(&window);
-
-	/* Of 64 tokens the next request has the first 33 in common: within a slab. */
-	struct hbm_sequence *partial;
-	const uint64_t common = 33;
-
-	assert_int_equal(hbm_sequence_fork(full, 1, &partial), 0);
-	assert_int_equal(hbm_sequence_truncate(partial, common), 0);
-	system_stage_grow(&rig, partial, 50, 9000);
-	system_stage_expect(&rig, partial, 0, common, 0);
-	system_stage_expect(&rig, partial, common, 50, 9000);
-	system_stage_expect(&rig, full, 0, RIG_MAX, 0);
-	assert_true(pool_rig_facts(partial).shared_bytes >=
-		    system_stage_bytes(&rig, common) - 2 * RIG_SLAB);
-	finish();
-}
-
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_system_sarathi),      TEST(test_system_petals),
-		TEST(test_system_beam_search),  TEST(test_system_specinfer),
-		TEST(test_system_tensorrt_llm),
+		TEST(test_system_sarathi),
+		TEST(test_system_petals),
+		TEST(test_system_beam_search),
+		TEST(test_system_specinfer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * KV caches of other shapes, and smaller ones, each by what its memory does,
- * in miniature: rows of the table in hbm(7). What a test asserts is what its system needs, which is
- * at its head.
+ * KV caches of other shapes, and smaller ones, each by what its memory does, in miniature: rows
+ * of the table in hbm(7). What a test asserts is what its system needs, which is at its head.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +14,7 @@
 #include "tests/support/kv_numbers.h"
 #include "tests/support/system_stage.h"
 
+#include <hbm/saved.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -37,31 +37,32 @@ static void finish(void)
 #define STATE_LAYERS 3u
 #define STATE_BYTES (700u << 10)
 
-static void state_write(struct hbm_sequence *sequence, uint64_t value)
+static void state_write(struct pool_rig *engine, struct hbm_sequence *sequence, uint64_t value)
 {
 	uint64_t offset, bytes;
 	unsigned char *state = malloc(STATE_BYTES);
 
 	assert_non_null(state);
 	for (uint32_t layer = 0; layer < STATE_LAYERS; layer++) {
-		assert_int_equal(hbm_layout_state(rig.layout, layer, &offset, &bytes), 0);
+		assert_int_equal(hbm_layout_state(engine->layout, layer, &offset, &bytes), 0);
 		assert_int_equal(bytes, STATE_BYTES);
 		kv_fill(value * 10 + layer, state, STATE_BYTES);
-		kv_write(&rig.kv, pool_rig_facts(sequence).address + offset, state, STATE_BYTES);
+		kv_write(&engine->kv, pool_rig_facts(sequence).address + offset, state,
+			 STATE_BYTES);
 	}
 	free(state);
 }
 
-static void state_expect(struct hbm_sequence *sequence, uint64_t value)
+static void state_expect(struct pool_rig *engine, struct hbm_sequence *sequence, uint64_t value)
 {
 	uint64_t offset, bytes;
 	unsigned char *wanted = malloc(STATE_BYTES), *seen = malloc(STATE_BYTES);
 
 	assert_true(wanted && seen);
 	for (uint32_t layer = 0; layer < STATE_LAYERS; layer++) {
-		assert_int_equal(hbm_layout_state(rig.layout, layer, &offset, &bytes), 0);
+		assert_int_equal(hbm_layout_state(engine->layout, layer, &offset, &bytes), 0);
 		kv_fill(value * 10 + layer, wanted, STATE_BYTES);
-		kv_read(&rig.kv, seen, pool_rig_facts(sequence).address + offset, STATE_BYTES);
+		kv_read(&engine->kv, seen, pool_rig_facts(sequence).address + offset, STATE_BYTES);
 		assert_memory_equal(seen, wanted, STATE_BYTES);
 	}
 	free(seen);
@@ -71,17 +72,21 @@ static void state_expect(struct hbm_sequence *sequence, uint64_t value)
 /*
  * Recurrent and state space models keep a state of constant size for each sequence: it takes
  * no more memory however many tokens there were, a fork has a state of its own, and a state
- * that was stored is loaded again, to go on from there.
+ * that was saved is restored by its name, in another pool, to go on from there.
  */
 static void test_system_mamba(void **state)
 {
 	(void)state;
-	static struct system_blocks saved;
-	struct hbm_sequence *fork;
+	static const char layout[] = "layers=3 state=716800 order=token max=100001";
+	const struct hbm_save_options options = {.space = {.model = "states"},
+						 .tier = HBM_TIER_DDR};
+	struct hbm_sequence *fork, *again;
+	struct pool_rig next;
+	uint64_t saved;
 
-	start(NULL, "layers=3 state=716800 order=token max=100000");
-	const uint32_t ns = system_stage_namespace(rig.hbm, "states", 0, RIG_SLAB);
+	start(NULL, layout);
 	struct hbm_sequence *one = pool_rig_sequence(&rig);
+	const struct hbm_save save = {one, "dialogue", 5};
 
 	assert_int_equal(pool_rig_step(&rig, one, 1), 0);
 	const uint64_t constant = system_stage_used(rig.hbm, 0);
@@ -89,23 +94,121 @@ static void test_system_mamba(void **state)
 	assert_true(constant >= STATE_LAYERS * STATE_BYTES);
 	for (uint64_t tokens = 10; tokens <= 100000; tokens *= 10) {
 		assert_int_equal(pool_rig_step(&rig, one, tokens), 0);
-		state_write(one, tokens);
+		state_write(&rig, one, tokens);
 	}
 	assert_int_equal(system_stage_used(rig.hbm, 0), constant);
 
-	system_stage_blocks(&rig, one, 0, 1, 1, &saved);
-	assert_int_equal(hbm_store(rig.hbm, ns, saved.blocks, saved.count, saved.results), 0);
-	system_stage_expect_results(&saved, HBM_OK);
+	assert_int_equal(hbm_sequences_save(rig.pool, &save, 1, &options, &saved), 0);
+	assert_int_equal(saved, 100000);
 	assert_int_equal(hbm_sequence_fork(one, 1, &fork), 0);
 	assert_int_equal(system_stage_used(rig.hbm, 0), 2 * constant);
-	state_write(one, 7);
-	state_expect(fork, 100000);
-	state_write(fork, 8);
-	state_expect(one, 7);
-	assert_int_equal(hbm_load(rig.hbm, ns, saved.blocks, saved.count, saved.results), 0);
-	system_stage_expect_results(&saved, HBM_OK);
-	state_expect(one, 100000);
-	state_expect(fork, 8);
+	state_write(&rig, one, 7);
+	state_expect(&rig, fork, 100000);
+	state_write(&rig, fork, 8);
+	state_expect(&rig, one, 7);
+	pool_rig_close(&rig);
+
+	system_stage_pool(&next, layout, 0, 0);
+	assert_int_equal(hbm_sequence_restore(next.pool, &options.space, "dialogue", NULL, &again),
+			 0);
+	assert_int_equal(pool_rig_facts(again).tokens, 100000);
+	assert_int_equal(system_stage_used(next.hbm, 0), constant);
+	state_expect(&next, again, 100000);
+	assert_int_equal(pool_rig_step(&next, again, 100001), 0);
+	assert_int_equal(system_stage_used(next.hbm, 0), constant);
+	pool_rig_close(&next);
+	system_stage_finish();
+}
+
+/* ---- TensorRT-LLM ---- */
+
+#define TENSORRT_WINDOW 12u
+
+/* A slab has four tokens of a buffer. */
+#define TENSORRT_LAYOUT "layers=2 heads=4 dim=16384 bytes=4 order=token max=64"
+#define TENSORRT_BLOCK 4u
+#define TENSORRT_COMMON 34u /* of 64 tokens: within a block */
+#define TENSORRT_BLOCKS ((TENSORRT_COMMON + TENSORRT_BLOCK - 1) / TENSORRT_BLOCK)
+
+/* Of another engine, whose prompt begins as one that is cached: whole blocks are the very slabs
+ * of that one, and the last one is a copy. */
+static void tensorrt_continue(struct pool_rig *engine, const struct hbm_token_blocks *blocks,
+			      uint64_t value)
+{
+	const uint64_t whole = TENSORRT_COMMON / TENSORRT_BLOCK * 2 * RIG_SLAB;
+	const uint64_t before = system_stage_used(engine->hbm, 0);
+	struct hbm_sequence *sequence;
+	uint64_t tokens;
+
+	assert_int_equal(hbm_sequence_open_cached(engine->pool, NULL, blocks, &sequence, &tokens),
+			 0);
+	assert_int_equal(tokens, TENSORRT_COMMON);
+	assert_int_equal(pool_rig_facts(sequence).lent_bytes, whole);
+	system_stage_grow(engine, sequence, 50, value);
+	system_stage_expect(engine, sequence, 0, TENSORRT_COMMON, 0);
+	system_stage_expect(engine, sequence, TENSORRT_COMMON, 50, value);
+	assert_int_equal(system_stage_used(engine->hbm, 0) - before,
+			 pool_rig_facts(sequence).mapped_bytes - whole);
+}
+
+static void tensorrt_reuse(void)
+{
+	const struct hbm_namespace_options options = {.model = "reuse"};
+	struct pool_rig engines[2];
+	hbm_key keys[TENSORRT_BLOCKS];
+	struct hbm_token_blocks blocks = {.block_tokens = TENSORRT_BLOCK,
+					  .tokens = TENSORRT_COMMON,
+					  .keys = keys,
+					  .count = TENSORRT_BLOCKS};
+
+	for (uint64_t i = 0; i < TENSORRT_BLOCKS; i++)
+		keys[i] = kv_key(1 + i);
+	for (size_t i = 0; i < 2; i++) {
+		system_stage_pool(&engines[i], TENSORRT_LAYOUT, 0, 0);
+		assert_int_equal(
+			hbm_pool_namespace(engines[i].pool, &options, TENSORRT_BLOCK, &blocks.ns),
+			0);
+	}
+	struct hbm_sequence *first = system_stage_prompt(&engines[0], RIG_MAX, 0);
+
+	assert_int_equal(hbm_sequence_store(first, &blocks, 0, NULL), 0);
+	tensorrt_continue(&engines[1], &blocks, 9000);
+	tensorrt_continue(&engines[1], &blocks, 5000);
+	system_stage_expect(&engines[0], first, 0, RIG_MAX, 0);
+	for (size_t i = 0; i < 2; i++)
+		pool_rig_close(&engines[i]);
+}
+
+/*
+ * TensorRT-LLM keeps a pool for each window and number of heads; a window slides by freeing from
+ * the front, so that it takes no more memory however long the sequence becomes; and a request
+ * whose prompt ends within a block reuses what is cached of it, of that block by a copy.
+ */
+static void test_system_tensorrt_llm(void **state)
+{
+	(void)state;
+	static const char *const sets[] = {"device.lend=64MiB", NULL};
+	struct pool_rig window;
+
+	start(sets, pool_rig_layouts[0]);
+	system_stage_pool(&window, "layers=2 heads=1 dim=27000 bytes=4 order=token max=64", 0, 0);
+	struct hbm_sequence *full = pool_rig_sequence(&rig), *local = pool_rig_sequence(&window);
+
+	for (uint64_t n = 1; n <= RIG_MAX; n++) {
+		system_stage_grow(&rig, full, n, 0);
+		system_stage_grow(&window, local, n, 500);
+		if (n > TENSORRT_WINDOW)
+			assert_int_equal(hbm_sequence_slide(local, n - TENSORRT_WINDOW), 0);
+		assert_true(pool_rig_facts(local).mapped_bytes <=
+			    system_stage_bytes(&window, TENSORRT_WINDOW) + 2 * 2 * RIG_SLAB);
+	}
+	system_stage_expect(&rig, full, 0, RIG_MAX, 0);
+	system_stage_expect(&window, local, RIG_MAX - TENSORRT_WINDOW, RIG_MAX, 500);
+	assert_int_equal(system_stage_used(rig.hbm, 0),
+			 pool_rig_facts(full).mapped_bytes + pool_rig_facts(local).mapped_bytes);
+	pool_rig_close(&window);
+	assert_int_equal(hbm_sequence_close(full), 0);
+	tensorrt_reuse();
 	finish();
 }
 
@@ -252,6 +355,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_system_mamba),
+		TEST(test_system_tensorrt_llm),
 		TEST(test_system_compression),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
