@@ -13,7 +13,6 @@
 
 #include "tests/support/system_stage.h"
 
-#include <poll.h>
 #include <unistd.h>
 
 /* ---- HexGen ---- */
@@ -127,8 +126,8 @@ static void test_system_fusionai(void **state)
 		for (uint64_t i = 0; i < FUSION_BLOCKS; i++)
 			assert_int_equal(results[i].status, HBM_OK);
 		kv_close(&node);
-		while (system_stage_used(hbm, 0) > 0)
-			poll(NULL, 0, 1);
+		spawn_settle(&daemon_);
+		assert_int_equal(system_stage_used(hbm, 0), 0);
 	}
 	hbm_close(hbm);
 	system_stage_finish();
