@@ -69,10 +69,19 @@ static void state_expect(struct pool_rig *engine, struct hbm_sequence *sequence,
 	free(wanted);
 }
 
+/* The time is over after the first piece. */
+static bool state_stop(void *arg)
+{
+	unsigned *pieces = arg;
+
+	return ++*pieces > 1;
+}
+
 /*
  * Recurrent and state space models keep a state of constant size for each sequence: it takes
  * no more memory however many tokens there were, a fork has a state of its own, and a state
- * that was saved is restored by its name, in another pool, to go on from there.
+ * that was saved is restored by its name, in another pool, to go on from there. A part of a
+ * state is worth nothing: where the time is too short to save it, the one before stands.
  */
 static void test_system_mamba(void **state)
 {
@@ -80,8 +89,10 @@ static void test_system_mamba(void **state)
 	static const char layout[] = "layers=3 state=716800 order=token max=100001";
 	const struct hbm_save_options options = {.space = {.model = "states"},
 						 .tier = HBM_TIER_DDR};
+	struct hbm_save_options hurry = options;
 	struct hbm_sequence *fork, *again;
 	struct pool_rig next;
+	unsigned pieces = 0;
 	uint64_t saved;
 
 	start(NULL, layout);
@@ -106,6 +117,10 @@ static void test_system_mamba(void **state)
 	state_expect(&rig, fork, 100000);
 	state_write(&rig, fork, 8);
 	state_expect(&rig, one, 7);
+	hurry.stop = state_stop;
+	hurry.stop_arg = &pieces;
+	assert_int_equal(hbm_sequences_save(rig.pool, &save, 1, &hurry, &saved), 0);
+	assert_int_equal(saved, 0);
 	pool_rig_close(&rig);
 
 	system_stage_pool(&next, layout, 0, 0);
