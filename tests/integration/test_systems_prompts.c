@@ -15,7 +15,7 @@
 #include "tests/support/system_stage.h"
 
 #include <hbm/saved.h>
-#include <poll.h>
+#include <signal.h>
 
 /* Tokens of 8 KiB in each of two buffers: any token can begin a block. */
 #define EVEN_LAYOUT "layers=2 heads=4 dim=512 bytes=2 order=token max=512"
@@ -181,7 +181,12 @@ static void prompt_user(const struct spawn *spawn, uint64_t own)
 	struct hbm_sequence *prompt;
 	struct pool_rig user;
 	uint64_t tokens;
+	sigset_t told;
+	int which;
 
+	sigemptyset(&told);
+	sigaddset(&told, SIGUSR1);
+	assert_int_equal(sigprocmask(SIG_BLOCK, &told, NULL), 0);
 	pool_rig_open(&user, spawn, EVEN_LAYOUT, &options);
 	const struct hbm_token_blocks header = prompt_header(&user, &key);
 
@@ -195,10 +200,10 @@ static void prompt_user(const struct spawn *spawn, uint64_t own)
 	assert_int_equal(prompt_find(&user, 2).uses, 0);
 	assert_int_equal(hbm_schema_drop(user.pool, &prompt_space, "support"), HBM_DENIED);
 	child_tell();
+	assert_int_equal(sigwait(&told, &which), 0);
 
 	/* There is a new version: the old one is not found, but where it is in the prompt. */
-	while (prompt_find(&user, 1).version == 1)
-		poll(NULL, 0, 1);
+	assert_int_equal(prompt_find(&user, 1).version, 2);
 	assert_int_equal(prompt_append(&user, prompt, 1, 1, 1), HBM_NOT_FOUND);
 	assert_int_equal(prompt_append(&user, prompt, 1, 0, 77), 0);
 	system_stage_expect(&user, prompt, 0, PROMPT_HEADER, 0);
@@ -258,8 +263,10 @@ static void test_system_prompt_cache(void **state)
 			 before + 2 * (system_stage_bytes(&rig, 300) - PROMPT_HEADER_BYTES));
 	piece_write(&rig, encoder, 0, 77);
 	assert_int_equal(prompt_put(encoder, 0, 1, 2), 0);
-	for (size_t i = 0; i < 2; i++)
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(kill(users[i].pid, SIGUSR1), 0);
 		assert_int_equal(child_wait(&users[i]), 0);
+	}
 
 	assert_int_equal(hbm_schema_drop(rig.pool, &prompt_space, "support"), 0);
 	for (uint64_t name = 1; name <= PROMPT_MODULES; name++)
