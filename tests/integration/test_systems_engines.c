@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Serving engines that keep the KV cache of running requests, each by what its memory does,
- * in miniature: rows of the table in hbm(7). What a test asserts is what its system needs, which is
- * at its head.
+ * Serving engines that keep the KV cache of running requests, each by what its memory
+ * does, in miniature: rows of the table in hbm(7). What a test asserts is what its system
+ * needs, which is at its head.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Systems that plan, multiplex and move what they serve, each by what its memory does,
- * in miniature: rows of the table in hbm(7). What a test asserts is what its system needs, which is
- * at its head.
+ * Systems that plan, multiplex and move what they serve, each by what its memory does, in
+ * miniature: rows of the table in hbm(7). What a test asserts is what its system needs,
+ * which is at its head.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Contents that are nobody else's business, each by what its memory does,
- * in miniature: rows of the table in hbm(7). What a test asserts is what its system needs, which is
- * at its head.
+ * Contents that are nobody else's business, each by what its memory does, in miniature:
+ * rows of the table in hbm(7). What a test asserts is what its system needs, which is at
+ * its head.
  */
 #include <setjmp.h>
 #include <stdarg.h>
