@@ -235,8 +235,8 @@ static struct hbm_sequence *prompt_encode(void)
 /*
  * Prompt Cache keeps the modules of a schema by name: each is put once and appended by prompts of
  * other processes, at the position that the prompt has for it; what all prompts begin with is on
- * the device once, for all of them; how often one is used is known, and none is dropped while it
- * is held; a new version takes the place of the old one, and prompts that have that keep it; a
+ * the device once, for all of them; a process knows how often it has used one, and none is dropped
+ * while it is held; a new version takes the place of the old one, and prompts that have that keep it; a
  * schema is dropped as a whole.
  */
 static void test_system_prompt_cache(void **state)
