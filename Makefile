@@ -266,7 +266,7 @@ check: $(BUILD)/.deps-CHECK ## build and run every test; the last line is "N pas
 
 # The programs that start threads in the process under test, or in a daemon.
 THREADED_TESTS := test_attempt test_foreign_fd test_log_queue test_worker test_completions test_hash_pool test_copy_queue \
-	test_device_late test_copy_queue_turns test_copy_issue test_loop test_loop_posts test_loop_timers test_loop_io test_nvme_io \
+	test_copy_direct test_device_late test_copy_queue_turns test_copy_issue test_loop test_loop_posts test_loop_timers test_loop_io test_nvme_io \
 	test_nvme_io_turns test_mover test_mover_faults test_lost_device test_load test_move test_encoded test_clean_copies \
 	test_idle_checksums test_transfer test_session session/test_connection test_backlog test_session_fences \
 	test_session_process test_slab test_device test_device_code test_ddr test_nvme_file test_nvme_device \

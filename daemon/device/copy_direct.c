@@ -6,7 +6,7 @@
 #include "daemon/base/log.h"
 #include "daemon/loop/loop.h"
 
-#include <assert.h>
+#include <sys/resource.h>
 
 /* ---- on the loop thread ---- */
 
@@ -68,12 +68,46 @@ static bool copy_direct_poll(struct background *background)
 	return false;
 }
 
-/* A call has taken so long. */
-static void copy_direct_watch(struct copy_direct *direct, uint64_t started_ns)
+/* The calls of one copy. */
+struct copy_direct_watch {
+	uint64_t started_ns;
+	struct rusage usage; /* of the thread, before them */
+};
+
+static struct copy_direct_watch copy_direct_begin_watch(void)
+{
+	struct copy_direct_watch watch = {.started_ns = clock_now()};
+
+	getrusage(RUSAGE_THREAD, &watch.usage);
+
+	return watch;
+}
+
+static uint64_t copy_direct_cpu_ns(const struct rusage *usage)
+{
+	const struct timeval *user = &usage->ru_utime, *kernel = &usage->ru_stime;
+
+	return (uint64_t)(user->tv_sec + kernel->tv_sec) * 1000000000 +
+	       (uint64_t)(user->tv_usec + kernel->tv_usec) * 1000;
+}
+
+/* Whether they slept, or kept a processor busy for so long. */
+static bool copy_direct_waited(const struct copy_direct *direct,
+			       const struct copy_direct_watch *watch)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+
+	return usage.ru_nvcsw > watch->usage.ru_nvcsw ||
+	       copy_direct_cpu_ns(&usage) - copy_direct_cpu_ns(&watch->usage) > direct->slow_ns;
+}
+
+static void copy_direct_end_watch(struct copy_direct *direct, const struct copy_direct_watch *watch)
 {
 	const struct device *device = direct->stream.device;
-	uint64_t now = clock_now(), took = now - started_ns;
-	if (took <= direct->slow_ns)
+	uint64_t now = clock_now(), took = now - watch->started_ns;
+	if (took <= direct->slow_ns || !copy_direct_waited(direct, watch))
 		return;
 
 	direct->paused_until_ns = now + took * COPY_DIRECT_PAUSE;
@@ -116,7 +150,7 @@ bool copy_direct_issue(struct copy_direct *direct, struct copy *copy, uint64_t c
 	if (!copy_direct_may_issue(direct, copy, cost) || !copy_direct_enter(direct))
 		return false;
 
-	uint64_t started = clock_now();
+	const struct copy_direct_watch watch = copy_direct_begin_watch();
 	bool entered = device_enter(direct->stream.device) == CUDA_SUCCESS;
 	if (entered) {
 		copy_direct_start(direct, copy);
@@ -124,7 +158,7 @@ bool copy_direct_issue(struct copy_direct *direct, struct copy *copy, uint64_t c
 	}
 
 	copy_direct_leave(direct);
-	copy_direct_watch(direct, started);
+	copy_direct_end_watch(direct, &watch);
 	if (!copy_direct_is_over(direct))
 		loop_background(direct->loop, &direct->poll);
 

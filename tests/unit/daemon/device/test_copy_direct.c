@@ -90,6 +90,7 @@ struct setting {
 	struct copy_queue *queue;
 	struct work works[WORKS];
 	unsigned posted, ended;
+	uint64_t used; /* of host and device memory: no two copies share any */
 };
 
 static void open_queue(struct setting *setting, uint64_t in_flight)
@@ -225,15 +226,17 @@ static struct work *post(struct setting *setting, uint64_t bytes, uint32_t spans
 	assert_in_range(nth, 0, WORKS - 1);
 	*work = (struct work){.setting = setting};
 	for (uint32_t i = 0; i < spans; i++)
-		work->spans[i] = (struct span){setting->memory.address + nth * SMALL +
+		work->spans[i] = (struct span){setting->memory.address + setting->used +
 						       i * 2 * (bytes / spans),
 					       bytes / spans};
 	work->copy = (struct copy){.payer = {.id = nth % 2},
 				   .spans = work->spans,
 				   .span_count = spans,
 				   .bytes = bytes,
-				   .host = setting->host + nth * SMALL,
+				   .host = setting->host + setting->used,
 				   .done = over};
+	setting->used += 2 * bytes;
+	assert_in_range(setting->used, 0, 8 * MIB);
 	copy_queue_post(setting->queue, &work->copy, urgent);
 
 	return work;
