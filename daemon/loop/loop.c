@@ -5,7 +5,10 @@
  *
  * One turn of the loop waits, calls back for descriptors and I/O, runs what had been
  * posted by then, and fires the timers that are due. None of the four can starve the
- * others: each handles only what was there when it started.
+ * others: each handles only what was there when it started. What those posts have posted
+ * is run in the same turn, once, unless background work waits for its slice: a copy that a
+ * request has begun and that is over is answered without looking for events in between,
+ * which is a system call.
  */
 #include "daemon/loop/loop.h"
 
@@ -195,7 +198,8 @@ static int loop_turn(struct loop *loop)
 		return r;
 
 	loop->engine->dispatch(loop);
-	loop_run_posts(loop);
+	if (loop_run_posts(loop) && !loop->backgrounds.posted)
+		loop_run_posts(loop);
 	if (loop->timers.root)
 		timers_fire(&loop->timers, clock_now());
 

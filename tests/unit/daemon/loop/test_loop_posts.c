@@ -127,12 +127,43 @@ static void test_posts_from_posts(void **state)
 	loop_rig_run(); /* the last post stopped it */
 }
 
+static uint64_t turns_of_chain(unsigned length)
+{
+	struct ping ping = {.post = {.run = post_again}, .left = length};
+	uint64_t before = loop_turns(loop).at_most[HBM_TURNS_ALL];
+
+	loop_post(loop, &ping.post);
+	loop_rig_run();
+	assert_int_equal(ping.left, 0);
+
+	return loop_turns(loop).at_most[HBM_TURNS_ALL] - before;
+}
+
+static bool go_on(struct background *background)
+{
+	(void)background;
+	return true;
+}
+
+/* A turn runs what its posts have posted, once, and not while background work waits. */
+static void test_posts_of_a_turn(void **state)
+{
+	(void)state;
+	struct background background = {.run = go_on};
+
+	assert_int_equal(turns_of_chain(6), 3);
+	loop_background(loop, &background);
+	assert_int_equal(turns_of_chain(6), 6);
+	loop_background_stop(&background);
+}
+
 int main(void)
 {
 	struct CMUnitTest tests[] = {
 		LOOP_RIG_BOTH(test_posts_keep_their_order),
 		LOOP_RIG_BOTH(test_every_post_wakes_the_loop),
 		LOOP_RIG_BOTH(test_posts_from_posts),
+		LOOP_RIG_BOTH(test_posts_of_a_turn),
 	};
 	loop_rig_leave_out(tests, sizeof(tests) / sizeof(tests[0]));
 
