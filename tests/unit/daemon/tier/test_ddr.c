@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +131,41 @@ static void test_it_comes_into_service(void **state)
 	assert_int_equal(setting->pool.call.live("registrations"), 1);
 	memset(setting->cache->staging->host, 1, 3 * MIB);
 	memset(setting->cache->ddr->host, 1, 6 * MIB + 4096);
+}
+
+static struct driver real;
+static struct gate *gate_of_all;
+static atomic_uint registered, registered_outside;
+
+static CUresult watched_register(void *host, size_t bytes, unsigned flags)
+{
+	atomic_fetch_add(&registered, 1);
+	if (gate_try(gate_of_all)) {
+		atomic_fetch_add(&registered_outside, 1);
+		gate_leave(gate_of_all);
+	}
+
+	return real.cuMemHostRegister(host, bytes, flags);
+}
+
+/* The loop can see that memory is being registered, which can keep any call waiting. */
+static void test_registered_inside_the_gate(void **state)
+{
+	struct setting *setting = *state;
+	struct driver watched = real = *setting->pool.devices->driver;
+
+	gate_of_all = &setting->pool.devices->gate;
+	watched.cuMemHostRegister = watched_register;
+	pool_run(&setting->pool, pool_is_full, &setting->pool);
+	for (uint32_t i = 0; i < setting->pool.devices->count; i++)
+		setting->pool.devices->list[i].driver = &watched;
+
+	assert_int_equal(open_host(setting), 0);
+	pool_run(&setting->pool, is_warm, setting);
+	for (uint32_t i = 0; i < setting->pool.devices->count; i++)
+		setting->pool.devices->list[i].driver = setting->pool.devices->driver;
+	assert_int_equal(registered, 1);
+	assert_int_equal(registered_outside, 0);
 }
 
 /* More than one registration, and the first one ends within the DDR tier. */
@@ -295,6 +331,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_it_comes_into_service, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_registered_inside_the_gate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_several_chunks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_closed_while_it_warms_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_without_ddr, setup, teardown),
