@@ -83,31 +83,22 @@ static struct copy_direct_watch copy_direct_begin_watch(void)
 	return watch;
 }
 
-static uint64_t copy_direct_cpu_ns(const struct rusage *usage)
-{
-	const struct timeval *user = &usage->ru_utime, *kernel = &usage->ru_stime;
-
-	return (uint64_t)(user->tv_sec + kernel->tv_sec) * 1000000000 +
-	       (uint64_t)(user->tv_usec + kernel->tv_usec) * 1000;
-}
-
-/* Whether they slept, or kept a processor busy for so long. */
-static bool copy_direct_waited(const struct copy_direct *direct,
-			       const struct copy_direct_watch *watch)
+/* Whether they slept, or took so long by themselves: others did not run in between. What
+ * the kernel says of processor time is too coarse to ask for. */
+static bool copy_direct_waited(const struct copy_direct_watch *watch)
 {
 	struct rusage usage;
 
 	getrusage(RUSAGE_THREAD, &usage);
 
-	return usage.ru_nvcsw > watch->usage.ru_nvcsw ||
-	       copy_direct_cpu_ns(&usage) - copy_direct_cpu_ns(&watch->usage) > direct->slow_ns;
+	return usage.ru_nvcsw > watch->usage.ru_nvcsw || usage.ru_nivcsw == watch->usage.ru_nivcsw;
 }
 
 static void copy_direct_end_watch(struct copy_direct *direct, const struct copy_direct_watch *watch)
 {
 	const struct device *device = direct->stream.device;
 	uint64_t now = clock_now(), took = now - watch->started_ns;
-	if (took <= direct->slow_ns || !copy_direct_waited(direct, watch))
+	if (took <= direct->slow_ns || !copy_direct_waited(watch))
 		return;
 
 	direct->paused_until_ns = now + took * COPY_DIRECT_PAUSE;

@@ -19,8 +19,8 @@
  * What a driver waits for otherwise is not known: what other processes do in the kernel should
  * not reach such a call, but nothing promises it. So each is timed. After one of more than
  * COPY_DIRECT_NS the loop makes none on the link for COPY_DIRECT_PAUSE times as long:
- * of the loop's time at most a hundredth is lost. Time in which the thread was ready to run
- * and others did is not the driver's: the kernel tells it from sleeping.
+ * of the loop's time at most a hundredth is lost. A call in which others ran and the thread
+ * did not sleep, as the kernel counts, is not the driver's doing.
  *
  * The loop asks at once whether the copy is over, then in each turn, with others' turns
  * between, and for as long as a sleep would cost. What is not over by then, and what the
