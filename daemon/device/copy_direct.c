@@ -10,7 +10,7 @@
 
 /* ---- on the loop thread ---- */
 
-static bool copy_direct_enter(struct copy_direct *direct)
+static bool copy_direct_pass(struct copy_direct *direct)
 {
 	struct device *device = direct->stream.device;
 
@@ -22,6 +22,17 @@ static bool copy_direct_enter(struct copy_direct *direct)
 	gate_leave(device->all);
 
 	return false;
+}
+
+/* Makes the context current. A failure is counted; the thread tries for itself. */
+static bool copy_direct_enter(struct copy_direct *direct)
+{
+	CUresult r = device_enter(direct->stream.device);
+
+	if (r != CUDA_SUCCESS)
+		device_failed(direct->stream.device, "cuCtxSetCurrent", r);
+
+	return r == CUDA_SUCCESS;
 }
 
 static void copy_direct_leave(struct copy_direct *direct)
@@ -54,8 +65,8 @@ static bool copy_direct_poll(struct background *background)
 {
 	struct copy_direct *direct = container_of(background, struct copy_direct, poll);
 
-	if (copy_direct_enter(direct)) {
-		if (device_enter(direct->stream.device) == CUDA_SUCCESS)
+	if (copy_direct_pass(direct)) {
+		if (copy_direct_enter(direct))
 			copy_stream_reap_sure(&direct->stream);
 		copy_direct_leave(direct);
 	}
@@ -138,11 +149,11 @@ static bool copy_direct_may_issue(const struct copy_direct *direct, const struct
 
 bool copy_direct_issue(struct copy_direct *direct, struct copy *copy, uint64_t cost)
 {
-	if (!copy_direct_may_issue(direct, copy, cost) || !copy_direct_enter(direct))
+	if (!copy_direct_may_issue(direct, copy, cost) || !copy_direct_pass(direct))
 		return false;
 
 	const struct copy_direct_watch watch = copy_direct_begin_watch();
-	bool entered = device_enter(direct->stream.device) == CUDA_SUCCESS;
+	bool entered = copy_direct_enter(direct);
 	if (entered) {
 		copy_direct_start(direct, copy);
 		copy_stream_reap_sure(&direct->stream);

@@ -493,6 +493,8 @@ static void test_a_context_that_cannot_be_entered(void **state)
 	run(setting);
 	assert_int_equal(by_loop, 0);
 	assert_int_equal(work->copy.status, HBM_OK);
+	assert_int_equal(device_errors(setting->device), 1);
+	await_control(setting, setting->device);
 }
 
 /* The loop does not wait for the stream: the thread does. */
