@@ -204,7 +204,7 @@ const struct wire_form wire_forms[] = {
 	  COUNT("count", 2),
 	  ZERO("device", 4),
 	  {"flags", WIRE_NUMBER, 4, HBM_TIER_DDR, HBM_TIER_HBM, HBM_TIERS - 1, HBM_INVALID, NULL},
-	  ZERO("deadline_us", 8),
+	  ANY("deadline_us", 8),
 	  A_KEY("keys[0]", WIRE_KEY),
 	  A_KEY("keys[1]", WIRE_KEY)}},
 	{HBM_WIRE_MOVE, /* to a device's */
@@ -214,7 +214,7 @@ const struct wire_form wire_forms[] = {
 	  ANY("device", 4),
 	  {"flags", WIRE_NUMBER, 4, HBM_TIER_HBM, HBM_TIER_HBM, HBM_TIER_HBM, HBM_INVALID,
 	   "device is 5, expected 0"},
-	  ZERO("deadline_us", 8),
+	  ANY("deadline_us", 8),
 	  A_KEY("keys[0]", WIRE_KEY),
 	  A_KEY("keys[1]", WIRE_KEY)}},
 	{HBM_WIRE_EVICT,
