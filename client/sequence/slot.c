@@ -111,6 +111,29 @@ void hbm_slot_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
 	}
 }
 
+static void slot_owned(struct hbm_pool *pool, const struct slot *slot, uint64_t offset,
+		       uint64_t bytes, struct ranges *ranges)
+{
+	const uint64_t base = hbm_slot_offset(pool, slot), end = offset + bytes;
+
+	for (uint64_t at = offset; at < end; at += pool->slab)
+		if (hbm_slot_owns(pool, slot, at))
+			hbm_ranges_add(ranges, pool->region, base + at, pool->slab);
+}
+
+void hbm_slot_owned_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
+			   const struct slot *slot, uint64_t tokens, struct ranges *ranges)
+{
+	for (uint32_t i = 0; i < pool->buffer_count; i++) {
+		struct hbm_buffer buffer;
+		uint64_t offset, bytes;
+
+		hbm_layout_buffer(layout, i, &buffer);
+		hbm_layout_range(layout, i, 0, tokens, &offset, &bytes);
+		slot_owned(pool, slot, buffer.offset + bytes, buffer.address_space - bytes, ranges);
+	}
+}
+
 /* ---- Free slots ---- */
 
 #define SLOT_LOOK 64 /* so many of the last closed are compared */

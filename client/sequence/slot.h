@@ -46,9 +46,12 @@ void hbm_slot_add(struct hbm_pool *pool, struct slot *slot, int64_t slabs);
  * not. */
 void hbm_slot_runs(struct hbm_pool *pool, const struct slot *slot, uint64_t offset, uint64_t bytes,
 		   bool mapped, struct ranges *ranges);
-/* Adds the runs of mapped slabs that so many tokens of a layout do not need. */
+/* Adds the runs of mapped slabs that so many tokens of a layout do not need; or of these, those
+ * that nobody else has. */
 void hbm_slot_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
 		     const struct slot *slot, uint64_t tokens, struct ranges *ranges);
+void hbm_slot_owned_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
+			   const struct slot *slot, uint64_t tokens, struct ranges *ranges);
 /* Adds its slabs, within the bytes, that other slots or the cache have, too. */
 void hbm_slot_shared(struct hbm_pool *pool, const struct slot *slot, uint64_t offset,
 		     uint64_t bytes, struct ranges *ranges);

@@ -22,13 +22,20 @@ static uint64_t surplus_kept(const struct hbm_sequence *sequence)
 	return kept > sequence->target ? kept : sequence->target;
 }
 
+/* One that has credit keeps what others have, too: to give it up frees nothing, and what it would
+ * need to get as far again is not reserved. */
 static bool surplus_is_there(struct hbm_sequence *sequence)
 {
-	struct ranges *ranges = &sequence->pool->shrink;
+	struct hbm_pool *pool = sequence->pool;
+	const struct hbm_layout *layout = hbm_sequence_layout(sequence);
+	const uint64_t kept = surplus_kept(sequence);
+	struct ranges *ranges = &pool->shrink;
 
 	hbm_ranges_begin(ranges);
-	hbm_slot_beyond(sequence->pool, hbm_sequence_layout(sequence), sequence->slot,
-			surplus_kept(sequence), ranges);
+	if (sequence->account.credit > 0)
+		hbm_slot_owned_beyond(pool, layout, sequence->slot, kept, ranges);
+	else
+		hbm_slot_beyond(pool, layout, sequence->slot, kept, ranges);
 
 	return ranges->count > 0;
 }

@@ -23,6 +23,10 @@ static struct tail tail_of(const struct hbm_sequence *sequence, uint32_t index)
 
 	struct tail tail = {hbm_sequence_begin(sequence, index, tokens), offset + bytes, bytes};
 
+	/* All its tokens were given up: there may be no memory for the last ones, as after a
+	 * restore. */
+	if (buffer.token_bytes && sequence->first == tokens)
+		tail.end = tail.begin;
 	if (buffer.token_bytes) {
 		const uint64_t page = buffer.page_tokens;
 

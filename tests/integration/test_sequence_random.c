@@ -19,13 +19,14 @@ static void random_run(const char *layout, bool lends, bool thread, unsigned *do
 	static uint64_t runs;
 	struct pool_rig rig;
 	struct seed seed;
-	struct pool_model model = {.rig = &rig, .seed = &seed, .number = ++runs, .lends = lends};
+	struct pool_model model = {.rig = &rig, .seed = &seed, .number = ++runs};
 	const struct hbm_pool_options options = {.max_sequences = MODEL_SEQUENCES,
 						 .warm_bytes = 24 * RIG_SLAB,
 						 .map_ahead_thread = thread};
 
 	seed_open(&seed, layout);
 	pool_rig_open(&rig, &daemon_, layout, &options);
+	rig.lends = lends;
 	for (unsigned i = 0; i < OPERATIONS; i++) {
 		pool_model_operate(&model);
 		if (i % 50 == 0) {

@@ -398,7 +398,7 @@ void pool_model_check(struct pool_model *model)
 			shared += model_check_shown(model->rig, model->all[i].sequence);
 	if (hbm_pool_connection(model->rig->pool) != model->rig->hbm)
 		return;
-	if (model->lends)
+	if (model->rig->lends)
 		assert_true(pool_rig_shared(model->rig) <= shared);
 	else
 		assert_int_equal(pool_rig_shared(model->rig), shared);

@@ -43,7 +43,6 @@ struct pool_model {
 		uint32_t draft_count;
 		struct model_draft drafts[RIG_MAX];
 	} all[MODEL_SEQUENCES];
-	bool lends; /* slabs that are lent or borrowed are shared with the cache, too */
 	struct model_saved saved[MODEL_NAMES];
 	struct model_stored stored[MODEL_STORED];
 	uint32_t ns;

@@ -141,7 +141,7 @@ static void saved_make_keys(struct model_stored *stored, uint64_t block_tokens)
 
 	for (uint64_t i = 0; i < stored->tokens; i++) {
 		sum = (sum ^ stored->values[i]) * 0x100000001b3;
-		stored->keys[i / block_tokens] = kv_key(sum >> 8);
+		stored->keys[i / block_tokens] = kv_key(sum >> 8 | 1); /* not 0 */
 	}
 	stored->count = (stored->tokens + block_tokens - 1) / block_tokens;
 }

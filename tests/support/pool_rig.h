@@ -23,6 +23,7 @@ struct pool_rig {
 	struct kv kv; /* the device */
 	struct hbm_layout *layout;
 	struct hbm_pool *pool;
+	bool lends; /* slabs to the cache: set by the test */
 };
 
 /* Connects to the daemon and opens a pool. layout: the text of one. */
