@@ -447,7 +447,8 @@ HBM_API int hbm_sequences_open(struct hbm_pool *pool, const struct hbm_sequence_
 			       size_t count, uint32_t timeout_ms, struct hbm_sequence **out);
 /* Its slabs stay mapped for the next one, or are given back. HBM_DEVICE: the device refuses to
  * map a fork that needs them, or to unmap what it shares; in the second case the sequence can
- * only be closed, by another call. HBM_INVALID: it was closed. */
+ * only be closed, by another call. HBM_INVALID: it was closed. Its handle is refused so from
+ * then on, until a later sequence of the pool has the same one. */
 HBM_API int hbm_sequence_close(struct hbm_sequence *sequence);
 HBM_API int hbm_sequence_facts(const struct hbm_sequence *sequence,
 			       struct hbm_sequence_facts *facts);
