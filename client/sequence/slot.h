@@ -47,7 +47,7 @@ void hbm_slot_add(struct hbm_pool *pool, struct slot *slot, int64_t slabs);
 void hbm_slot_runs(struct hbm_pool *pool, const struct slot *slot, uint64_t offset, uint64_t bytes,
 		   bool mapped, struct ranges *ranges);
 /* Adds the runs of mapped slabs that so many tokens of a layout do not need; or of these, those
- * that nobody else has. */
+ * that no other sequence has. */
 void hbm_slot_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
 		     const struct slot *slot, uint64_t tokens, struct ranges *ranges);
 void hbm_slot_owned_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
