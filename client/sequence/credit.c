@@ -170,6 +170,23 @@ static int credit_acquire(struct hbm_pool *pool, struct credit_wish wish)
 	return r;
 }
 
+/* The daemon refused at once, though it was to wait: with so much the connection would have more
+ * than the device has, so it is this pool that has to give some up. Whether another thread may:
+ * the lock is open for a moment. */
+static int credit_refused(struct hbm_pool *pool, uint64_t until)
+{
+	if (!pool->own_connection)
+		return HBM_NO_SPACE;
+	if (credit_now_ms() >= until)
+		return HBM_TIMEOUT;
+
+	hbm_pool_unlock(pool);
+	poll(NULL, 0, CREDIT_LOOK_MS);
+	hbm_pool_lock(pool);
+
+	return 0;
+}
+
 int hbm_credit_open(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count,
 		    uint32_t timeout_ms)
 {
@@ -178,12 +195,16 @@ int hbm_credit_open(struct hbm_pool *pool, struct hbm_sequence *const *sequences
 	uint64_t lack;
 
 	/* Others commit while it waits, and then more is lacking. */
-	while ((r == 0 || (r == HBM_NO_SPACE && timeout_ms > 0)) &&
+	if (r == HBM_NO_SPACE && timeout_ms > 0)
+		r = 0;
+	while (r == 0 &&
 	       (lack = credit_lack(pool->books, credit_missing_all(sequences, count))) > 0) {
 		const uint64_t now = credit_now_ms();
 
 		r = credit_change(pool, (int64_t)lack, now < until ? (uint32_t)(until - now) : 1,
 				  true);
+		if (r == HBM_NO_SPACE)
+			r = credit_refused(pool, until);
 	}
 	if (r)
 		return hbm_pool_fail_call(pool, r, "memory for the expected tokens");

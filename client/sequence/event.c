@@ -8,7 +8,7 @@
 
 static void event_push(struct hbm_sequence *sequence)
 {
-	if (list_empty(&sequence->event))
+	if (list_empty(&sequence->event) && !sequence->is_opening)
 		list_push_back(&sequence->pool->events, &sequence->event);
 }
 
@@ -25,6 +25,13 @@ static void event_asked(struct hbm_sequence *sequence, const struct hbm_wire_ask
 	sequence->asked = ask->ask;
 	sequence->asked_tier = ask->tier;
 	event_push(sequence);
+}
+
+void hbm_event_opened(struct hbm_sequence *sequence)
+{
+	sequence->is_opening = false;
+	if (sequence->asked != 0)
+		event_push(sequence);
 }
 
 void hbm_event_heard(struct board *board, const struct hbm_wire_ask *ask)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* open: sequences with memory promised for what is expected of them, all or none. */
 #include "client/sequence/credit.h"
+#include "client/sequence/event.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/sequence.h"
 #include "client/sequence/slot.h"
@@ -56,6 +57,7 @@ static int open_all(struct hbm_pool *pool, const struct hbm_sequence_options *op
 		struct slot *slot = hbm_slot_take(pool, open_expected_slabs(pool, &options[i]));
 
 		out[i] = hbm_sequence_start(pool, slot, &options[i]);
+		out[i]->is_opening = true;
 		if (options[i].expected)
 			out[i]->account.promised =
 				hbm_credit_bytes(pool, pool->layout, 0, options[i].expected);
@@ -63,7 +65,11 @@ static int open_all(struct hbm_pool *pool, const struct hbm_sequence_options *op
 
 	int r = hbm_credit_open(pool, out, count, timeout_ms);
 
-	for (size_t i = 0; i < count && r != 0; i++) {
+	for (size_t i = 0; i < count; i++) {
+		if (r == 0) {
+			hbm_event_opened(out[i]);
+			continue;
+		}
 		hbm_sequence_end(pool, out[i]);
 		out[i] = NULL;
 	}

@@ -211,6 +211,7 @@ struct hbm_sequence *hbm_sequence_start(struct hbm_pool *pool, struct slot *slot
 	sequence->lost = false;
 	sequence->state = HBM_SEQUENCE_OPEN;
 	sequence->is_idle = false;
+	sequence->is_opening = false;
 	sequence->overrun_due = false;
 	sequence->asked = 0;
 	sequence->source = NULL;

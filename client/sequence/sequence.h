@@ -45,6 +45,7 @@ struct hbm_sequence {
 	struct stash stash; /* while it is not active */
 	uint64_t named;     /* switch.c */
 	uint64_t number;    /* on the board, and in what is asked */
+	bool is_opening;    /* the caller does not have it yet: nothing is said of it */
 	bool overrun_due;   /* to be said */
 	uint32_t asked;     /* enum hbm_ask, to be said; 0: nothing */
 	uint32_t asked_tier;

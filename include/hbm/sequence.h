@@ -441,8 +441,9 @@ struct hbm_sequence_facts {
 HBM_API int hbm_sequence_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
 			      struct hbm_sequence **out);
 /* Opens `count` of them, all or none. timeout_ms: how long to wait for the memory of all of
- * them, after who asked the daemon before; then HBM_TIMEOUT. If it does not return 0, out has
- * no meaning. */
+ * them, after who asked the daemon before; then HBM_TIMEOUT. HBM_NO_SPACE: the connection
+ * would have more than the device has, and no other thread can close what the pool has. If it
+ * does not return 0, out has no meaning. */
 HBM_API int hbm_sequences_open(struct hbm_pool *pool, const struct hbm_sequence_options *options,
 			       size_t count, uint32_t timeout_ms, struct hbm_sequence **out);
 /* Its slabs stay mapped for the next one, or are given back. HBM_DEVICE: the device refuses to

@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -388,6 +389,58 @@ static void ask_run(bool thread)
 	finish();
 }
 
+/* Of a sequence that a call still waits to open nothing is said, but then it is. */
+static void *open_late(void *arg)
+{
+	const struct hbm_sequence_options options = {.expected = 40};
+
+	assert_int_equal(hbm_sequences_open(rig.pool, &options, 1, 60000, arg), 0);
+
+	return NULL;
+}
+
+static void test_asking_while_one_is_opened(void **state)
+{
+	(void)state;
+	struct hbm_pool_options options = usual;
+
+	options.map_ahead_thread = true;
+	options.warm_bytes = 0;
+	start_with(&options, NULL);
+	struct hbm_sequence_options expected = {.expected = 40};
+	struct hbm_sequence *all[8], *late;
+	struct hbm_pool_facts facts;
+	size_t count = 0;
+	pthread_t thread;
+
+	while (count < 7 && hbm_sequence_open(rig.pool, &expected, &all[count]) == 0)
+		count++;
+	assert_in_range(count, 1, 6);
+	assert_int_equal(pthread_create(&thread, NULL, open_late, &late), 0);
+	do
+		hbm_pool_facts(rig.pool, &facts);
+	while (facts.open == count);
+
+	assert_int_equal(hbm_ask(rig.hbm, session(), 0, HBM_ASK_SUSPEND, HBM_TIER_NONE), 0);
+	for (size_t i = 0; i < count; i++)
+		assert_ptr_equal(next_event().sequence, all[i]);
+	expect_no_event();
+
+	assert_int_equal(hbm_sequence_close(all[0]), 0);
+	pthread_join(thread, NULL);
+
+	/* It is the pool itself that has too much. */
+	struct hbm_sequence *more;
+
+	assert_int_equal(hbm_sequences_open(rig.pool, &expected, 1, 50, &more), HBM_TIMEOUT);
+	const struct hbm_event event = next_event();
+
+	assert_int_equal(event.kind, HBM_EVENT_SUSPEND);
+	assert_ptr_equal(event.sequence, late);
+	expect_no_event();
+	finish();
+}
+
 static void test_asking(void **state)
 {
 	(void)state;
@@ -528,6 +581,7 @@ int main(void)
 		TEST(test_no_room_for_a_board),
 		TEST(test_asking),
 		TEST(test_asking_a_pool_with_a_thread),
+		TEST(test_asking_while_one_is_opened),
 		TEST(test_notices_between_replies),
 		TEST(test_hbmctl_waits),
 		TEST(test_suspend_and_resume),

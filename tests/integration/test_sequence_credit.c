@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MEMORY (168ull << 20) /* of regions: 192 MiB less cache and reserve */
 
@@ -393,6 +394,23 @@ static void wait_and_close(bool thread)
 	finish();
 }
 
+/* Nobody else has it, and no other thread can give it up: waiting would never end. */
+static void test_what_the_pool_has_is_not_waited_for(void **state)
+{
+	(void)state;
+	const struct hbm_sequence_options options = {.expected = RIG_MAX};
+	struct hbm_sequence *sequences[16], *more;
+
+	start(false);
+	open_most(sequences);
+	alarm(60);
+	assert_int_equal(hbm_sequences_open(rig.pool, &options, 1, 60000, &more), HBM_NO_SPACE);
+	alarm(0);
+	assert_int_equal(hbm_sequence_close(sequences[0]), 0);
+	assert_int_equal(hbm_sequences_open(rig.pool, &options, 1, 60000, &more), 0);
+	finish();
+}
+
 static void test_it_waits_for_memory(void **state)
 {
 	(void)state;
@@ -438,6 +456,7 @@ int main(void)
 		TEST(test_map_ahead_goes_on_beside_an_overrun),
 		TEST(test_what_is_over_is_returned),
 		TEST(test_an_overrun_reserves_ahead),
+		TEST(test_what_the_pool_has_is_not_waited_for),
 		TEST(test_it_waits_for_memory),
 		TEST(test_it_waits_beside_the_thread),
 		TEST(test_what_is_free_is_read_without_a_system_call),
