@@ -625,7 +625,8 @@ HBM_API int hbm_switch_poll(struct hbm_switch *change);
  * has not ended and stays valid. */
 HBM_API int hbm_switch_wait(struct hbm_switch *change, int timeout_ms);
 /* Ends it with HBM_CANCELLED: all is as it was before. Waits for what is in flight. 0, or
- * HBM_NOT_FOUND: it had ended. It is freed by hbm_switch_wait() as any other. */
+ * HBM_NOT_FOUND: it had ended. It is freed by hbm_switch_wait() as any other: no other thread
+ * may be within that, as it frees what is cancelled here. */
 HBM_API int hbm_switch_cancel(struct hbm_switch *change);
 
 /* ---- Cached prefixes ---- */
