@@ -97,20 +97,6 @@ void hbm_slot_shared(struct hbm_pool *pool, const struct slot *slot, uint64_t of
 			hbm_ranges_add(ranges, pool->region, base + at, pool->slab);
 }
 
-void hbm_slot_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
-		     const struct slot *slot, uint64_t tokens, struct ranges *ranges)
-{
-	for (uint32_t i = 0; i < pool->buffer_count; i++) {
-		struct hbm_buffer buffer;
-		uint64_t offset, bytes;
-
-		hbm_layout_buffer(layout, i, &buffer);
-		hbm_layout_range(layout, i, 0, tokens, &offset, &bytes);
-		hbm_slot_runs(pool, slot, buffer.offset + bytes, buffer.address_space - bytes, true,
-			      ranges);
-	}
-}
-
 static void slot_owned(struct hbm_pool *pool, const struct slot *slot, uint64_t offset,
 		       uint64_t bytes, struct ranges *ranges)
 {
@@ -121,8 +107,8 @@ static void slot_owned(struct hbm_pool *pool, const struct slot *slot, uint64_t 
 			hbm_ranges_add(ranges, pool->region, base + at, pool->slab);
 }
 
-void hbm_slot_owned_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
-			   const struct slot *slot, uint64_t tokens, struct ranges *ranges)
+static void slot_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
+			const struct slot *slot, uint64_t tokens, bool owned, struct ranges *ranges)
 {
 	for (uint32_t i = 0; i < pool->buffer_count; i++) {
 		struct hbm_buffer buffer;
@@ -130,8 +116,26 @@ void hbm_slot_owned_beyond(struct hbm_pool *pool, const struct hbm_layout *layou
 
 		hbm_layout_buffer(layout, i, &buffer);
 		hbm_layout_range(layout, i, 0, tokens, &offset, &bytes);
-		slot_owned(pool, slot, buffer.offset + bytes, buffer.address_space - bytes, ranges);
+
+		const uint64_t first = buffer.offset + bytes, rest = buffer.address_space - bytes;
+
+		if (owned)
+			slot_owned(pool, slot, first, rest, ranges);
+		else
+			hbm_slot_runs(pool, slot, first, rest, true, ranges);
 	}
+}
+
+void hbm_slot_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
+		     const struct slot *slot, uint64_t tokens, struct ranges *ranges)
+{
+	slot_beyond(pool, layout, slot, tokens, false, ranges);
+}
+
+void hbm_slot_owned_beyond(struct hbm_pool *pool, const struct hbm_layout *layout,
+			   const struct slot *slot, uint64_t tokens, struct ranges *ranges)
+{
+	slot_beyond(pool, layout, slot, tokens, true, ranges);
 }
 
 /* ---- Free slots ---- */
