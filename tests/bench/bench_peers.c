@@ -2,6 +2,8 @@
 /*
  * bench_peers: what one value of 64 KiB costs a client that waits for each: a load from DDR
  * by hbmd, and a GET of the servers that are asked for by name, over Unix sockets, in turns.
+ * Each value has a place of its own where it is wanted, with hbmd in the memory of the device,
+ * with the others in that of the client.
  * Prints "name value us" lines, and "name_ratio value x", how much faster hbmd is; medians
  * of several rounds.
  *
@@ -80,9 +82,10 @@ static void peer_ask(const struct peer *peer, const char *before, unsigned key, 
 
 static void peer_get(const struct peer *peer, unsigned key)
 {
-	static char answer[BYTES + 64];
+	static char answers[KEYS][BYTES + 64];
 	const struct protocol *protocol = peer->protocol;
 	size_t head = strlen(protocol->head), tail = strlen(protocol->tail);
+	char *answer = answers[key];
 
 	peer_ask(peer, protocol->get, key, protocol->get_end);
 	peer_read(peer, answer, head + BYTES + tail);
