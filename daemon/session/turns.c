@@ -64,35 +64,51 @@ static struct player *turns_next(struct turns *turns)
 	return NULL;
 }
 
-/* Lets it play until its slice is over; the time then. */
-static uint64_t turns_play(struct turns *turns, struct player *player, uint64_t now)
+/* What a play that took so long costs its player: not what others ran meanwhile, of whom the
+ * client may be the first: the reply wakes it, often in our place. The thread's clock is a
+ * system call, and who kept nobody waiting and was no longer than it may be is not asked
+ * for it. What `sampled` is too old for is charged by the time that passed. */
+static uint64_t turns_cost(struct turns *turns, bool alone, uint64_t took, uint64_t slice)
 {
-	struct slice slice = {.until_ns = now + (uint64_t)player->left_ns};
+	if (alone && took <= slice)
+		return 0;
+
+	uint64_t spent = turns->spent(), since = spent - turns->sampled;
+
+	turns->sampled = spent;
+
+	return since < took ? since : took;
+}
+
+/* Lets it play until its slice is over; the time then. */
+static uint64_t turns_play(struct turns *turns, struct player *player, uint64_t start)
+{
+	uint64_t length = (uint64_t)player->left_ns;
+	struct slice slice = {.until_ns = start + length};
+	bool alone = turns_is_empty(turns);
 
 	turns->running = player;
+	if (!alone)
+		turns->sampled = turns->spent();
 
-	/* Not what others ran meanwhile, of whom the client may be the first: the reply wakes
-	 * it, often in our place. */
-	uint64_t spent = turns->spent();
 	bool more = player->play(player, &slice);
-
-	spent = turns->spent() - spent;
+	uint64_t end = turns->now();
 	if (turns->running != player)
-		return clock_now(); /* it was stopped, and may have been freed */
+		return end; /* it was stopped, and may have been freed */
 
 	turns->running = NULL;
-	player->left_ns -= (int64_t)spent;
+	player->left_ns -= (int64_t)turns_cost(turns, alone, end - start, length);
 	if (more)
 		list_push_back(player->left_ns > 0 ? &turns->light : &turns->next_heavy,
 			       &player->link);
 
-	return clock_now();
+	return end;
 }
 
 static void turns_run(struct post *post)
 {
 	struct turns *turns = container_of(post, struct turns, post);
-	uint64_t now = clock_now(), until = now + TURNS_BUDGET_NS;
+	uint64_t now = turns->now(), until = now + TURNS_BUDGET_NS;
 	struct player *player;
 
 	turns->posted = false;
@@ -106,7 +122,8 @@ static void turns_run(struct post *post)
 
 void turns_open(struct turns *turns, struct loop *loop)
 {
-	*turns = (struct turns){.loop = loop, .spent = clock_thread, .post.run = turns_run};
+	*turns = (struct turns){
+		.loop = loop, .now = clock_now, .spent = clock_thread, .post.run = turns_run};
 	list_init(&turns->light);
 	list_init(&turns->heavy);
 	list_init(&turns->next_light);

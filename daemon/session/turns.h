@@ -8,7 +8,8 @@
  *
  * The players' work runs from a post, for TURNS_BUDGET_NS at most before the loop looks for
  * events again: what has just arrived waits for that, and not for what others have queued.
- * Time that a player takes beyond its slice is taken off its next rounds.
+ * Time that a player takes beyond its slice is taken off its next rounds. Who plays alone, and
+ * not beyond its slice, pays nothing.
  *
  * 	         wake, time left            more to do, time left
  * 	 idle -------------------> light <-------------------.
@@ -46,7 +47,9 @@ struct player {
 
 struct turns {
 	struct loop *loop;
-	uint64_t (*spent)(void);            /* clock_thread(); tests set their own */
+	uint64_t (*now)(void),
+		(*spent)(void);             /* clock_now() and clock_thread(); tests set theirs */
+	uint64_t sampled;                   /* what spent() was when it was last asked */
 	struct list light, heavy;           /* time left */
 	struct list next_light, next_heavy; /* none, in this round */
 	struct player *running;

@@ -10,7 +10,6 @@
 #include <cmocka.h>
 
 #include <string.h>
-#include <time.h>
 
 #include "daemon/loop/loop.h"
 #include "daemon/session/turns.h"
@@ -43,11 +42,16 @@ static struct played *played_of(struct rig *rig, char name)
 	return &rig->players[name - 'a'];
 }
 
-static uint64_t spent_ns;
+static uint64_t spent_ns, slept_ns;
 
 static uint64_t spent(void)
 {
 	return spent_ns;
+}
+
+static uint64_t now(void)
+{
+	return spent_ns + slept_ns;
 }
 
 static bool play(struct player *player, struct slice *slice)
@@ -58,9 +62,9 @@ static bool play(struct player *player, struct slice *slice)
 
 	if (length < TRACE)
 		rig->trace[length] = played->name;
-	played->overrun |= slice->until_ns > clock_now() + TURNS_QUANTUM_NS;
+	played->overrun |= slice->until_ns > now() + TURNS_QUANTUM_NS;
 	spent_ns += played->takes_ns;
-	nanosleep(&(struct timespec){.tv_nsec = (long)played->sleeps_ns}, NULL);
+	slept_ns += played->sleeps_ns;
 	played->plays++;
 	if (played->joins)
 		turns_join(&rig->turns, &played_of(rig, played->wakes)->player);
@@ -79,6 +83,7 @@ static int setup(void **state)
 	memset(&rig, 0, sizeof(rig));
 	assert_int_equal(loop_new(&rig.loop, &(struct loop_options){.io_depth = 1}), 0);
 	turns_open(&rig.turns, rig.loop);
+	rig.turns.now = now;
 	rig.turns.spent = spent;
 	for (int i = 0; i < PLAYERS; i++) {
 		rig.players[i] = (struct played){
@@ -190,13 +195,30 @@ static void who_takes_too_much_pays_it_back(void **state)
 	assert_string_equal(rig->trace, "abbbbbbbba");
 }
 
+/* Nobody waited for it; beside others it pays for what it takes. */
+static void who_plays_alone_pays_nothing(void **state)
+{
+	struct rig *rig = *state;
+	struct played *a = played_of(rig, 'a');
+
+	a->takes_ns = TURNS_QUANTUM_NS / 4;
+	wake(rig, "a");
+	loop_flush(rig->loop);
+	wake(rig, "a");
+	loop_flush(rig->loop);
+	assert_int_equal(a->player.left_ns, TURNS_QUANTUM_NS);
+
+	wake(rig, "ab");
+	loop_flush(rig->loop);
+	assert_int_equal(a->player.left_ns, TURNS_QUANTUM_NS - TURNS_QUANTUM_NS / 4);
+}
+
 /* The processor may be others' in the middle of a play. */
 static void nobody_pays_for_an_interruption(void **state)
 {
 	struct rig *rig = *state;
 	struct played *a = played_of(rig, 'a');
 
-	rig->turns.spent = clock_thread;
 	a->sleeps_ns = 1000 * (uint64_t)TURNS_QUANTUM_NS;
 	wake(rig, "a");
 	loop_flush(rig->loop);
@@ -296,6 +318,7 @@ int main(void)
 		TEST(who_asks_little_goes_on_first),
 		TEST(who_had_no_time_begins_the_next_round),
 		TEST(who_takes_too_much_pays_it_back),
+		TEST(who_plays_alone_pays_nothing),
 		TEST(nobody_pays_for_an_interruption),
 		TEST(new_players_do_not_go_before_all_others),
 		TEST(no_player_starves),
