@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #define SWITCH_LOOK_MS 1 /* replies may arrive in calls of other threads */
@@ -90,8 +89,10 @@ static int switch_check(struct hbm_pool *pool, const struct hbm_switch_options *
 
 /* ---- Submit ---- */
 
+/* Those in that state. One that was called back to be resumed is open by now: all of it is
+ * where it was. */
 static bool switch_copy_group(struct passage_group *group, struct hbm_sequence *const *list,
-			      size_t count)
+			      size_t count, enum hbm_sequence_state state)
 {
 	if (count == 0)
 		return true;
@@ -99,8 +100,9 @@ static bool switch_copy_group(struct passage_group *group, struct hbm_sequence *
 	group->list = malloc(count * sizeof(struct hbm_sequence *));
 	if (!group->list)
 		return false;
-	memcpy(group->list, list, count * sizeof(struct hbm_sequence *));
-	group->count = count;
+	for (size_t i = 0; i < count; i++)
+		if (list[i]->state == state)
+			group->list[group->count++] = list[i];
 
 	return true;
 }
@@ -164,8 +166,9 @@ int hbm_switch_begin(struct hbm_pool *pool, const struct hbm_switch_options *opt
 	change->tier = options->tier;
 	list_push_back(&pool->switches, &change->link);
 
-	r = switch_copy_group(&change->out, options->out, options->out_count) &&
-			    switch_copy_group(&change->in, options->in, options->in_count)
+	r = switch_copy_group(&change->out, options->out, options->out_count, HBM_SEQUENCE_OPEN) &&
+			    switch_copy_group(&change->in, options->in, options->in_count,
+					      HBM_SEQUENCE_SUSPENDED)
 		    ? switch_plan(change)
 		    : hbm_pool_fail(pool, -ENOMEM, "cannot allocate a switch");
 	if (r) {

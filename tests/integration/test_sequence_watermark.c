@@ -291,6 +291,13 @@ static void test_one_that_is_used_comes_back(void **state)
 
 	assert_int_equal(hbm_sequence_idle(a, true, 0), 0);
 	send_one_out(0);
+	assert_int_equal(hbm_sequences_resume(suspend_rig.pool, &a, 1), 0);
+	suspend_join();
+	assert_int_equal(state_of(0), HBM_SEQUENCE_OPEN);
+	suspend_expect(a, 0, 51, 1000);
+
+	assert_int_equal(hbm_sequence_idle(a, true, 0), 0);
+	send_one_out(0);
 	assert_int_equal(hbm_sequence_close(a), 0);
 	suspend_join();
 	assert_int_equal(suspended(), 0);
