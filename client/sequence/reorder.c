@@ -286,17 +286,20 @@ static void reorder_put(struct reorder *reorder, bool exchanged)
 	}
 }
 
-/* What fails once is tried once more: what the sequences had is gone by then. */
+/* What fails once is tried once more: what the sequences had may be gone by then. */
 static int reorder_exchange(struct reorder *reorder)
 {
 	struct hbm_pool *pool = reorder->pool;
 
 	reorder_gather_new(reorder);
-	reorder_gather_old(reorder);
-	if (pool->shares.failed || pool->shrink.failed)
-		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate a reordering");
-
 	reorder_hold(reorder);
+	reorder_gather_old(reorder);
+	if (pool->shares.failed || pool->shrink.failed) {
+		reorder_put(reorder, false);
+		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate a reordering");
+	}
+
+	const uint64_t bytes = pool->shrink.bytes;
 	int r = hbm_backing_decommit(pool);
 	if (r) {
 		reorder_gather_old(reorder);
@@ -304,9 +307,13 @@ static int reorder_exchange(struct reorder *reorder)
 	}
 	if (r == 0 && (r = hbm_backing_share(pool)) != 0)
 		r = hbm_backing_share(pool);
+	if (r)
+		reorder_gather_old(reorder);
 	reorder_put(reorder, r == 0);
 	if (r == 0)
 		return 0;
+	if (!pool->shrink.failed && pool->shrink.bytes == bytes) /* nothing has been unmapped */
+		return hbm_pool_fail_call(pool, r, "slabs that are to be replaced");
 
 	for (size_t i = 0; i < reorder->count; i++)
 		hbm_sequence_lose(reorder->ones[i].sequence);

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "tests/support/pool_rig.h"
+#include "tests/support/soft_calls.h"
 #include "tests/support/stage.h"
 
 #include <string.h>
@@ -363,6 +364,44 @@ static void test_reorders_that_are_wrong(void **state)
 	finish();
 }
 
+static struct hbm_sequence *filled_with(uint64_t tokens, uint64_t value)
+{
+	struct hbm_sequence *sequence = pool_rig_sequence(&rig);
+
+	grow(sequence, 0, tokens, value);
+
+	return sequence;
+}
+
+/* As long as nothing of what the sequences had is gone, a refusal changes nothing. */
+static void test_a_reorder_that_can_unmap_nothing(void **state)
+{
+	(void)state;
+	spawn_needs_soft();
+	for (const char *const *layout = pool_rig_layouts; *layout; layout++) {
+		start(*layout);
+		const struct soft_calls soft = soft_calls_of(rig.kv.driver);
+		struct hbm_sequence *beams[2] = {filled_with(50, 1000), filled_with(23, 2000)};
+
+		soft.fail_nth("cuMemUnmap", 1, CUDA_ERROR_OUT_OF_MEMORY);
+		soft.fail_nth("cuMemUnmap", 2, CUDA_ERROR_OUT_OF_MEMORY);
+		assert_int_equal(
+			hbm_sequences_reorder(rig.pool, beams, (const uint32_t[]){1, 0}, 2),
+			HBM_DEVICE);
+		soft.faults("");
+		expect(beams[0], 0, 50, 1000);
+		expect(beams[1], 0, 23, 2000);
+
+		assert_int_equal(
+			hbm_sequences_reorder(rig.pool, beams, (const uint32_t[]){1, 0}, 2), 0);
+		expect(beams[0], 0, 23, 2000);
+		expect(beams[1], 0, 50, 1000);
+		pool_rig_close(&rig);
+		spawn_settle(&daemon_);
+	}
+	stage_finish(fds);
+}
+
 /* Kernels of the step may be reading the tokens while that is mapped which comes after them. */
 static void test_what_is_mapped_ahead_exchanges_nothing(void **state)
 {
@@ -403,6 +442,7 @@ int main(void)
 		TEST(test_beams_change_places),
 		TEST(test_a_common_prefix_stays_where_it_is),
 		TEST(test_reorders_that_are_wrong),
+		TEST(test_a_reorder_that_can_unmap_nothing),
 		TEST(test_what_is_mapped_ahead_exchanges_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
