@@ -197,6 +197,18 @@ static int reorder_collect(struct reorder *reorder)
 
 /* ---- Out of scratch ---- */
 
+/* What a sequence has where its source has nothing, as windows have left it behind. */
+static void reorder_clear_left(struct reorder *reorder, const struct reorder_one *one, uint64_t at,
+			       uint64_t end)
+{
+	struct hbm_pool *pool = reorder->pool;
+
+	for (; at < end; at += pool->slab)
+		if (!hbm_slot_has(pool, one->source->slot, at))
+			hbm_slot_runs(pool, one->sequence->slot, at, pool->slab, true,
+				      &pool->shrink);
+}
+
 /* What a sequence has in the place of what it takes over, and in front of it. */
 static void reorder_clear_one(struct reorder *reorder, const struct reorder_one *one)
 {
@@ -216,6 +228,7 @@ static void reorder_clear_one(struct reorder *reorder, const struct reorder_one 
 
 		hbm_slot_runs(pool, slot, buffer.offset, front - buffer.offset, true,
 			      &pool->shrink);
+		reorder_clear_left(reorder, one, front, last);
 		if (buffer.offset + bytes > last)
 			hbm_slot_runs(pool, slot, last, buffer.offset + bytes - last, true,
 				      &pool->shrink);

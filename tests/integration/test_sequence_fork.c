@@ -402,6 +402,22 @@ static void test_a_reorder_that_can_unmap_nothing(void **state)
 	stage_finish(fds);
 }
 
+/* What the windows of one have left behind, who becomes it does not keep either. */
+static void test_one_that_becomes_one_whose_windows_have_slid(void **state)
+{
+	(void)state;
+	start(pool_rig_layouts[3]);
+	struct hbm_sequence *beams[2] = {filled(50), filled(23)};
+
+	for (uint64_t i = 50; i < 53; i++)
+		grow(beams[0], i, i + 1, 0);
+	assert_int_equal(pool_rig_step(&rig, beams[0], RIG_MAX), 0);
+	assert_int_equal(hbm_sequences_reorder(rig.pool, beams, (const uint32_t[]){0, 0}, 2), 0);
+	assert_int_equal(pool_rig_facts(beams[1]).mapped_bytes,
+			 pool_rig_facts(beams[0]).mapped_bytes);
+	finish();
+}
+
 /* Kernels of the step may be reading the tokens while that is mapped which comes after them. */
 static void test_what_is_mapped_ahead_exchanges_nothing(void **state)
 {
@@ -443,6 +459,7 @@ int main(void)
 		TEST(test_a_common_prefix_stays_where_it_is),
 		TEST(test_reorders_that_are_wrong),
 		TEST(test_a_reorder_that_can_unmap_nothing),
+		TEST(test_one_that_becomes_one_whose_windows_have_slid),
 		TEST(test_what_is_mapped_ahead_exchanges_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
