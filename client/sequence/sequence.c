@@ -125,13 +125,16 @@ void hbm_sequence_refresh(struct hbm_sequence *sequence)
 void hbm_sequence_gather(struct hbm_sequence *sequence, uint64_t end)
 {
 	struct hbm_pool *pool = sequence->pool;
+	const uint64_t tokens = sequence->tokens;
 
+	/* A step that took no lock may have gone further since `end` was chosen. */
+	if (end < tokens)
+		end = tokens;
 	sequence->target = end;
 	for (uint32_t i = 0; i < pool->buffer_count; i++) {
 		uint64_t offset, bytes;
 
-		hbm_layout_range(hbm_sequence_layout(sequence), i, sequence->tokens, end, &offset,
-				 &bytes);
+		hbm_layout_range(hbm_sequence_layout(sequence), i, tokens, end, &offset, &bytes);
 		hbm_slot_runs(pool, sequence->slot, offset, bytes, false, &pool->grow);
 	}
 }
