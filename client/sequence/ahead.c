@@ -83,7 +83,7 @@ static int ahead_map(struct hbm_pool *pool, bool *more)
 		ahead_map_all(pool, taken, count, false);
 	*more = count == AHEAD_BATCH;
 	for (size_t i = 0; i < count; i++)
-		hbm_sequence_refresh(taken[i]);
+		hbm_sequence_look(taken[i]);
 
 	return r;
 }

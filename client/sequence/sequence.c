@@ -85,13 +85,12 @@ static uint64_t sequence_reach(const struct hbm_sequence *sequence, uint32_t ind
 	       buffer.page_tokens;
 }
 
-void hbm_sequence_refresh(struct hbm_sequence *sequence)
+void hbm_sequence_look(struct hbm_sequence *sequence)
 {
 	const struct hbm_pool *pool = sequence->pool;
 	const uint64_t tokens = sequence->tokens;
 	uint64_t ready = sequence->max;
 
-	hbm_show_tokens(pool, sequence->index, tokens);
 	sequence->target = tokens;
 	if (sequence->source || sequence->lost || sequence->state != HBM_SEQUENCE_OPEN) {
 		sequence->ready = sequence->calm = sequence->limit = 0;
@@ -120,6 +119,12 @@ void hbm_sequence_refresh(struct hbm_sequence *sequence)
 	sequence->calm = calm < limit ? calm : limit;
 	/* Last: who reads this sees the others, and what is mapped. */
 	sequence->limit = limit;
+}
+
+void hbm_sequence_refresh(struct hbm_sequence *sequence)
+{
+	hbm_show_tokens(sequence->pool, sequence->index, sequence->tokens);
+	hbm_sequence_look(sequence);
 }
 
 void hbm_sequence_gather(struct hbm_sequence *sequence, uint64_t end)

@@ -78,7 +78,10 @@ void hbm_sequence_lose(struct hbm_sequence *sequence);
 /* Adds to the pool's ranges to shrink what others have of the slabs that hold none of its
  * first `tokens`, but some up to `end`: there is nothing to copy when they are needed again. */
 void hbm_sequence_shared_beyond(struct hbm_sequence *sequence, uint64_t tokens, uint64_t end);
-/* Looks again how far its slabs reach, and sets the limits: after what changed them. */
+/* Looks again how far its slabs reach, and sets the limits: after what changed them. A step may
+ * be on its way, which shows its tokens itself. */
+void hbm_sequence_look(struct hbm_sequence *sequence);
+/* The same where none is: shows its tokens, too. */
 void hbm_sequence_refresh(struct hbm_sequence *sequence);
 /* Adds to the pool's ranges to grow what the sequence lacks for tokens up to `end`. */
 void hbm_sequence_gather(struct hbm_sequence *sequence, uint64_t end);

@@ -78,10 +78,23 @@ static void test_a_step_has_gone_further_than_is_gathered(void **state)
 	assert_int_equal(sequence.target, 20);
 }
 
+/* It may have read the tokens before the step wrote them. */
+static void test_a_step_shows_its_tokens_itself(void **state)
+{
+	(void)state;
+	sequence.tokens = 20;
+	record.tokens = 21;
+	hbm_sequence_look(&sequence);
+	assert_int_equal(record.tokens, 21);
+	hbm_sequence_refresh(&sequence);
+	assert_int_equal(record.tokens, 20);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_step_has_gone_further_than_is_gathered),
+		cmocka_unit_test(test_a_step_shows_its_tokens_itself),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
