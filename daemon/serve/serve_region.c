@@ -15,6 +15,7 @@
 #include "daemon/device/device.h"
 #include "daemon/region/commit.h"
 #include "daemon/region/decommit.h"
+#include "daemon/region/promise.h"
 #include "daemon/region/slab.h"
 #include "daemon/session/outbox.h"
 
@@ -205,6 +206,13 @@ void serve_region_destroy(struct hbmd *hbmd, struct request *request)
 
 /* ---- COMMIT ---- */
 
+static uint64_t serve_region_promised_to_others(struct session *session, struct device *device)
+{
+	const struct promise *own = regions_promise(&session->regions, device);
+
+	return slabs_books(device->slabs).promised - (own ? promise_outstanding(own) : 0);
+}
+
 /* Out of memory: of the device of the first range, which for nearly all requests is the
  * only one. */
 static void serve_region_refuse_for_space(struct request *request)
@@ -217,20 +225,25 @@ static void serve_region_refuse_for_space(struct request *request)
 		return;
 	}
 
-	const struct device *device = region_device(region);
+	struct device *device = region_device(region);
 	struct slabs_books books = slabs_books(device->slabs);
 	uint64_t available = books.ready + books.uncreated + books.retiring;
+	uint64_t promised = serve_region_promised_to_others(request->session, device);
 	uint64_t held = ledger_used(&session->payer, LEDGER_HELD);
-	char text[96] = "";
+	char others[48] = "", text[96] = "";
 
+	if (promised > 0)
+		snprintf(others, sizeof(others), ", %llu reserved by others",
+			 (unsigned long long)promised);
 	if (books.held > 0)
 		snprintf(text, sizeof(text),
 			 "; %llu given back are still held, %llu of them by this session",
 			 (unsigned long long)books.held,
 			 (unsigned long long)(held < books.held ? held : books.held));
 	request_refuse(request, HBM_NO_SPACE,
-		       "device %u: %llu of %llu bytes for regions are free%s", device->index,
-		       (unsigned long long)available, (unsigned long long)books.budget, text);
+		       "device %u: %llu of %llu bytes for regions are free%s%s", device->index,
+		       (unsigned long long)available, (unsigned long long)books.budget, others,
+		       text);
 }
 
 /* The reasons of COMMIT and DECOMMIT. */

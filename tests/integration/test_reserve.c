@@ -124,6 +124,7 @@ static int decommit(struct hbm_region *region, struct hbm *hbm, uint64_t at, uin
 static void test_a_commit_takes_only_what_nobody_was_promised(void **state)
 {
 	uint64_t part = capacity / 4;
+	char reason[256];
 
 	(void)state;
 	assert_int_equal(reserve(one, (int64_t)(3 * part)), 0);
@@ -132,6 +133,11 @@ static void test_a_commit_takes_only_what_nobody_was_promised(void **state)
 
 	struct hbm_region *mine = make_region(one), *theirs = make_region(two);
 	assert_int_equal(commit(theirs, two, 0, part + (uint64_t)SLAB), HBM_NO_SPACE);
+	snprintf(reason, sizeof(reason),
+		 "device 0: %llu of %llu bytes for regions are free, %llu reserved by others",
+		 (unsigned long long)capacity, (unsigned long long)capacity,
+		 (unsigned long long)(3 * part));
+	assert_non_null(strstr(hbm_error(two), reason));
 	assert_int_equal(commit(theirs, two, 0, part), 0);
 	assert_int_equal(commit(theirs, two, part, (uint64_t)SLAB), HBM_NO_SPACE);
 
