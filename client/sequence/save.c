@@ -6,6 +6,8 @@
 #include "client/sequence/saving.h"
 #include "client/sequence/sequence.h"
 
+#include "daemon/base/checked.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,11 +43,21 @@ static bool save_is_over(void *arg)
 	return limit->passed;
 }
 
+/* One that is later than the clock goes is none. */
+static uint64_t save_deadline(uint64_t us)
+{
+	uint64_t ns, deadline;
+
+	return us > 0 && checked_mul(us, 1000, &ns) && checked_add(save_now(), ns, &deadline)
+		       ? deadline
+		       : 0;
+}
+
 static struct limit save_limit(const struct hbm_save_options *options)
 {
 	return (struct limit){
 		.options = options,
-		.deadline = options->deadline_us ? save_now() + options->deadline_us * 1000 : 0,
+		.deadline = save_deadline(options->deadline_us),
 	};
 }
 

@@ -245,6 +245,25 @@ static void test_a_deadline_that_has_passed_changes_nothing(void **state)
 	saved_stage_finish();
 }
 
+/* One that is later than the clock goes. */
+static void test_a_deadline_that_never_passes(void **state)
+{
+	(void)state;
+	struct hbm_save_options options = saved_plain;
+	uint64_t saved;
+
+	saved_stage_start(pool_rig_layouts[0]);
+	const struct hbm_save one = {saved_stage_sequence(31, 1), "a", 0};
+
+	options.deadline_us = UINT64_MAX;
+	assert_int_equal(hbm_sequences_save(saved_rig.pool, &one, 1, &options, &saved), 0);
+	assert_int_equal(saved, 31);
+	options.deadline_us = UINT64_MAX / 1000;
+	assert_int_equal(hbm_sequences_save(saved_rig.pool, &one, 1, &options, &saved), 0);
+	assert_int_equal(saved, 31);
+	saved_stage_finish();
+}
+
 /* ---- Windows and states ---- */
 
 static void test_windows_that_have_slid(void **state)
@@ -320,6 +339,7 @@ int main(void)
 		TEST(test_the_most_valuable_goes_first),
 		TEST(test_a_request_does_not_wait_for_the_one_before),
 		TEST(test_a_deadline_that_has_passed_changes_nothing),
+		TEST(test_a_deadline_that_never_passes),
 		TEST(test_windows_that_have_slid),
 		TEST(test_states_are_saved_with_all_tokens),
 	};
