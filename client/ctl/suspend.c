@@ -5,6 +5,8 @@
 #include "client/ctl/query.h"
 #include "client/ctl/view.h"
 
+#include "daemon/base/checked.h"
+
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -136,10 +138,19 @@ static uint64_t suspend_now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+static uint64_t suspend_deadline_ms(uint64_t wait_s)
+{
+	uint64_t ms, deadline;
+
+	return checked_mul(wait_s, 1000, &ms) && checked_add(suspend_now_ms(), ms, &deadline)
+		       ? deadline
+		       : UINT64_MAX;
+}
+
 /* Looks until all is done, none is left or the time is over. */
 static int suspend_wait(struct ctl *ctl, struct suspend *suspend)
 {
-	const uint64_t until = suspend_now_ms() + suspend->wait_s * 1000;
+	const uint64_t until = suspend_deadline_ms(suspend->wait_s);
 	int r = suspend_look(ctl, suspend);
 
 	while (r == CTL_DONE && !suspend_is_done(suspend) && suspend_now_ms() < until) {

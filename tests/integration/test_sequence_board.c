@@ -497,7 +497,8 @@ static void test_hbmctl_waits(void **state)
 }
 
 /* What an engine does: it does what it is told by an event, when it likes. */
-static void serve_one(const char *command, uint64_t number, enum hbm_event_kind expected)
+static void serve_one(const char *command, uint64_t number, enum hbm_event_kind expected,
+		      const char *wait)
 {
 	struct hbm_event event;
 	char out[4096];
@@ -505,7 +506,7 @@ static void serve_one(const char *command, uint64_t number, enum hbm_event_kind 
 
 	const pid_t child = fork();
 	if (child == 0)
-		_exit(ctl(command, number, "--wait=60", out, sizeof(out)));
+		_exit(ctl(command, number, wait, out, sizeof(out)));
 
 	while (hbm_pool_event(rig.pool, &event) == HBM_NOT_FOUND)
 		poll(NULL, 0, 1);
@@ -528,14 +529,15 @@ static void test_suspend_and_resume(void **state)
 	pool_rig_write(&rig, a, 8, 4711);
 	const struct hbm_sequence_facts facts = pool_rig_facts(a);
 
-	serve_one("suspend", facts.number, HBM_EVENT_SUSPEND);
+	/* so long that it has no end */
+	serve_one("suspend", facts.number, HBM_EVENT_SUSPEND, "--wait=18446744073709551615");
 	struct hbm_wire_sequence shown = pool_rig_shown(&rig, facts.number);
 	assert_int_equal(shown.state, HBM_SEQUENCE_SUSPENDED);
 	assert_int_equal(shown.suspended, facts.mapped_bytes);
 	assert_int_equal(shown.own, 0);
 	assert_int_equal(shown.tokens, 9);
 
-	serve_one("resume", facts.number, HBM_EVENT_RESUME);
+	serve_one("resume", facts.number, HBM_EVENT_RESUME, "--wait=60");
 	shown = pool_rig_shown(&rig, facts.number);
 	assert_int_equal(shown.state, HBM_SEQUENCE_OPEN);
 	assert_int_equal(shown.suspended, 0);
