@@ -48,15 +48,17 @@ int lend_make_room(struct lend *lend, struct user *user, uint64_t bytes)
 
 /* ---- for the pool ---- */
 
-/* What the pool gets back if they are closed: not what a region has, too. */
+/* What the pool gets back if they are closed: not what a region has, too. All references to the
+ * others are of these lent slabs, which may have one twice. */
 static uint64_t lend_room_frees(const struct lent *lent)
 {
-	uint64_t slabs = 0;
+	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < lent->slab_count; i++)
-		slabs += lent->slabs[i]->refs == 1;
+		if (lent->slabs[i]->slots == 0)
+			bytes += lent->slab_bytes / lent->slabs[i]->refs;
 
-	return slabs * lent->slab_bytes;
+	return bytes;
 }
 
 bool lend_gives_back(const struct lend *lend)

@@ -581,6 +581,21 @@ static void test_one_slab_is_adopted_twice(void **state)
 	assert_leased(fixture, 0);
 }
 
+static void test_the_pool_asks_for_a_slab_that_is_adopted_twice(void **state)
+{
+	struct fixture *fixture = *state;
+	uint32_t number = make_large_block(fixture, 2 * SLAB);
+	const struct replica_form form = form_of(&fixture->clients[0], number, SLAB);
+	struct slab *slab = place_slab(fixture), *both[] = {slab, slab};
+
+	assert_non_null(replica_adopt(fixture->lend, &form, both, 2));
+	assert_int_equal(lend_give_back(fixture->lend, SLAB), 0);
+	slab_drop_slot(slab, false);
+	assert_int_equal(lend_give_back(fixture->lend, SLAB), SLAB);
+	assert_false(lend_gives_back(fixture->lend));
+	assert_leased(fixture, 0);
+}
+
 /* The pool has nothing of a slab that a region has, too: it stays, and another goes. */
 static void test_the_pool_asks_for_nothing_that_a_region_has(void **state)
 {
@@ -882,6 +897,7 @@ int main(void)
 		TEST(test_a_session_that_ends_while_another_borrows),
 		TEST(test_a_slab_is_adopted),
 		TEST(test_one_slab_is_adopted_twice),
+		TEST(test_the_pool_asks_for_a_slab_that_is_adopted_twice),
 		TEST(test_the_pool_asks_for_nothing_that_a_region_has),
 		TEST(test_what_is_given_back_is_in_no_promise),
 		TEST(test_no_promise_is_broken_for_it),
