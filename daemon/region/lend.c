@@ -28,9 +28,21 @@ static void lend_add(struct lend *lend, struct lent *lent)
 	lent->id = lend->last_id + 1;
 	lend->last_id += lent->slab_count;
 	lend->bytes += lent_bytes(lent);
-	lend->own += lent->adopted ? 0 : lent_bytes(lent);
 	tally_push(&lend->all, &lent->link, &lent->mark);
 	lend_index_idle(lend, lent);
+}
+
+/* What it waits for is not leased yet. */
+static uint64_t lend_own_bytes(const struct lent *lent)
+{
+	return lent->adopted || lent->state == LENT_ALLOCATING ? 0 : lent_bytes(lent);
+}
+
+static void lend_granted(struct lent *lent)
+{
+	struct lend *lend = lent->lend;
+
+	lend->own += lend_own_bytes(lent);
 }
 
 static void lend_walk_on(struct lend *lend)
@@ -44,7 +56,7 @@ static void lend_remove(struct lend *lend, struct lent *lent)
 	assert(lent->used == 0 && lent->holds == 0);
 
 	lend->bytes -= lent_bytes(lent);
-	lend->own -= lent->adopted ? 0 : lent_bytes(lent);
+	lend->own -= lend_own_bytes(lent);
 	lend_index_busy(lend, lent);
 	lend_index_remove(lent);
 	list_remove(&lent->packed);
@@ -312,6 +324,7 @@ static int lend_new_lent(struct lent **out, struct lend *lend, const struct lent
 		return status == HBM_OK ? HBM_NO_SPACE : status;
 
 	lent->lend = lend;
+	lent->granted = lend_granted;
 	lent->refused = lend_refused;
 	status = ledger_charge(&lent->charge, &form->user->payer, LEDGER_LENT, bytes);
 	if (status == HBM_OK && lend_index_add(lend, lent) < 0)

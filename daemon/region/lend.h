@@ -76,7 +76,7 @@ struct lend {
 	uint64_t budget;
 	uint64_t bytes, busy;     /* of all lent slabs, and of those that are held */
 	uint64_t replicas, loans; /* how many */
-	uint64_t own;             /* bytes of slabs that are no region's, and were none's */
+	uint64_t own;             /* bytes of slabs it has that are no region's, and were none's */
 	uint64_t in_slots;        /* bytes of slots that lent slabs back */
 	uint64_t last_id;
 	struct tally all; /* struct lent */

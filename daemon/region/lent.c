@@ -203,6 +203,7 @@ static void lent_granted(struct slab_request *request)
 	}
 
 	lent->state = LENT_MAPPING;
+	lent->granted(lent);
 	lent_map(lent);
 }
 

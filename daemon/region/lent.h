@@ -47,6 +47,7 @@ struct lent {
 	struct list packed; /* in a bucket of lend->packed, while it may take more blocks */
 	struct device *device;
 	void *lend;
+	void (*granted)(struct lent *lent); /* it has slabs that were no region's */
 	void (*refused)(struct lent *lent); /* its slabs were; after its waits have been told */
 	enum lent_state state;
 	struct user *user;

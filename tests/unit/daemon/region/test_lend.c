@@ -663,6 +663,31 @@ static void test_what_is_given_back_is_in_no_promise(void **state)
 	assert_null(slabs_check(fixture->slabs));
 }
 
+/* What is waited for is not leased: an audit would take it from what regions have. */
+static void test_what_is_waited_for_is_not_there(void **state)
+{
+	struct fixture *fixture = *state;
+	struct slab *slabs[POOL / SLAB];
+	const struct replica_form form =
+		form_of(&fixture->clients[0], make_block(fixture, fixture->ns), 0);
+	struct replica *replica;
+
+	for (size_t i = 0; i < POOL / SLAB; i++)
+		slabs[i] = place_slab(fixture);
+	slab_drop_slot(slabs[0], false);
+	assert_int_equal(replica_new(&replica, fixture->lend, &form, NULL), HBM_OK);
+	assert_int_equal(replica->lent->state, LENT_ALLOCATING);
+	assert_int_equal(fixture->lend->own, 0);
+	rig_run(&fixture->rig, is_open, replica);
+	assert_int_equal(fixture->lend->own, SLAB);
+	replica_unhold(replica);
+	lend_give_back(fixture->lend, SLAB);
+	assert_int_equal(fixture->lend->own, 0);
+	for (size_t i = 1; i < POOL / SLAB; i++)
+		slab_drop_slot(slabs[i], false);
+	assert_leased(fixture, 0);
+}
+
 /* Not while others have been promised all that is free; as soon as they have not. */
 static void test_no_promise_is_broken_for_it(void **state)
 {
@@ -900,6 +925,7 @@ int main(void)
 		TEST(test_the_pool_asks_for_a_slab_that_is_adopted_twice),
 		TEST(test_the_pool_asks_for_nothing_that_a_region_has),
 		TEST(test_what_is_given_back_is_in_no_promise),
+		TEST(test_what_is_waited_for_is_not_there),
 		TEST(test_no_promise_is_broken_for_it),
 		TEST(test_what_is_given_back_goes_in_slices),
 		TEST(test_a_request_waits_for_the_slices),
