@@ -20,7 +20,7 @@ void holder_init(struct holder *holder, struct payer *payer)
 
 bool holder_is_settled(const struct holder *holder)
 {
-	return holder->releasing == 0 && list_empty(&holder->parts);
+	return holder->releasing == 0 && holder->kept == 0 && list_empty(&holder->parts);
 }
 
 /* Its holder is gone: no session is charged for it. */
@@ -49,6 +49,18 @@ static void held_check_holder(struct holder *holder)
 {
 	if (holder->settled && holder_is_settled(holder))
 		holder->settled(holder);
+}
+
+void holder_keep(struct holder *holder)
+{
+	holder->kept++;
+}
+
+void holder_let_go(struct holder *holder)
+{
+	assert(holder->kept > 0);
+	holder->kept--;
+	held_check_holder(holder);
 }
 
 /* ---- On the control worker ---- */

@@ -36,9 +36,11 @@
 struct holder {
 	struct payer *payer;
 	uint64_t releasing; /* bytes that it gave back and that are being released */
+	uint64_t kept;      /* how often it is kept, for what may be charged to it later */
 	bool gone;          /* its process has ended */
 	struct list parts;  /* struct held_part, charged to it */
-	void (*settled)(struct holder *holder); /* after the last part or release; may free it */
+	/* after the last part or release, or when it is kept no longer; may free it */
+	void (*settled)(struct holder *holder);
 };
 
 /* One allocation on its way from its release to being free; zeroed before. */
@@ -81,7 +83,10 @@ struct held {
 };
 
 void holder_init(struct holder *holder, struct payer *payer);
-bool holder_is_settled(const struct holder *holder); /* it holds nothing */
+bool holder_is_settled(const struct holder *holder); /* it holds nothing, and is not kept */
+/* It is not settled until it is let go of as often, which may call settled(). */
+void holder_keep(struct holder *holder);
+void holder_let_go(struct holder *holder);
 /* Its process has ended: its parts are no longer charged. Does not call settled(). */
 void holder_end(struct holder *holder);
 

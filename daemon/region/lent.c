@@ -252,25 +252,31 @@ bool lent_is_left(const struct lent *lent)
 	       container_of(only, struct export, by_lent)->ended;
 }
 
-/* Nobody has it any more. Returns who is charged for what is held of it; NULL: no one. */
-static struct holder *lent_forget_exports(struct lent *lent)
+/* Who is charged for what is held of it: who was sent it last; NULL: no one. */
+static struct holder *lent_last_holder(const struct lent *lent)
 {
-	struct holder *holder = NULL;
+	const struct list *last = lent->exports.prev;
 
+	return last != &lent->exports ? container_of(last, struct export, by_lent)->holder : NULL;
+}
+
+/* Nobody has it any more. Whose session has ended may go with that. */
+static void lent_forget_exports(struct lent *lent)
+{
 	for (struct list *node; (node = list_pop_front(&lent->exports));) {
 		struct export *export = container_of(node, struct export, by_lent);
+		struct holder *kept = export->ended ? export->holder : NULL;
 
-		holder = export->holder;
 		list_remove(&export->by_borrower);
 		free(export);
+		if (kept)
+			holder_let_go(kept);
 	}
-
-	return holder;
 }
 
 static void lent_close_unread(struct lent *lent)
 {
-	struct holder *holder = lent_forget_exports(lent);
+	struct holder *holder = lent_last_holder(lent);
 
 	lent->close_job.run = lent_close_run;
 	lent->close_job.done = lent_close_done;
@@ -281,6 +287,7 @@ static void lent_close_unread(struct lent *lent)
 		if (lent->slabs[i]->slots == 0)
 			lent->slabs[i]->part.holder = holder;
 	lent_drop_slabs(lent);
+	lent_forget_exports(lent);
 }
 
 /* They come back, though not before what reads them has ended. */

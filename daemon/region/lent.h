@@ -79,7 +79,7 @@ struct export
 {
 	struct list by_lent, by_borrower;
 	struct lent *lent;
-	struct holder *holder; /* the session's, which lives */
+	struct holder *holder; /* the session's, which is there: kept if it has ended */
 	uint64_t loans;        /* that it has there */
 	uint64_t slots;        /* of its regions, that slabs of these back */
 	uint64_t replies;      /* to it, in preparation, that are of these slabs */

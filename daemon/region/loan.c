@@ -20,13 +20,24 @@ bool borrower_is_empty(const struct borrower *borrower)
 
 /* ---- exports ---- */
 
-static struct export *loan_free_export(struct export *export)
+/* Whose session has ended may go with it. */
+static void loan_free_export(struct export *export)
 {
+	struct holder *kept = export->ended ? export->holder : NULL;
+
 	list_remove(&export->by_lent);
 	list_remove(&export->by_borrower);
 	free(export);
+	if (kept)
+		holder_let_go(kept);
+}
 
-	return NULL;
+/* Its session has ended, and stays until that is forgotten or charged to it. */
+static void loan_end_export(struct export *export)
+{
+	if (!export->ended)
+		holder_keep(export->holder);
+	export->ended = true;
 }
 
 /* Whether the session has the descriptors. */
@@ -67,12 +78,13 @@ static void loan_settle_export(struct export *export, const struct borrower *bor
 		return;
 
 	if (!export->sent || !loan_export_is_alone(export) || borrower->released ||
-	    (borrower->ended && loan_is_of_regions(lent)))
+	    (borrower->ended && loan_is_of_regions(lent))) {
 		loan_free_export(export);
-	else if (borrower->ended && lent->holds == 0)
-		lend_evict(lent);
-	else
-		export->ended = borrower->ended; /* who holds them now ends that */
+	} else if (borrower->ended) {
+		loan_end_export(export); /* who holds or reads them now ends that */
+		if (lent->holds == 0)
+			lend_evict(lent);
+	}
 }
 
 static struct export *loan_find_export(const struct borrower *borrower, const struct lent *lent)

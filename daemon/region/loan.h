@@ -11,7 +11,9 @@
  * without sending them: a client keeps what it has until its BORROWs are answered. Later the
  * export is remembered while no other session has the slabs: what a client holds of slabs
  * that are closed is charged to the session that had them last. A session that ends takes
- * those along that it alone has had, but not what a region of another has as its own.
+ * those along that it alone has had, but not what a region of another has as its own. Where a
+ * request of another holds these at that moment, or they are read, the session that has ended
+ * stays until that is over.
  */
 #pragma once
 

@@ -494,6 +494,61 @@ static void test_a_session_that_ends_while_another_borrows(void **state)
 	assert_int_equal(clients[0].holder.releasing, 0);
 }
 
+static unsigned settled;
+
+static void count_settled(struct holder *holder)
+{
+	(void)holder;
+	settled++;
+}
+
+/* While a request of another holds what it alone has had, it may still be charged for it: its
+ * session is there, and goes when the other has it. */
+static void test_a_session_that_ends_stays_while_another_borrows(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *clients = fixture->clients;
+	struct replica *replica = make(fixture, &clients[0], make_block(fixture, fixture->ns));
+	bool named;
+
+	clients[0].holder.settled = count_settled;
+	settled = 0;
+	loan_free(borrow(&clients[0], replica, &named));
+	replica_hold(replica); /* of the other's request */
+	borrower_end(&clients[0].borrower);
+	assert_false(holder_is_settled(&clients[0].holder));
+	struct loan *loan = borrow(&clients[1], replica, &named);
+	assert_int_equal(settled, 1);
+	assert_true(list_empty(&clients[0].borrower.exports));
+	replica_unhold(replica);
+	loan_free(loan);
+	assert_leased(fixture, 1);
+}
+
+/* And while it is read, though it is closed: what the process keeps of it is charged then. */
+static void test_a_session_that_ends_stays_while_it_is_read(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *client = &fixture->clients[0];
+	struct replica *replica = make(fixture, client, make_block(fixture, fixture->ns));
+	struct lent *lent = replica->lent;
+	bool named;
+
+	client->holder.settled = count_settled;
+	settled = 0;
+	loan_free(borrow(client, replica, &named));
+	lent_read(lent);
+	borrower_end(&client->borrower);
+	assert_int_equal(fixture->lend->bytes, 0);
+	assert_false(holder_is_settled(&client->holder));
+	lent_unread(lent);
+	assert_int_equal(settled, 0);
+	assert_int_equal(client->holder.releasing, SLAB);
+	assert_true(list_empty(&client->borrower.exports));
+	assert_leased(fixture, 0);
+	assert_int_equal(settled, 1);
+}
+
 /* ---- Without a copy ---- */
 
 static void taken(struct slab_request *request)
@@ -920,6 +975,8 @@ int main(void)
 		TEST(test_the_end_of_a_session),
 		TEST(test_a_session_that_ends_while_it_borrows),
 		TEST(test_a_session_that_ends_while_another_borrows),
+		TEST(test_a_session_that_ends_stays_while_another_borrows),
+		TEST(test_a_session_that_ends_stays_while_it_is_read),
 		TEST(test_a_slab_is_adopted),
 		TEST(test_one_slab_is_adopted_twice),
 		TEST(test_the_pool_asks_for_a_slab_that_is_adopted_twice),
