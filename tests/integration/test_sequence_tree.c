@@ -357,7 +357,7 @@ static void test_copies_that_are_refused(void **state)
 		soft.fail_nth("cuMemcpyDtoDAsync", nth + 1, CUDA_ERROR_OUT_OF_MEMORY);
 		assert_int_equal(hbm_sequence_accept(sequence, path, COUNT(path)), HBM_DEVICE);
 		assert_non_null(strstr(hbm_pool_error(rig.pool), "cuMemcpyDtoDAsync"));
-		soft.faults("");
+		soft.fail_nth(NULL, 0, CUDA_SUCCESS);
 		assert_int_equal(pool_rig_facts(sequence).tokens, 10);
 		assert_int_equal(pool_rig_facts(sequence).drafts, nth == 1 ? 4 : 0);
 		expect_prefix(10);
@@ -367,7 +367,7 @@ static void test_copies_that_are_refused(void **state)
 	draft(parents, COUNT(parents));
 	soft.fail_nth("cuMemcpyDtoDAsync", 2, CUDA_ERROR_OUT_OF_MEMORY);
 	accept_path(10, path, COUNT(path));
-	soft.faults("");
+	soft.fail_nth(NULL, 0, CUDA_SUCCESS);
 	next_layout();
 	stage_finish(fds);
 }
