@@ -52,14 +52,15 @@ uid_t publication_uid(const struct publication *publication)
 	return publication->user->uid;
 }
 
-const struct publication *publication_of_other(const struct region *region, uint64_t offset,
-					       uint64_t bytes, const struct user *user)
+const struct publication *publication_bars_loan(const struct region *region, uint64_t offset,
+						uint64_t bytes, const struct user *user)
 {
 	for (uint64_t i = offset / region->slab; i <= (offset + bytes - 1) / region->slab; i++) {
 		const struct slab *slab = region->slots[i].slab;
+		const struct publication *publication = slab ? slab->publication : NULL;
 
-		if (slab && slab->publication && slab->publication->user != user)
-			return slab->publication;
+		if (publication && (publication->user != user || publication->was_for_group))
+			return publication;
 	}
 
 	return NULL;
@@ -179,7 +180,7 @@ struct publications *publications_close(struct publications *publications)
 
 /* ---- Publishing ---- */
 
-static int publication_check_slot(const struct slot *slot, const struct reason *why)
+static int publication_check_slot(const struct slot *slot, bool for_group, const struct reason *why)
 {
 	if (!slot->slab || slot->claim)
 		return reason_set(why, HBM_NOT_FOUND, "the range is not committed");
@@ -187,13 +188,18 @@ static int publication_check_slot(const struct slot *slot, const struct reason *
 		return reason_set(why, HBM_DENIED, "part of the range is read-only here");
 	if (slot->slab->stuck)
 		return reason_set(why, HBM_DEVICE, "part of the range cannot be mapped again");
+	if (for_group && slot->slab->lent)
+		return reason_set(why, HBM_DENIED,
+				  "part of the range is lent, and a group could write to it");
 
 	return HBM_OK;
 }
 
-static int publication_check_range(struct range *range, struct region *region, uint64_t offset,
-				   uint64_t bytes, const struct reason *why)
+static int publication_check_range(struct range *range, const struct publication_form *form,
+				   const struct reason *why)
 {
+	struct region *region = form->region;
+	uint64_t offset = form->offset, bytes = form->bytes;
 	int status = HBM_OK;
 
 	if (region_is_guest(region))
@@ -209,7 +215,8 @@ static int publication_check_range(struct range *range, struct region *region, u
 
 	*range = (struct range){region, offset / region->slab, bytes / region->slab};
 	for (uint64_t i = 0; status == HBM_OK && i < range->count; i++)
-		status = publication_check_slot(&region->slots[range->first + i], why);
+		status = publication_check_slot(&region->slots[range->first + i], form->for_group,
+						why);
 
 	return status;
 }
@@ -335,6 +342,7 @@ static void publication_name(struct publication *publication, const struct publi
 {
 	strcpy(publication->name, form->name);
 	publication->for_group = form->for_group;
+	publication->was_for_group |= form->for_group;
 	publication->gid = form->gid;
 	publication->withdrawn = false;
 }
@@ -364,7 +372,7 @@ int publication_new(struct publications *publications, const struct publication_
 		    const struct reason *why)
 {
 	struct range range = {0};
-	int status = publication_check_range(&range, form->region, form->offset, form->bytes, why);
+	int status = publication_check_range(&range, form, why);
 	if (status != HBM_OK)
 		return status;
 	if (publication_find(publications, form->uid, form->name))

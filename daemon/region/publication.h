@@ -18,6 +18,10 @@
  * Slots of a client that was killed count as others until its process is gone, for it may
  * still write.
  *
+ * Members of a group get descriptors, by which they can write. So what is lent as it is
+ * (lent.h) is not published for a group, and what is or was so published is not lent: none
+ * but its user writes to what borrowers read.
+ *
  * Published slabs count as the publications', no longer as the session's that made them.
  * Who gave back slots of it last, and is still connected, is charged for what its process
  * then holds (held.h).
@@ -63,10 +67,10 @@ int publication_new(struct publications *publications, const struct publication_
 void publication_withdraw(struct publication *publication);
 uint64_t publication_bytes(const struct publication *publication);
 uid_t publication_uid(const struct publication *publication);
-/* The first that another user has made and that has a slab of that range, which is committed;
- * NULL: none has. */
-const struct publication *publication_of_other(const struct region *region, uint64_t offset,
-					       uint64_t bytes, const struct user *user);
+/* The first that keeps a user from lending a slab of that range, which is committed, as it is:
+ * another user has made it, or it is, or was, for a group. NULL: none does. */
+const struct publication *publication_bars_loan(const struct region *region, uint64_t offset,
+						uint64_t bytes, const struct user *user);
 
 /* Fills in at most `room` records, of those of one uid or (NULL) of all, as
  * regions_records() does. */

@@ -109,6 +109,7 @@ struct publication {
 	bool withdrawn;
 	bool for_group; /* members of `gid` may attach, too, to read */
 	gid_t gid;
+	bool was_for_group; /* it is or was: who attached it then may have it still */
 	struct user *user;
 	struct region *region; /* its own */
 	uint64_t attached;     /* regions */

@@ -150,21 +150,27 @@ static int serve_blocks_check_device(const struct batch *batch, const struct rea
 		       : HBM_OK;
 }
 
-/* Of a block that is to be lent as it is: memory that another user has published is not this
- * one's to lend. */
+/* Of a block that is to be lent as it is: those who would borrow it trust its user alone to
+ * write to it. */
 static int serve_blocks_check_loan(const struct batch *batch, uint32_t i, const struct reason *why)
 {
 	const struct hbm_wire_range *segment = &batch->segments[i];
-	const struct publication *other = publication_of_other(
-		batch->regions[i], segment->offset, segment->bytes, batch->request->session->user);
+	const struct user *user = batch->request->session->user;
+	const struct publication *bars =
+		publication_bars_loan(batch->regions[i], segment->offset, segment->bytes, user);
 
-	if (!other)
+	if (!bars)
 		return HBM_OK;
+	if (publication_uid(bars) == user->uid)
+		return reason_set(why, HBM_DENIED,
+				  "segment %u: that memory of region %u was published for a group, "
+				  "which could write to what is lent",
+				  i, segment->region);
 
 	return reason_set(why, HBM_DENIED,
 			  "segment %u: uid %u has published that memory of region %u, and is alone "
 			  "to lend it",
-			  i, (unsigned)publication_uid(other), segment->region);
+			  i, (unsigned)publication_uid(bars), segment->region);
 }
 
 /* False: the slice is over. */

@@ -202,7 +202,7 @@ HBM_API int hbm_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t
 struct hbm_publish_options {
 	const char *name;
 	/* Members of the group may attach it, too, without HBM_ATTACH_WRITE. HBM_DENIED, unless
-	 * the daemon's configuration lets that be. */
+	 * the daemon's configuration lets that be, and where part of it is lent (hbm_block.lend). */
 	bool for_group;
 	uint32_t gid; /* of the group */
 };
@@ -357,7 +357,7 @@ struct hbm_block {
 	 * to the caller's user as they are, with that size as `piece`, also after the region has
 	 * given them back; the caller must not write to them any more. A block that exists, or
 	 * that may not be lent for lack of room, is only stored; HBM_DENIED: another user has
-	 * published such a slab. load: ignored */
+	 * published such a slab, or it was published for a group. load: ignored */
 	bool lend;
 };
 

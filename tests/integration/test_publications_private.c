@@ -17,6 +17,9 @@
 
 #define GROUP 4321
 #define NO_SUCH "nothing of that name is published"
+#define OF_A_GROUP                                                                                 \
+	"segment 0: that memory of region 1 was published for a group, which could write to what " \
+	"is lent"
 
 static int owner = -1, stranger = -1, member = -1;
 
@@ -233,12 +236,18 @@ static void test_what_is_attached_is_not_lent_on(void **state)
 	assert_int_equal(two_users_result(member, &store).status, HBM_OK);
 	assert_int_equal(lent(), 0);
 
-	/* Its own user may. */
+	/* Nor does its own user, while the other could write to it: also when it has no name. */
 	store = two_users_blocks(HBM_WIRE_STORE, two_users_open(owner, &spec), 2);
 	store.segment.bytes = TWO_USERS_SLAB;
 	store.block.flags = HBM_WIRE_BLOCK_LEND;
+	raw_refused(owner, &store, HBM_DENIED, OF_A_GROUP);
+	unpublish(owner, HBM_WIRE_OWN_UID);
+	raw_refused(owner, &store, HBM_DENIED, OF_A_GROUP);
+	publish(false);
+	raw_refused(owner, &store, HBM_DENIED, OF_A_GROUP);
+	assert_int_equal(lent(), 0);
+	store.block.flags = 0;
 	assert_int_equal(two_users_result(owner, &store).status, HBM_OK);
-	assert_int_equal(lent(), TWO_USERS_SLAB);
 	assert_true(spawn_balanced(&daemon_));
 	unpublish(owner, HBM_WIRE_OWN_UID);
 }
