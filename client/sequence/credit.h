@@ -25,7 +25,10 @@
  * In both cases, should the daemon have no more, the sequence is promised so much less. So
  * only what a sequence shares itself can lessen what it is promised, never what others do.
  *
- * What is borrowed from the cache costs nothing, and needs no credit.
+ * What is borrowed from the cache costs nothing, and needs no credit. Lent slabs that a sequence
+ * gives up are promised to it again, though the daemon has them as used by the connection until
+ * there is other memory for that or the cache drops them, which it does when they are wanted and
+ * they are on loan to no one (daemon/region/promise.h).
  *
  * Warm slabs are committed, and no sequence's. One that is opened in their slot has them, and
  * is promised the rest.

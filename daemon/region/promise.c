@@ -179,6 +179,18 @@ void promise_unuse(struct promise *promise, uint64_t bytes)
 	promise_free_unused(promise);
 }
 
+void promise_leave(struct promise *promise, uint64_t bytes)
+{
+	promise->left += bytes;
+	assert(promise->left <= promise->used);
+}
+
+void promise_unleave(struct promise *promise, uint64_t bytes)
+{
+	assert(promise->left >= bytes);
+	promise->left -= bytes;
+}
+
 bool promise_may_disown(const struct promise *promise, uint64_t free, uint64_t bytes)
 {
 	struct promise changed = *promise;
@@ -196,6 +208,7 @@ void promise_disown(struct promise *promise, uint64_t bytes)
 {
 	struct promise *unowned = &promise->promises->unowned;
 
+	promise_unleave(promise, bytes);
 	promise_ask(unowned, bytes);
 	promise_use(unowned, bytes);
 	promise_unuse(promise, bytes);
@@ -223,6 +236,8 @@ const char *promises_check(const struct promises *promises)
 		sum.promised += promise_outstanding(promise);
 		sum.due += promise_due(promise);
 		sum.used += promise->used;
+		if (promise->left > promise->used)
+			return "a session has left more than it uses";
 		if (promise->charge.amount != promise->reserved)
 			return "a reservation is not what its session is charged for";
 	}

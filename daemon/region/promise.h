@@ -23,9 +23,13 @@
  * one beyond it takes only what is not promised. A reservation grows if all that is due
  * is free: what is outstanding or, if that is more, asked.
  *
- * What a session lends as it is (lent.h) and has given back is no longer its to use: it is
+ * What a session lends as it is (lent.h) and has given back is no longer its to use. It is
  * counted as without a session as soon as the invariant allows what the session then has
- * outstanding.
+ * outstanding. Until then it is left: used, and the session can have so much less than it
+ * has not committed. It cannot be otherwise: others may have that memory mapped, or hold its
+ * descriptors, and what they can keep is not free. But before a request is refused, or waits
+ * for what clients hold, all of it that is idle is closed (slabs_on_shortage), and what that
+ * frees is what the request gets.
  *
  * Here is arithmetic alone: the pool calls it for each change. Requests without a session
  * have one together, of which nothing is reserved.
@@ -44,6 +48,7 @@ struct promise {
 	struct promises *promises;
 	uint32_t device;
 	uint64_t reserved, used, asked;
+	uint64_t left;        /* of what is used: lent, and in no slot any more */
 	bool ended;           /* its session has; freed when nothing is used or asked */
 	struct charge charge; /* for what is reserved */
 };
@@ -82,8 +87,11 @@ void promise_use(struct promise *promise, uint64_t bytes);
 void promise_ask_again(struct promise *promise, uint64_t bytes);
 /* It is free again. May free the promise. */
 void promise_unuse(struct promise *promise, uint64_t bytes);
-/* It is used still, and without a session from now on. Whether what is free allows that; does it.
- * May free the promise. */
+/* Of what is used, it is left; or is so no more. */
+void promise_leave(struct promise *promise, uint64_t bytes);
+void promise_unleave(struct promise *promise, uint64_t bytes);
+/* What is left is used still, and without a session from now on. Whether what is free allows
+ * that; does it. May free the promise. */
 bool promise_may_disown(const struct promise *promise, uint64_t free, uint64_t bytes);
 void promise_disown(struct promise *promise, uint64_t bytes);
 /* It is used no longer, and not free: the device refused to release it. What was reserved

@@ -71,19 +71,19 @@ struct promise *regions_promise(struct regions *regions, struct device *device)
 	return promise;
 }
 
-uint64_t regions_promised(const struct regions *regions, uint64_t *outstanding)
+struct regions_promised regions_promised(const struct regions *regions)
 {
-	uint64_t reserved = 0;
+	struct regions_promised sum = {0};
 
-	*outstanding = 0;
 	list_for_each (node, &regions->promises) {
 		const struct promise *promise = container_of(node, struct promise, by_session);
 
-		reserved += promise->reserved;
-		*outstanding += promise_outstanding(promise);
+		sum.reserved += promise->reserved;
+		sum.outstanding += promise_outstanding(promise);
+		sum.left += promise->left;
 	}
 
-	return reserved;
+	return sum;
 }
 
 /* ---- Look up ---- */

@@ -126,8 +126,12 @@ uint64_t regions_lent(const struct regions *regions, const struct device *device
 /* What the session has reserved of a device, to be changed by slabs_reserve(); made when it is
  * first asked for. NULL: no memory. */
 struct promise *regions_promise(struct regions *regions, struct device *device);
-/* The sums over all devices: bytes reserved, and those of them that are outstanding. */
-uint64_t regions_promised(const struct regions *regions, uint64_t *outstanding);
+/* Bytes that it has reserved, those of them that are outstanding, and those that are left
+ * (promise.h): the sums over all devices. */
+struct regions_promised {
+	uint64_t reserved, outstanding, left;
+};
+struct regions_promised regions_promised(const struct regions *regions);
 void region_record(const struct region *region, struct hbm_wire_region *record);
 /* Fills in at most `room` records, from the region of id `from` on, or the next that there
  * is. Returns how many; *next is the id of the first that had no room, or 0. */

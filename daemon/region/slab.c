@@ -263,6 +263,22 @@ static void slab_tell(const struct slabs *slabs)
 		slabs->changed(slabs->changed_arg);
 }
 
+/* It is lent, and in no slot any more. */
+static void slab_leave(struct slab *slab)
+{
+	list_push_back(&slab->slabs->left, &slab->left);
+	promise_leave(slab->promise, slab->bytes);
+}
+
+static void slab_unleave(struct slab *slab)
+{
+	if (list_empty(&slab->left))
+		return;
+
+	list_remove(&slab->left);
+	promise_unleave(slab->promise, slab->bytes);
+}
+
 /* Whether it is without a session from now on. */
 static bool slab_disown(struct slab *slab)
 {
@@ -533,7 +549,7 @@ static void slab_leave_region(struct slab *slab, bool quarantined)
 	assert(*from >= slab->bytes);
 	*from -= slab->bytes;
 
-	list_remove(&slab->left);
+	slab_unleave(slab);
 	if (slab->placed)
 		tally_remove(&slabs->placed, &slab->link, slab->mark, slab->bytes);
 	else
@@ -584,7 +600,7 @@ void slab_drop_slot(struct slab *slab, bool quarantined)
 		slab->slabs->slots -= slab->bytes;
 
 	if (slab->slots == 0 && slab->refs > 1) {
-		list_push_back(&slab->slabs->left, &slab->left);
+		slab_leave(slab);
 		(void)slab_disown(slab);
 	}
 

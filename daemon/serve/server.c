@@ -407,7 +407,7 @@ const struct counters *server_counters(const struct server *server)
 
 void session_record(const struct session *session, struct hbm_wire_session *record)
 {
-	uint64_t outstanding, reserved = regions_promised(&session->regions, &outstanding);
+	const struct regions_promised promised = regions_promised(&session->regions);
 
 	*record = (struct hbm_wire_session){
 		.session = session->id,
@@ -426,8 +426,9 @@ void session_record(const struct session *session, struct hbm_wire_session *reco
 		.held = ledger_used(&session->payer, LEDGER_HELD),
 		.loans = session->regions.borrower.count,
 		.borrowed = session->regions.borrower.bytes,
-		.reserved = reserved,
-		.promised = outstanding,
+		.reserved = promised.reserved,
+		.promised = promised.outstanding,
+		.lent_left = promised.left,
 	};
 	memcpy(record->name, session->name, sizeof(record->name));
 }

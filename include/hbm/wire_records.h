@@ -257,7 +257,9 @@
 	X(R, uint64_t, reserved, , BYTES, 3, GAUGE, "RESERVED",                                    \
 	  "", "Device memory that it has reserved.")                                               \
 	X(R, uint64_t, promised, , BYTES, 3, GAUGE, "PROMISED",                                    \
-	  "", "Of it, what it has not used yet.")
+	  "", "Of it, what it has not used yet.")                                                  \
+	X(R, uint64_t, lent_left, , BYTES, 3, GAUGE, "LENT LEFT",                                  \
+	  "", "Slabs that it has lent and given back, and still uses of what is reserved.")
 
 /* A region. */
 #define HBM_RECORD_REGION(X, R)                                                                    \

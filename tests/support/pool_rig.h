@@ -53,7 +53,7 @@ struct hbm_sequence_facts pool_rig_facts(struct hbm_sequence *sequence);
 struct hbm_wire_sequence pool_rig_shown(struct pool_rig *rig, uint64_t number);
 uint64_t pool_rig_shared(struct pool_rig *rig);
 /* Fails the test unless what the daemon has reserved is enough for what the pool's sequences
- * are promised, by what the pool says and by what the daemon does. */
+ * are promised, by what the pool says and, to the byte, by what the daemon does. */
 void pool_rig_check_books(struct pool_rig *rig);
 /* Of the pool's connection. */
 struct hbm_wire_session pool_rig_session(struct pool_rig *rig);

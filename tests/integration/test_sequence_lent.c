@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Slabs that a sequence has lent to the cache and given up, where all other memory is promised
+ * or used: the cache drops them before a sequence is refused what it was promised, unless
+ * somebody has them on loan.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/cached_rig.h"
+#include "tests/support/stage.h"
+
+#include <string.h>
+
+#define PREFIX (3 * CACHED_BLOCK)
+#define LENT (3 * CACHED_SLABS * RIG_SLAB)
+#define EXPECTED 40
+
+static struct cached_rig rig;    /* lends */
+static struct cached_rig second; /* borrows */
+static struct pool_rig other;    /* takes all memory that there is */
+static struct hbm_sequence *lender;
+static unsigned fds;
+
+static void start(void)
+{
+	static const char *const sets[] = {"device.lend=64MiB", "ddr.staging=32MiB",
+					   "ddr.size=160MiB", NULL};
+	static const struct hbm_pool_options options = {.max_sequences = 16};
+	const struct hbm_sequence_options expects = {.expected = EXPECTED};
+
+	spawn_start(&daemon_, sets, NULL);
+	fds = spawn_fds(&daemon_);
+	cached_rig_open(&rig, &daemon_, cached_rig_layouts[0], CACHED_BLOCK, &options);
+	cached_rig_open(&second, &daemon_, cached_rig_layouts[0], CACHED_BLOCK, &options);
+	pool_rig_open(&other, &daemon_, cached_rig_layouts[0], &options);
+
+	assert_int_equal(hbm_sequence_open(rig.pool.pool, &expects, &lender), 0);
+	cached_rig_grow(&rig, lender, PREFIX, 0);
+	cached_rig_chain(&rig, 1, 3);
+	cached_rig_chain(&second, 1, 3);
+	cached_rig_store(&rig, lender, 0);
+	assert_int_equal(cached_rig_device(&rig).lent, LENT);
+}
+
+static void finish(void)
+{
+	pool_rig_close(&other);
+	cached_rig_close(&second);
+	cached_rig_close(&rig);
+	stage_finish(fds);
+}
+
+static void take_the_rest(void)
+{
+	for (int i = 0; i < 16; i++) {
+		struct hbm_sequence *taker = pool_rig_sequence(&other);
+
+		for (uint64_t n = 1; n <= RIG_MAX && pool_rig_step(&other, taker, n) == 0; n++)
+			;
+		if (pool_rig_facts(taker).tokens < RIG_MAX)
+			return;
+	}
+	fail_msg("there is memory left");
+}
+
+/* The lender writes all its tokens anew. */
+static void give_up(void)
+{
+	const uint64_t promised = pool_rig_facts(lender).promised_bytes;
+
+	assert_int_equal(hbm_sequence_truncate(lender, 0), 0);
+	assert_int_equal(pool_rig_facts(lender).promised_bytes, promised + LENT);
+	assert_int_equal(pool_rig_session(&rig.pool).lent_left, LENT);
+	pool_rig_check_books(&rig.pool);
+}
+
+/* The tokens that it gets to. */
+static uint64_t grow(void)
+{
+	uint64_t n = pool_rig_facts(lender).tokens;
+
+	for (; n < EXPECTED && pool_rig_step(&rig.pool, lender, n + 1) == 0; n++)
+		pool_rig_write(&rig.pool, lender, n, 1000 + n);
+	for (uint64_t i = 0; i < n; i++)
+		pool_rig_expect(&rig.pool, lender, i, 1000 + i);
+	pool_rig_check_books(&rig.pool);
+
+	return n;
+}
+
+/* The memory that it is promised is the cache's until it grows. */
+static void test_what_is_idle_makes_way(void **state)
+{
+	(void)state;
+	start();
+	take_the_rest();
+	give_up();
+	assert_int_equal(cached_rig_device(&rig).lent, LENT);
+	assert_int_equal(grow(), EXPECTED);
+	assert_int_equal(cached_rig_device(&rig).lent, 0);
+	assert_int_equal(pool_rig_session(&rig.pool).lent_left, 0);
+	finish();
+}
+
+/* A loan cannot be called back. When it is returned, there is what was promised. */
+static void test_what_is_on_loan_is_so_much_less(void **state)
+{
+	(void)state;
+	start();
+	struct hbm_sequence *borrower = cached_rig_reopen(&second, PREFIX, 3 * CACHED_SLABS);
+
+	take_the_rest();
+	give_up();
+	assert_int_equal(grow(), EXPECTED - PREFIX);
+	assert_int_equal(pool_rig_step(&rig.pool, lender, EXPECTED), HBM_NO_SPACE);
+	assert_int_equal(pool_rig_session(&rig.pool).lent_left, LENT);
+	assert_int_equal(pool_rig_session(&rig.pool).promised, 0);
+	cached_rig_expect(&second, borrower, PREFIX, PREFIX, 0);
+
+	assert_int_equal(hbm_sequence_close(borrower), 0);
+	assert_int_equal(grow(), EXPECTED);
+	finish();
+}
+
+/* Where there is memory that is neither used nor promised, it takes the place of what was lent. */
+static void test_what_is_free_is_promised_instead(void **state)
+{
+	(void)state;
+	start();
+	struct hbm_sequence *borrower = cached_rig_reopen(&second, PREFIX, 3 * CACHED_SLABS);
+
+	assert_int_equal(hbm_sequence_truncate(lender, 0), 0);
+	assert_int_equal(pool_rig_session(&rig.pool).lent_left, 0);
+	pool_rig_check_books(&rig.pool);
+	take_the_rest();
+	assert_int_equal(grow(), EXPECTED);
+	cached_rig_expect(&second, borrower, PREFIX, PREFIX, 0);
+	finish();
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_what_is_idle_makes_way),
+		TEST(test_what_is_on_loan_is_so_much_less),
+		TEST(test_what_is_free_is_promised_instead),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
