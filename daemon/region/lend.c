@@ -88,6 +88,7 @@ static void lend_unhold(struct lend *lend, struct lent *lent)
 
 	lend->busy -= lent_bytes(lent);
 	lend_index_idle(lend, lent);
+	slabs_can_reclaim(lend->device->slabs);
 }
 
 /* ---- replicas ---- */

@@ -406,6 +406,11 @@ struct slabs *slabs_close(struct slabs *slabs)
 	return NULL;
 }
 
+void slabs_can_reclaim(const struct slabs *slabs)
+{
+	slab_tell(slabs);
+}
+
 void slabs_reclaimed(struct slabs *slabs)
 {
 	slabs->reclaiming = false;

@@ -75,6 +75,8 @@ int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uin
 void slabs_on_shortage(struct slabs *slabs, bool (*reclaim)(void *arg, uint64_t bytes), void *arg);
 /* What it has called said that it goes on with that: it does not any more. */
 void slabs_reclaimed(struct slabs *slabs);
+/* There is more now that it can do without: who waits for memory may ask again. */
+void slabs_can_reclaim(const struct slabs *slabs);
 /* Whether what was idle is on its way back to the pool, or is still looked for. It is of no
  * client. */
 bool slabs_is_reclaiming(const struct slabs *slabs);
@@ -86,8 +88,8 @@ void slabs_drain(struct slabs *slabs);
  * Accepts NULL, returns NULL. */
 struct slabs *slabs_close(struct slabs *slabs);
 struct slabs_books slabs_books(const struct slabs *slabs);
-/* changed(arg) is called after each change of the books or of the promises, from within: it
- * calls nothing of the pool that changes them. */
+/* changed(arg) is called after each change of the books, of the promises or of what others can do
+ * without, from within: it calls nothing of the pool that changes them. */
 void slabs_watch(struct slabs *slabs, void (*changed)(void *arg), void *arg);
 /* Its promises, to make new ones. */
 struct promises *slabs_promises(struct slabs *slabs);

@@ -143,6 +143,37 @@ static void test_what_is_free_is_promised_instead(void **state)
 	finish();
 }
 
+static uint64_t waiting(void)
+{
+	struct hbm_device_memory memory;
+
+	assert_int_equal(hbm_device_memory(other.hbm, 0, &memory), 0);
+
+	return memory.waiting;
+}
+
+/* Whose reservation waits for memory has what is not on loan any more. */
+static void test_what_is_returned_is_what_one_waits_for(void **state)
+{
+	(void)state;
+	start();
+	struct hbm_sequence *borrower = cached_rig_reopen(&second, PREFIX, 3 * CACHED_SLABS);
+	const struct hbm_reserve_change more = {.bytes = LENT}, less = {.bytes = -(int64_t)LENT};
+	hbm_ticket ticket;
+
+	assert_int_equal(hbm_sequence_close(lender), 0);
+	take_the_rest();
+	assert_int_equal(hbm_reserve(rig.pool.hbm, &more, 1, 0), HBM_NO_SPACE);
+	assert_int_equal(hbm_submit_reserve(rig.pool.hbm, &more, 1, 60000, &ticket), 0);
+	while (waiting() == 0)
+		;
+	assert_int_equal(hbm_sequence_close(borrower), 0);
+	assert_int_equal(hbm_wait(rig.pool.hbm, ticket, -1), 0);
+	assert_int_equal(cached_rig_device(&rig).lent, 0);
+	assert_int_equal(hbm_reserve(rig.pool.hbm, &less, 1, 0), 0);
+	finish();
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 
 int main(void)
@@ -151,6 +182,7 @@ int main(void)
 		TEST(test_what_is_idle_makes_way),
 		TEST(test_what_is_on_loan_is_so_much_less),
 		TEST(test_what_is_free_is_promised_instead),
+		TEST(test_what_is_returned_is_what_one_waits_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
