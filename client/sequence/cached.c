@@ -13,6 +13,7 @@
 #include "client/sequence/ahead.h"
 #include "client/sequence/backing.h"
 #include "client/sequence/blocks.h"
+#include "client/sequence/close.h"
 #include "client/sequence/credit.h"
 #include "client/sequence/growth.h"
 #include "client/sequence/mark.h"
@@ -22,7 +23,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define CACHED_KEYS 4096 /* of one lookup */
 
@@ -351,28 +351,17 @@ int hbm_sequence_open_cached(struct hbm_pool *pool, const struct hbm_sequence_op
 			     uint64_t *tokens)
 {
 	struct hbm_sequence *sequence;
-	char line[sizeof(pool->error)];
 	int r = hbm_sequence_open(pool, options, &sequence);
 	if (r)
 		return r;
 
 	hbm_pool_lock(pool);
 	r = cached_fill_sequence(sequence, blocks, tokens);
-	memcpy(line, pool->error, sizeof(line));
 	hbm_pool_unlock(pool);
-	if (r == 0) {
-		*out = sequence;
-		return 0;
-	}
+	if (r)
+		return hbm_sequence_abandon(sequence, r);
 
-	const uint64_t expected = sequence->expected;
-	const bool closed = hbm_sequence_close(sequence) <= 0;
+	*out = sequence;
 
-	hbm_pool_lock(pool);
-	pool->totals.closed -= closed;
-	pool->totals.expected_tokens -= closed ? expected : 0;
-	hbm_pool_fail(pool, r, "%s", line);
-	hbm_pool_unlock(pool);
-
-	return r;
+	return 0;
 }

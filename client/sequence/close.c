@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* close: the end of a sequence. Slabs that only it has stay in its slot, warm. */
+/* close: the end of a sequence. Slabs that only it has stay in its slot, warm. See close.h. */
+#include "client/sequence/close.h"
+
 #include "client/sequence/backing.h"
 #include "client/sequence/credit.h"
 #include "client/sequence/pool.h"
@@ -98,4 +100,22 @@ int hbm_sequence_close(struct hbm_sequence *sequence)
 	hbm_pool_unlock(sequence->pool);
 
 	return r;
+}
+
+int hbm_sequence_abandon(struct hbm_sequence *sequence, int status)
+{
+	struct hbm_pool *pool = sequence->pool;
+
+	hbm_pool_lock(pool);
+	struct hbm_pool_totals totals = pool->totals;
+
+	totals.overruns -= sequence->overrun_due; /* which is not said any more */
+	pool->is_quiet = true;
+	close_one(sequence);
+	pool->is_quiet = false;
+	pool->totals = totals;
+	hbm_pool_fail(pool, status, "%s", pool->error);
+	hbm_pool_unlock(pool);
+
+	return status;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* restore: a saved sequence, or a slice of it, opened in a pool again. */
+#include "client/sequence/close.h"
 #include "client/sequence/fit.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/saved.h"
@@ -114,10 +115,9 @@ static int restore_open(struct restore *restore, const struct hbm_sequence_optio
 		return r;
 
 	r = restore_fill(restore, sequence);
-	if (r) {
-		hbm_sequence_close(sequence);
-		return r;
-	}
+	if (r)
+		return hbm_sequence_abandon(sequence, r);
+
 	*out = sequence;
 
 	return 0;

@@ -312,9 +312,22 @@ static void expect_no_blocks(void)
 	assert_int_equal(count, 0);
 }
 
+/* The pool has had so many, each with 31 tokens of 4 that were expected. */
+static void expect_counted(uint64_t sequences)
+{
+	struct hbm_pool_facts facts;
+
+	hbm_pool_facts(rig.pool, &facts);
+	assert_int_equal(facts.totals.closed, sequences);
+	assert_int_equal(facts.totals.overruns, sequences);
+	assert_int_equal(facts.totals.expected_tokens, 4 * sequences);
+	assert_int_equal(facts.totals.actual_tokens, 31 * sequences);
+}
+
 static void test_what_is_dropped_is_not_restored_by_half(void **state)
 {
 	(void)state;
+	const struct hbm_sequence_options few = {.expected = 4};
 	unsigned restored_all = 0, nothing = 0;
 
 	spawn_start(&daemon_, NULL, NULL);
@@ -329,12 +342,13 @@ static void test_what_is_dropped_is_not_restored_by_half(void **state)
 		save(&writer, 4, 0); /* 31 tokens */
 		happened = false;
 		steps_left = n;
-		int r = hbm_sequence_restore(rig.pool, &space, NAME, NULL, &sequence);
+		int r = hbm_sequence_restore(rig.pool, &space, NAME, &few, &sequence);
 
 		steps_left = 0;
 		restored_all += r == 0;
 		nothing += r != 0;
 		expect_all_or_nothing(r, sequence, 4);
+		expect_counted(restored_all);
 		if (happened)
 			expect_no_blocks();
 	}

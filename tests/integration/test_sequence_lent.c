@@ -47,9 +47,11 @@ static void start(void)
 	assert_int_equal(cached_rig_device(&rig).lent, LENT);
 }
 
+/* What is idle stays for the next process, while its blocks are there. */
 static void finish(void)
 {
 	pool_rig_close(&other);
+	assert_int_equal(hbm_keys(rig.pool.hbm, HBM_WIRE_REMOVE, rig.ns, 0, rig.keys, 3, NULL), 0);
 	cached_rig_close(&second);
 	cached_rig_close(&rig);
 	stage_finish(fds);
@@ -174,6 +176,31 @@ static void test_what_is_returned_is_what_one_waits_for(void **state)
 	finish();
 }
 
+/* What is copied of a prefix needs memory. */
+static void test_an_open_that_is_refused_counts_nowhere(void **state)
+{
+	(void)state;
+	start();
+	struct hbm_sequence *sequence;
+	struct hbm_pool_facts facts;
+	uint64_t tokens;
+
+	take_the_rest();
+	second.blocks.tokens = PREFIX - 1;
+	assert_int_equal(hbm_sequence_open_cached(second.pool.pool, NULL, &second.blocks, &sequence,
+						  &tokens),
+			 HBM_NO_SPACE);
+	assert_non_null(strstr(hbm_pool_error(second.pool.pool), "memory for a cached prefix: "));
+	assert_string_equal(hbm_error(second.pool.hbm), hbm_pool_error(second.pool.pool));
+	hbm_pool_facts(second.pool.pool, &facts);
+	assert_int_equal(facts.open, 0);
+	assert_int_equal(facts.totals.closed, 0);
+	assert_int_equal(facts.totals.expected_tokens, 0);
+	assert_int_equal(pool_rig_session(&second.pool).loans, 0);
+	assert_true(spawn_balanced(&daemon_));
+	finish();
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 
 int main(void)
@@ -183,6 +210,7 @@ int main(void)
 		TEST(test_what_is_on_loan_is_so_much_less),
 		TEST(test_what_is_free_is_promised_instead),
 		TEST(test_what_is_returned_is_what_one_waits_for),
+		TEST(test_an_open_that_is_refused_counts_nowhere),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
