@@ -223,6 +223,25 @@ int hbm_move_by(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t devic
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }
 
+int hbm_count_use(struct hbm *hbm, uint32_t ns, const hbm_key *key, bool one_more, uint64_t *uses)
+{
+	struct hbm_wire_count count = {
+		.ns = ns, .flags = one_more ? HBM_WIRE_COUNT_ONE : 0, .key = *key};
+	struct hbm_wire_counted reply;
+	struct request request = {
+		.opcode = HBM_WIRE_COUNT,
+		.kind = &hbm_kind_fixed,
+		.answer = {.body = &reply, .size = sizeof(reply)},
+		.pieces = {{&count, sizeof(count)}},
+		.piece_count = 1,
+	};
+	int rc = hbm_request_query(hbm, &request);
+	if (rc == 0)
+		*uses = reply.uses;
+
+	return rc;
+}
+
 /* ---- Operators ---- */
 
 int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes,

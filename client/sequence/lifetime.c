@@ -252,7 +252,6 @@ int hbm_pool_close(struct hbm_pool *pool)
 	hbm_ranges_clear(&pool->grow);
 	hbm_ranges_clear(&pool->shrink);
 	hbm_shares_clear(&pool->shares);
-	hbm_uses_clear(&pool->uses);
 	hbm_moves_clear(&pool->moves);
 	hbm_layout_free(pool->layout);
 	pthread_mutex_destroy(&pool->lock);

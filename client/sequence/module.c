@@ -4,26 +4,14 @@
 #include "client/sequence/pool.h"
 #include "client/sequence/prefix.h"
 #include "client/sequence/saved.h"
-#include "client/sequence/saved_key.h"
 #include "client/sequence/saving.h"
 #include "client/sequence/sequence.h"
-#include "client/sequence/uses.h"
 
 static int module_check(struct hbm_pool *pool, const struct hbm_module *module)
 {
 	int r = hbm_saved_check_name(pool, module->schema);
 
 	return r ? r : hbm_saved_check_name(pool, module->name);
-}
-
-/* For the count of its uses: of this process, so that it need not tell spaces apart. */
-static hbm_key module_key(const struct hbm_module *module)
-{
-	char text[HBM_WIRE_NAME_BYTES];
-
-	hbm_saved_key_text(text, "", module->schema, module->name);
-
-	return hbm_saved_key_piece(text, 0, 0);
 }
 
 /* ---- Put ---- */
@@ -172,17 +160,13 @@ static int module_load(struct hbm_sequence *sequence, const struct hbm_module *m
 		       const struct saved *saved, const struct slice *all, uint64_t at,
 		       bool *replaced)
 {
-	struct hbm_pool *pool = sequence->pool;
-	const hbm_key key = module_key(module);
-	uint64_t done;
+	uint64_t done, uses = 0;
 	int r = hbm_chain_load(&saved->chain, sequence, all, at, saved->present, &done);
 
 	if (r == 0 && done < saved->present)
 		r = module_missing(saved, module, replaced);
-	if (r == 0)
-		hbm_uses_add(&pool->uses, &key);
 
-	return r;
+	return r ? r : hbm_saved_count(saved, module->name, true, &uses);
 }
 
 /* What was appended is dropped again if it cannot be loaded. */
@@ -250,11 +234,6 @@ int hbm_module_find(struct hbm_pool *pool, const struct hbm_saved_space *space,
 	int r = module_check(pool, module);
 	if (r == 0)
 		r = hbm_saved_find_in(pool, space, module->schema, module->name, out);
-	if (r == 0) {
-		const hbm_key key = module_key(module);
-
-		out->uses = hbm_uses_of(&pool->uses, &key);
-	}
 	hbm_pool_unlock(pool);
 
 	return r;

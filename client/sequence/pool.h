@@ -22,7 +22,6 @@
 #include "client/sequence/ranges.h"
 #include "client/sequence/shares.h"
 #include "client/sequence/stash.h"
-#include "client/sequence/uses.h"
 #include "daemon/base/list.h"
 
 #include <hbm/sequence.h>
@@ -76,7 +75,6 @@ struct hbm_pool {
 	struct board board;         /* show.h */
 	struct list events;         /* struct hbm_sequence, by event */
 	uint64_t pressure;          /* bytes that the device lacks, to be said; 0: nothing */
-	struct uses uses;           /* of modules */
 	struct hbm_pool_totals totals;
 	_Atomic uint64_t steps;
 	_Atomic uint32_t stepping; /* gate.h */

@@ -2,7 +2,9 @@
 /* saved: see saved.h. */
 #include "client/sequence/saved.h"
 
+#include "client/cache.h"
 #include "client/sequence/pool.h"
+#include "client/sequence/saved_key.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -91,14 +93,29 @@ int hbm_saved_evicted(const struct saved *saved, const char *name)
 			     "what was saved as \"%s\" was evicted", name);
 }
 
+/* ---- Uses ---- */
+
+/* Of the handle: it goes with the manifest, and nothing else counts there. */
+int hbm_saved_count(const struct saved *saved, const char *name, bool one_more, uint64_t *uses)
+{
+	struct hbm_pool *pool = saved->archive->pool;
+	const hbm_key handle = hbm_saved_key_handle(name, saved->manifest.save);
+	int r = hbm_count_use(pool->hbm, saved->archive->manifests, &handle, one_more, uses);
+
+	return r < 0 ? hbm_pool_fail_call(pool, r, "uses were not counted") : 0;
+}
+
 /* ---- Find ---- */
 
 int hbm_saved_find_in(struct hbm_pool *pool, const struct hbm_saved_space *space,
 		      const char *schema, const char *name, struct hbm_saved *out)
 {
 	struct saved saved;
+	uint64_t uses = 0;
 	int r = hbm_saved_open(pool, space, schema, name, &saved);
 
+	if (r == 0 && saved.manifest.version)
+		r = hbm_saved_count(&saved, name, false, &uses);
 	if (r == 0) {
 		*out = (struct hbm_saved){
 			.first = saved.manifest.first,
@@ -106,6 +123,7 @@ int hbm_saved_find_in(struct hbm_pool *pool, const struct hbm_saved_space *space
 			.present = hbm_chain_tokens(&saved.chain, saved.present),
 			.committed = saved.manifest.committed,
 			.version = saved.manifest.version,
+			.uses = uses,
 			.layers = saved.layout->options.layer_count,
 		};
 		hbm_layout_fingerprint(saved.layout, out->layout);

@@ -31,6 +31,9 @@ int hbm_saved_tidy(struct archive *archive, const char *name);
 int hbm_saved_missing(const struct saved *saved, const char *name, bool *replaced);
 /* What is left of it is of no use: drops it. HBM_NOT_FOUND, with the pool's line. */
 int hbm_saved_evicted(const struct saved *saved, const char *name);
+/* How often a module was mapped, by all processes, since it was put; after one use more if it
+ * says so. One that has gone meanwhile has no uses: 0, or a negative errno. */
+int hbm_saved_count(const struct saved *saved, const char *name, bool one_more, uint64_t *uses);
 /* Removes that save, if it is there. HBM_DENIED: others pin it. */
 int hbm_saved_remove(struct archive *archive, const char *name, uint64_t save);
 /* hbm_saved_find() and hbm_saved_drop(), of a schema. */

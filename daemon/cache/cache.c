@@ -78,7 +78,8 @@ struct tier *cache_tier(struct cache *cache, enum hbm_tier kind, uint32_t device
 
 static int cache_open_parts(struct cache *cache, const struct order_ops *ops)
 {
-	int r = index_new(&cache->index, ledger_limit(&cache->ledger->host, LEDGER_BLOCKS));
+	const uint64_t blocks = ledger_limit(&cache->ledger->host, LEDGER_BLOCKS);
+	int r = index_new(&cache->index, blocks);
 	if (r == 0)
 		r = namespaces_new(&cache->namespaces, cache->ledger);
 	if (r == 0)
@@ -91,7 +92,7 @@ static int cache_open_parts(struct cache *cache, const struct order_ops *ops)
 		(struct block_listener){.placed = cache_count_in, .unplaced = cache_count_out};
 	block_listen(&cache->blocks, &cache->traffic);
 
-	return 0;
+	return usage_open(&cache->usage, &cache->blocks, blocks);
 }
 
 int cache_open_ordered(struct cache **out, const struct config *config, struct ledger *ledger,
@@ -151,6 +152,7 @@ struct cache *cache_close(struct cache *cache)
 		tier_clear(&cache->tiers[i]);
 	}
 
+	usage_close(&cache->usage);
 	blocks_clear(&cache->blocks);
 	cache->namespaces = namespaces_free(cache->namespaces);
 	cache->index = index_free(cache->index);

@@ -34,6 +34,7 @@
 #include "daemon/base/slice.h"
 #include "daemon/cache/block.h"
 #include "daemon/cache/order.h"
+#include "daemon/cache/usage.h"
 #include "daemon/config/config_fields.h"
 
 /* Dropped blocks with children, through block.older. */
@@ -60,6 +61,7 @@ struct cache {
 	struct namespaces *namespaces;
 	struct blocks blocks;
 	struct block_listener traffic; /* counts moves between tiers */
+	struct usage usage;
 	/* [0]: staging; [1..tier_count], from the top down; capacity 0: absent */
 	struct tier tiers[TIER_NUMBERS];
 	uint32_t tier_count;

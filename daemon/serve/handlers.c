@@ -60,6 +60,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_PUBLISH] = serve_publish,
 			[HBM_WIRE_ATTACH] = serve_attach,
 			[HBM_WIRE_UNPUBLISH] = serve_unpublish,
+			[HBM_WIRE_COUNT] = serve_count,
 		},
 	.cancelled = handlers_cancelled,
 	.session_gone = serve_session_gone,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * serve_keys: handlers of the requests that are answered from the index alone: LOOKUP, TOUCH,
- * PIN, UNPIN and REMOVE, whose work is keys.h's, and EVICT; and what becomes of pins at the
- * end of a session.
+ * PIN, UNPIN and REMOVE, whose work is keys.h's, COUNT and EVICT; and what becomes of pins at
+ * the end of a session.
  */
 #include "daemon/serve/serve_keys.h"
 
@@ -31,6 +31,31 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid keep pins");
 	else
 		keys_begin(hbmd, request);
+}
+
+void serve_count(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_count *message = (const struct hbm_wire_count *)request->message;
+	struct usage *usage = &hbmd->cache->usage;
+	uint32_t number = 0;
+
+	if (!session_has_namespace(request->session, message->ns)) {
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session",
+			       message->ns);
+		return;
+	}
+
+	number = cache_find(hbmd->cache, (uint16_t)message->ns, &message->key);
+	if (number == 0) {
+		request_refuse(request, HBM_NOT_FOUND, "the cache has no such block");
+		return;
+	}
+
+	if (message->flags & HBM_WIRE_COUNT_ONE)
+		usage_add(usage, number);
+	struct hbm_wire_counted reply = {.uses = usage_of(usage, number)};
+
+	request_reply(request, HBM_OK, &reply.uses, sizeof(reply) - sizeof(reply.header));
 }
 
 /* ---- the end of a session ---- */

@@ -85,7 +85,7 @@ static uint64_t footprint_index(const struct ledger *ledger, const struct config
 				const struct devices *devices)
 {
 	uint64_t blocks = ledger_limit(&ledger->host, LEDGER_BLOCKS),
-		 bytes = index_bytes_for(blocks);
+		 bytes = index_bytes_for(blocks) + usage_bytes_for(blocks);
 	uint64_t tiers = devices->count + 2u + (config->nvme_path[0] != '\0');
 
 	if (config->nvme_path[0] != '\0')

@@ -473,6 +473,16 @@ static int validate_check_unpublish(const void *message, struct refusal *why)
 	return validate_publication(unpublish->name, why);
 }
 
+static int validate_check_count(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_count *count = message;
+	int status = validate_flags("flags", count->flags, HBM_WIRE_COUNT_ONE, why);
+
+	return status != HBM_OK || !validate_is_reserved(&count->key)
+		       ? status
+		       : validate_refuse(why, HBM_INVALID, "key is all zero, which is reserved");
+}
+
 static int validate_check_query(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_query *query = message;
@@ -546,6 +556,7 @@ static int validate_check_query(const void *message, struct refusal *why)
 #define FORM_ATTACH .check = validate_check_attach
 #define FORM_UNPUBLISH                                                                             \
 	.zero_at = offsetof(struct hbm_wire_unpublish, zero), .check = validate_check_unpublish
+#define FORM_COUNT .check = validate_check_count
 
 #define FORM(opcode, value, request, reply)                                                        \
 	[value] = {.name = #opcode, .fixed = sizeof(struct request), FORM_##opcode},

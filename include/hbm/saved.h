@@ -74,8 +74,9 @@ struct hbm_saved {
 	uint64_t first, tokens; /* of the sequence, as it was saved */
 	uint64_t present;       /* up to here its pieces are in the cache */
 	uint64_t committed;
-	uint64_t version;                 /* of a module, else 0 */
-	uint64_t uses;                    /* of a module: how often the pool has mapped it */
+	uint64_t version; /* of a module, else 0 */
+	/* of a module: how often processes of this host have mapped this version of it */
+	uint64_t uses;
 	uint32_t layers;                  /* of its layout */
 	char layout[HBM_WIRE_NAME_BYTES]; /* hbm_layout_fingerprint() */
 };

@@ -463,6 +463,23 @@ struct hbm_wire_results {
 };
 static_assert(sizeof(struct hbm_wire_results) == 40, "wire layout");
 
+#define HBM_WIRE_COUNT_ONE 1u /* one use more */
+
+/* COUNT: how often clients have used what a block stands for, by what they say with this
+ * request, since it was stored; after this one, if it is one. Nothing else counts for it. */
+struct hbm_wire_count {
+	struct hbm_wire_header header;
+	uint32_t ns, flags; /* HBM_WIRE_COUNT_ONE or 0 */
+	struct hbm_wire_key key;
+};
+static_assert(sizeof(struct hbm_wire_count) == 48, "wire layout");
+
+struct hbm_wire_counted {
+	struct hbm_wire_header header;
+	uint64_t uses; /* at most 2^32 - 1, where it stays */
+};
+static_assert(sizeof(struct hbm_wire_counted) == 32, "wire layout");
+
 /* Only of what the device has such a copy of: no other is made, and the block is a miss. */
 #define HBM_WIRE_BORROW_READY 1u
 

@@ -198,6 +198,15 @@ static size_t make_open(struct play *play)
 	return sizeof(*m);
 }
 
+static size_t make_count(struct play *play, struct client *client)
+{
+	struct hbm_wire_count *m = (void *)play->message;
+	m->ns = any(play, client->ns)->number;
+	m->flags = below(play, 2);
+	m->key = any_key(play);
+	return sizeof(*m);
+}
+
 static size_t make_keys(struct play *play, struct client *client, uint16_t opcode)
 {
 	struct hbm_wire_keys *m = (void *)play->message;
@@ -308,6 +317,8 @@ static size_t make_body(struct play *play, struct client *client, uint16_t opcod
 	case HBM_WIRE_STORE:
 	case HBM_WIRE_LOAD:
 		return make_blocks(play, client, opcode);
+	case HBM_WIRE_COUNT:
+		return make_count(play, client);
 	case HBM_WIRE_EVICT:
 		return make_evict(play);
 	case HBM_WIRE_QUERY:

@@ -7,12 +7,15 @@
 
 #include <cmocka.h>
 
+#include "tests/support/child.h"
 #include "tests/support/contents.h"
 #include "tests/support/pool_rig.h"
 #include "tests/support/stage.h"
 
 #include <hbm/saved.h>
+#include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct pool_rig rig;
 static const struct hbm_pool_options usual = {.max_sequences = 8};
@@ -209,6 +212,63 @@ static void test_bad_input_is_refused(void **state)
 	finish();
 }
 
+/* ---- Uses ---- */
+
+/* Maps it so often, and is killed. */
+static void map_and_die(const struct spawn *spawn, uint64_t times)
+{
+	pool_rig_open(&rig, spawn, pool_rig_layouts[0], &usual);
+	struct hbm_sequence *sequence = pool_rig_sequence(&rig);
+
+	for (uint64_t i = 0; i < times; i++)
+		assert_int_equal(map(sequence, "m", 0), 0);
+	kill(getpid(), SIGKILL);
+}
+
+static int add_uses(const char *name, const struct hbm_saved *saved, void *arg)
+{
+	uint64_t *sum = arg;
+
+	(void)name;
+	*sum += saved->uses;
+
+	return 0;
+}
+
+/* Of all processes, those that are gone too, and of this version. */
+static void test_uses_are_those_of_the_host(void **state)
+{
+	(void)state;
+	struct child child;
+	uint64_t sum = 0;
+
+	start(pool_rig_layouts[0]);
+	struct hbm_sequence *source = sequence_of(9, 1), *sequence = pool_rig_sequence(&rig);
+
+	assert_int_equal(put(source, "m", 1, 0, 9), 0);
+	assert_int_equal(put(source, "n", 1, 0, 9), 0);
+	assert_int_equal(uses("m"), 0);
+	assert_int_equal(map(sequence, "m", 0), 0);
+	assert_int_equal(map(sequence, "n", 0), 0);
+	for (uint64_t i = 1; i <= 2; i++) {
+		child_start(&child, "map_and_die", &daemon_, 2);
+		assert_int_equal(child_wait(&child), 128 + SIGKILL);
+		assert_int_equal(uses("m"), 1 + 2 * i);
+	}
+	assert_int_equal(uses("n"), 1);
+	assert_int_equal(hbm_saved_list(rig.pool, &space, "chat", add_uses, &sum), 0);
+	assert_int_equal(sum, 6);
+
+	/* What is not mapped is no use. */
+	assert_int_equal(map(sequence, "m", 7), HBM_NOT_FOUND);
+	assert_int_equal(uses("m"), 5);
+	assert_int_equal(put(source, "m", 2, 0, 8), 0);
+	assert_int_equal(uses("m"), 0);
+	assert_int_equal(map(sequence, "m", 0), 0);
+	assert_int_equal(uses("m"), 1);
+	finish();
+}
+
 static int any_block(const void *record, size_t bytes, void *arg)
 {
 	(void)record;
@@ -240,16 +300,20 @@ static void test_what_is_evicted_is_not_mapped(void **state)
 	finish();
 }
 
+static const struct child_part parts[] = {{"map_and_die", map_and_die}, {NULL, NULL}};
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
+	child_main(argc, argv, parts);
 	const struct CMUnitTest tests[] = {
 		TEST(test_modules_are_appended_at_any_position),
 		TEST(test_a_module_behind_a_fork_is_its_own),
 		TEST(test_a_newer_version_takes_the_place),
 		TEST(test_a_schema_is_dropped_with_all_its_modules),
 		TEST(test_bad_input_is_refused),
+		TEST(test_uses_are_those_of_the_host),
 		TEST(test_what_is_evicted_is_not_mapped),
 	};
 

@@ -225,6 +225,30 @@ static void test_keys(void **state)
 	}
 }
 
+static void test_counts(void **state)
+{
+	(void)state;
+	struct hbm_wire_count count = {
+		.header = RAW_HEADER(COUNT, sizeof(count)), .ns = 999, .key.bytes[0] = 1};
+	struct hbm_wire_counted counted;
+	const struct raw_blocks store = raw_store(ns, 1, region, BLOCK);
+
+	expect(&count, HBM_NOT_FOUND, "namespace 999 is not open in this session");
+	count.ns = ns;
+	count.flags = HBM_WIRE_COUNT_ONE;
+	expect(&count, HBM_NOT_FOUND, "the cache has no such block");
+
+	assert_int_equal(raw_ask(client, &store, sizeof(store)), HBM_OK);
+	for (uint64_t uses = 0; uses < 3; uses++) {
+		count.flags = 0;
+		raw_call(client, &count, &counted, sizeof(counted));
+		assert_int_equal(counted.uses, uses);
+		count.flags = HBM_WIRE_COUNT_ONE;
+		raw_call(client, &count, &counted, sizeof(counted));
+		assert_int_equal(counted.uses, uses + 1);
+	}
+}
+
 static void test_tiers(void **state)
 {
 	(void)state;
@@ -429,6 +453,7 @@ int main(void)
 		TEST(test_a_device_that_fails),
 		TEST(test_namespaces),
 		TEST(test_keys),
+		TEST(test_counts),
 		TEST(test_tiers),
 		TEST(test_blocks),
 		TEST(test_a_fence_that_is_never_set),

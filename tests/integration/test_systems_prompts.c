@@ -174,9 +174,10 @@ static struct hbm_token_blocks prompt_header(struct pool_rig *engine, const hbm_
 
 /* In a process of its own: the header of all prompts, own tokens, and modules in an order of
  * its own; then what becomes of it when a module has a new version. */
-static void prompt_user(const struct spawn *spawn, uint64_t own)
+static void prompt_user(const struct spawn *spawn, uint64_t number)
 {
 	const struct hbm_pool_options options = {.max_sequences = 4};
+	const uint64_t own = 7 + 39 * number;
 	const hbm_key key = kv_key(1);
 	struct hbm_sequence *prompt;
 	struct pool_rig user;
@@ -196,7 +197,7 @@ static void prompt_user(const struct spawn *spawn, uint64_t own)
 	system_stage_grow(&user, prompt, PROMPT_HEADER + own, 700000);
 	assert_int_equal(prompt_append(&user, prompt, 3, 0, 3), 0);
 	assert_int_equal(prompt_append(&user, prompt, 1, 1, 1), 0);
-	assert_int_equal(prompt_find(&user, 1).uses, 1);
+	assert_int_equal(prompt_find(&user, 1).uses, number + 1);
 	assert_int_equal(prompt_find(&user, 2).uses, 0);
 	assert_int_equal(hbm_schema_drop(user.pool, &prompt_space, "support"), HBM_DENIED);
 	child_tell();
@@ -235,7 +236,7 @@ static struct hbm_sequence *prompt_encode(void)
 /*
  * Prompt Cache keeps the modules of a schema by name: each is put once and appended by prompts of
  * other processes, at the position that the prompt has for it; what all prompts begin with is on
- * the device once, for all of them; a process knows how often it has used one, and none is dropped
+ * the device once, for all of them; how often each was used on the host is known, and none is dropped
  * while it is held; a new version takes the place of the old one, and prompts that have that keep it; a
  * schema is dropped as a whole.
  */
@@ -254,7 +255,7 @@ static void test_system_prompt_cache(void **state)
 	assert_int_equal(hbm_module_put(encoder, &prompt_space, &other, 0, PIECE_TOKENS, NULL), 0);
 	assert_int_equal(prompt_put(encoder, 0, 1, 1), HBM_EXISTS);
 	for (size_t i = 0; i < 2; i++) {
-		child_start(&users[i], "prompt_user", &daemon_, 7 + 39 * i);
+		child_start(&users[i], "prompt_user", &daemon_, i);
 		child_await(&users[i]);
 	}
 

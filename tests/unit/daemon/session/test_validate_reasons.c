@@ -70,6 +70,7 @@ static void test_every_opcode_has_its_name(void **state)
 		[HBM_WIRE_PUBLISH] = "PUBLISH",
 		[HBM_WIRE_ATTACH] = "ATTACH",
 		[HBM_WIRE_UNPUBLISH] = "UNPUBLISH",
+		[HBM_WIRE_COUNT] = "COUNT",
 	};
 
 #define SAME_NAME(opcode, value, request, reply)                                                   \
@@ -99,7 +100,7 @@ static void test_reasons_of_a_header(void **state)
 	ping.zero = 9;
 	assert_refused(ping, HBM_INVALID, "header.zero is 9, expected 0");
 	ping.opcode = HBM_WIRE_OPCODES;
-	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 35, expected 1 to 34");
+	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 36, expected 1 to 35");
 }
 
 static void test_reasons_of_boards_and_asking(void **state)
