@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cached: a sequence that begins with blocks of the cache. Those that are whole slabs are
- * borrowed and mapped where its tokens are; the others, and those that cannot be lent, are
- * loaded. The mapped slabs keep what is borrowed, so the loans are returned at once.
+ * borrowed and mapped where its tokens are (borrowing.h); the others, and those that cannot be
+ * lent, are loaded.
  *
  * 	open -> find -> borrow -> map -> load -> the sequence has its tokens
  * 	            \____________________/ refused: closed, and all is as before
  *
  * A block may leave the cache at any time. Then the prefix ends in front of it.
  */
-#include "client/loan.h"
 #include "client/sequence/ahead.h"
 #include "client/sequence/backing.h"
 #include "client/sequence/blocks.h"
+#include "client/sequence/borrowing.h"
 #include "client/sequence/close.h"
 #include "client/sequence/credit.h"
 #include "client/sequence/growth.h"
@@ -30,8 +30,8 @@ struct cached {
 	struct hbm_pool *pool;
 	struct hbm_sequence *sequence;
 	const struct hbm_token_blocks *blocks;
-	size_t count;            /* of blocks that are there, from the first one on */
-	struct hbm_loan **loans; /* of each block; NULL: it is loaded */
+	size_t count; /* of blocks that are there, from the first one on */
+	struct borrowing borrowing;
 };
 
 static int cached_no_room(struct hbm_pool *pool)
@@ -71,154 +71,19 @@ static int cached_find(struct cached *cached)
 
 /* ---- Borrow ---- */
 
-/* What the daemon does not lend is loaded. */
-static bool cached_is_not_lent(int status)
-{
-	return status == HBM_UNSUPPORTED || status == HBM_NO_SPACE || status == HBM_LIMIT;
-}
-
-static int cached_borrow_some(struct cached *cached, size_t first, size_t count)
-{
-	struct hbm_pool *pool = cached->pool;
-	hbm_result results[HBM_WIRE_FDS_MAX];
-	int r = hbm_borrow(pool->hbm, cached->blocks->ns, pool->region->device, pool->slab,
-			   cached->blocks->keys + first, count, cached->loans + first, results);
-	if (r)
-		return r;
-
-	for (size_t i = 0; i < count; i++)
-		if (results[i].status == HBM_MISS)
-			cached_end_at(cached, first + i);
-
-	return 0;
-}
-
+/* Those that are borrowed have loans, the others none. */
 static int cached_borrow(struct cached *cached)
 {
-	struct hbm_pool *pool = cached->pool;
-	const uint64_t pieces = hbm_blocks_bytes(pool, cached->blocks) / pool->slab;
-	size_t whole = 0;
+	struct borrowing *borrowing = &cached->borrowing;
 
-	while (whole < cached->count && hbm_blocks_is_whole(pool, cached->blocks, whole))
-		whole++;
-	if (pieces > HBM_WIRE_FDS_MAX)
-		return 0;
+	if (!hbm_borrowing_open(borrowing, cached->sequence, cached->blocks, 0, cached->count))
+		return cached_no_room(cached->pool);
 
-	for (size_t i = 0; i < whole && i < cached->count;) {
-		const size_t most = HBM_WIRE_FDS_MAX / pieces;
-		const size_t part = whole - i < most ? whole - i : most;
-		int r = cached_borrow_some(cached, i, part);
+	int r = hbm_borrowing_borrow(borrowing);
 
-		if (cached_is_not_lent(r))
-			return 0;
-		if (r)
-			return hbm_pool_fail_call(pool, r, "a cached prefix is not borrowed");
-		i += part;
-	}
+	cached_end_at(cached, borrowing->end);
 
-	return 0;
-}
-
-/* The mapped slabs stay: what is returned is the right to borrow as much again. */
-static void cached_return(struct cached *cached)
-{
-	size_t count = 0;
-
-	for (size_t i = 0; i < cached->blocks->count; i++)
-		if (cached->loans[i])
-			cached->loans[count++] = cached->loans[i];
-	for (size_t i = 0; i < count; i += CACHED_KEYS) {
-		const size_t left = count - i;
-
-		hbm_return(cached->pool->hbm, cached->loans + i,
-			   left < CACHED_KEYS ? left : CACHED_KEYS);
-	}
-}
-
-/* ---- Map ---- */
-
-typedef void cached_span(struct cached *cached, size_t block, uint64_t offset, uint64_t bytes,
-			 uint64_t from);
-
-/* Calls for what is borrowed, buffer by buffer: offset in the slot, and in the loan. */
-static void cached_each(struct cached *cached, cached_span *call)
-{
-	uint64_t from = 0;
-
-	for (uint32_t k = 0; k < cached->pool->buffer_count; k++) {
-		uint64_t offset, bytes = 0;
-
-		for (size_t i = 0; i < cached->count; i++) {
-			hbm_blocks_span(cached->pool, cached->blocks, i, k, &offset, &bytes);
-			if (cached->loans[i])
-				call(cached, i, offset, bytes, from);
-		}
-		from += bytes;
-	}
-}
-
-/* What the slot has of a sequence before. */
-static void cached_clear(struct cached *cached, size_t block, uint64_t offset, uint64_t bytes,
-			 uint64_t from)
-{
-	(void)block;
-	(void)from;
-	hbm_slot_runs(cached->pool, cached->sequence->slot, offset, bytes, true,
-		      &cached->pool->shrink);
-}
-
-static void cached_gather(struct cached *cached, size_t block, uint64_t offset, uint64_t bytes,
-			  uint64_t from)
-{
-	struct hbm_pool *pool = cached->pool;
-	const struct hbm_share share = {
-		.loan = cached->loans[block],
-		.source_offset = from,
-		.target = pool->region,
-		.target_offset = hbm_slot_offset(pool, cached->sequence->slot) + offset,
-		.bytes = bytes,
-		.flags = HBM_SHARE_READ_ONLY,
-	};
-
-	pool->shares.slabs += bytes / pool->slab;
-	hbm_shares_add(&pool->shares, &share);
-}
-
-static void cached_note(struct cached *cached, size_t block, uint64_t offset, uint64_t bytes,
-			uint64_t from)
-{
-	struct hbm_pool *pool = cached->pool;
-
-	for (uint64_t at = 0; at < bytes; at += pool->slab) {
-		const struct origin origin =
-			hbm_blocks_origin(pool, cached->blocks, block, from + at);
-
-		hbm_page_borrow(pool, &cached->sequence->slot->pages, offset + at, &origin);
-	}
-}
-
-static int cached_map(struct cached *cached)
-{
-	struct hbm_pool *pool = cached->pool;
-
-	hbm_ranges_begin(&pool->shrink);
-	cached_each(cached, cached_clear);
-	hbm_shares_begin(&pool->shares);
-	cached_each(cached, cached_gather);
-	if (pool->shrink.failed || pool->shares.failed ||
-	    !hbm_page_prepare(pool, &cached->sequence->slot->pages, pool->shares.slabs))
-		return cached_no_room(pool);
-
-	int r = hbm_backing_decommit(pool);
-	if (r)
-		return hbm_pool_fail_call(pool, r, "slabs of the sequence before stay mapped");
-	r = hbm_backing_share(pool);
-	if (r)
-		return hbm_pool_fail_call(pool, r, "a cached prefix");
-
-	cached_each(cached, cached_note);
-
-	return 0;
+	return r ? r : hbm_borrowing_map(borrowing);
 }
 
 /* ---- Load ---- */
@@ -245,7 +110,7 @@ static int cached_load_some(struct cached *cached, struct block_batch *batch, si
 
 	batch->count = 0;
 	for (; *next < cached->count && batch->count < batch->room; (*next)++) {
-		if (cached->loans[*next])
+		if (cached->borrowing.loans[*next])
 			continue;
 		which[batch->count] = *next;
 		hbm_batch_add(batch, pool, cached->sequence->slot, cached->blocks, *next);
@@ -315,15 +180,15 @@ static int cached_finish(struct cached *cached, uint64_t *out)
 static int cached_fill(struct cached *cached, uint64_t *tokens)
 {
 	int r = cached_find(cached);
-	if (r == 0)
-		r = cached_borrow(cached);
-	if (r == 0)
-		r = cached_map(cached);
+	if (r)
+		return r;
+
+	r = cached_borrow(cached);
 	if (r == 0)
 		r = cached_load(cached);
 	if (r == 0)
 		r = cached_finish(cached, tokens);
-	cached_return(cached);
+	hbm_borrowing_close(&cached->borrowing);
 
 	return r;
 }
@@ -333,17 +198,8 @@ static int cached_fill_sequence(struct hbm_sequence *sequence,
 {
 	struct cached cached = {.pool = sequence->pool, .sequence = sequence, .blocks = blocks};
 	int r = hbm_blocks_check(cached.pool, blocks, sequence->max);
-	if (r)
-		return r;
 
-	cached.loans = calloc(blocks->count + 1, sizeof(struct hbm_loan *));
-	if (!cached.loans)
-		return cached_no_room(cached.pool);
-
-	r = cached_fill(&cached, tokens);
-	free(cached.loans);
-
-	return r;
+	return r ? r : cached_fill(&cached, tokens);
 }
 
 int hbm_sequence_open_cached(struct hbm_pool *pool, const struct hbm_sequence_options *options,
