@@ -12,8 +12,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static int archive_namespace(struct archive *archive, const char *layout, uint64_t block_bytes,
-			     uint32_t *ns)
+static int archive_namespace(const struct archive *archive, const char *layout,
+			     uint64_t block_bytes, uint32_t *ns)
 {
 	struct hbm_pool *pool = archive->pool;
 	const struct hbm_namespace_options options = {
@@ -80,6 +80,23 @@ int hbm_archive_open(struct hbm_pool *pool, const struct hbm_saved_space *space,
 	hbm_saved_key_text(layout, "saved:", schema, "");
 
 	return archive_namespace(archive, layout, ARCHIVE_MANIFEST, &archive->manifests);
+}
+
+bool hbm_archive_slabs(const struct archive *archive, uint64_t block_tokens, uint32_t *ns)
+{
+	struct hbm_pool *pool = archive->pool;
+	char fingerprint[HBM_WIRE_NAME_BYTES], name[HBM_WIRE_NAME_BYTES];
+	struct hbm_layout_facts facts;
+
+	hbm_layout_facts(pool->layout, &facts);
+	hbm_layout_fingerprint(pool->layout, fingerprint);
+	hbm_saved_key_text(name, "slabs:", archive->schema, fingerprint);
+	if (archive_namespace(archive, name, block_tokens * facts.token_bytes, ns) != 0)
+		return false;
+
+	hbm_spaces_keep(&pool->spaces, pool->hbm, *ns);
+
+	return true;
 }
 
 int hbm_archive_page(struct archive *archive)

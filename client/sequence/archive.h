@@ -40,6 +40,9 @@ int hbm_archive_open(struct hbm_pool *pool, const struct hbm_saved_space *space,
 int hbm_archive_use(struct archive *archive, const struct hbm_layout *layout);
 /* For pieces of a sequence: of the layout that a pool with just what it has kept would have. */
 int hbm_archive_use_of(struct archive *archive, const struct hbm_sequence *sequence);
+/* The namespace of modules' slabs (variant.h) in the pool's layout, in blocks of so many tokens;
+ * the pool keeps it open. False: the daemon opens none. */
+bool hbm_archive_slabs(const struct archive *archive, uint64_t block_tokens, uint32_t *ns);
 /* Device memory for manifests, if there is none yet. */
 int hbm_archive_page(struct archive *archive);
 /* And for pieces, if there is none for these. */

@@ -21,7 +21,7 @@ struct borrowing {
 	struct hbm_sequence *sequence;
 	const struct hbm_token_blocks *blocks;
 	size_t first, end;       /* of the blocks: those that are wanted, and not found missing */
-	bool is_lent;            /* the daemon lends such blocks, whether or not it has these */
+	bool is_lent;            /* the daemon lends blocks, whether or not it has these */
 	struct hbm_loan **loans; /* of each block; NULL: it is not borrowed */
 };
 

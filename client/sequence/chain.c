@@ -108,26 +108,55 @@ static void chain_gather(const struct chain *chain, const struct hbm_sequence *s
 	hbm_reshape_tokens(list, &piece, &slot, &all, count);
 }
 
-static void chain_scatter(const struct chain *chain, const struct hbm_sequence *sequence,
-			  const struct slice *slice, struct copy_list *list, uint64_t at,
-			  uint64_t number, uint64_t nth)
+/* What a load copies, and where. */
+struct load {
+	const struct chain *chain;
+	const struct hbm_sequence *sequence;
+	const struct slice *slice;
+	uint64_t at;          /* the token of the sequence where it begins */
+	struct chain_gap gap; /* empty, behind all: none */
+};
+
+/* Tokens [first, end) of a piece, of the chain's. */
+static void chain_scatter_tokens(const struct load *load, struct copy_list *list, uint64_t number,
+				 uint64_t nth, uint64_t first, uint64_t end)
 {
+	const struct chain *chain = load->chain;
 	const struct chunk *chunk = &chain->archive->chunk;
+	struct place piece = {chunk->layout, chunk, chain_address(chain, nth),
+			      first - number * chunk->tokens};
+	struct place slot = {hbm_sequence_layout(load->sequence), NULL, chain_slot(load->sequence),
+			     load->at + first};
+	struct slice part = *load->slice;
+
+	part.token = chain->first + first;
+	part.slid = chain->slid;
+	if (first < end)
+		hbm_reshape_tokens(list, &slot, &piece, &part, end - first);
+}
+
+static void chain_scatter(const struct load *load, struct copy_list *list, uint64_t number,
+			  uint64_t nth)
+{
+	const struct chain *chain = load->chain;
+	const struct chunk *chunk = &chain->archive->chunk;
+	const struct chain_gap *gap = &load->gap;
 	const uint64_t of_tokens = chain_of_tokens(chain);
-	struct place piece = {chunk->layout, chunk, chain_address(chain, nth), 0};
-	struct place slot = {hbm_sequence_layout(sequence), NULL, chain_slot(sequence), 0};
-	struct slice part = *slice;
-	uint64_t count;
+	const struct place slot = {hbm_sequence_layout(load->sequence), NULL,
+				   chain_slot(load->sequence), 0};
+	uint64_t first, count;
 
 	if (number >= of_tokens) {
-		hbm_reshape_states_in(list, chunk, number - of_tokens, piece.address, &slot, slice);
+		hbm_reshape_states_in(list, chunk, number - of_tokens, chain_address(chain, nth),
+				      &slot, load->slice);
 		return;
 	}
-	chain_span(chain, number, &slot.first, &count);
-	part.token = chain->first + slot.first;
-	part.slid = chain->slid;
-	slot.first += at;
-	hbm_reshape_tokens(list, &slot, &piece, &part, count);
+	chain_span(chain, number, &first, &count);
+
+	const uint64_t end = first + count;
+
+	chain_scatter_tokens(load, list, number, nth, first, gap->begin < end ? gap->begin : end);
+	chain_scatter_tokens(load, list, number, nth, gap->end > first ? gap->end : first, end);
 }
 
 /* ---- Requests ---- */
@@ -295,26 +324,25 @@ static int chain_send_load(const struct chain *chain, struct flight *flight)
 	return r ? hbm_pool_fail_call(pool, r, "pieces were not loaded") : 0;
 }
 
-int hbm_chain_load(const struct chain *chain, struct hbm_sequence *sequence,
-		   const struct slice *slice, uint64_t at, uint64_t count, uint64_t *done)
+/* Pieces [begin, end). *done: up to which they were there. */
+static int chain_load_some(const struct load *load, struct copy_list *list, uint64_t begin,
+			   uint64_t end, uint64_t *done)
 {
-	struct copy_list *list = chain_copies(chain);
-	struct flights flights = {0};
+	const struct chain *chain = load->chain;
+	struct flights flights = {.sent = begin};
 	uint64_t landed = 0; /* flights */
-	int r = list ? 0 : hbm_pool_fail(chain->archive->pool, -ENOMEM, "cannot allocate copies");
+	int r = 0;
 
-	*done = 0;
-	while (r == 0 && *done < count) {
-		while (r == 0 && flights.next < landed + 2 && flights.sent < count)
-			r = chain_send_load(chain,
-					    chain_next(chain, &flights, count, HBM_TIER_NONE));
+	*done = begin;
+	while (r == 0 && *done < end) {
+		while (r == 0 && flights.next < landed + 2 && flights.sent < end)
+			r = chain_send_load(chain, chain_next(chain, &flights, end, HBM_TIER_NONE));
 
 		struct flight *flight = &flights.list[landed++ % 2];
 		if (r == 0)
 			r = chain_land(chain, flight, "pieces were not loaded", done);
 		for (uint64_t i = flight->begin; r == 0 && i < *done; i++)
-			chain_scatter(chain, sequence, slice, list, at, i,
-				      flight->place + i - flight->begin);
+			chain_scatter(load, list, i, flight->place + i - flight->begin);
 		if (r == 0)
 			r = chain_finish(chain, list);
 		if (*done != flight->begin + flight->count)
@@ -328,6 +356,49 @@ int hbm_chain_load(const struct chain *chain, struct hbm_sequence *sequence,
 
 		r = r ? r : last < 0 ? last : 0;
 	}
+
+	return r;
+}
+
+/* The pieces that lie in the gap whole; none: those behind the last. */
+static void chain_skip(const struct load *load, uint64_t count, uint64_t *begin, uint64_t *end)
+{
+	const struct chain *chain = load->chain;
+	const uint64_t most = chain->archive->chunk.tokens;
+	const uint64_t all = chain->tokens - chain->first;
+
+	*begin = *end = count;
+	if (load->gap.begin >= load->gap.end)
+		return;
+
+	const uint64_t first = hbm_chunk_pieces(&chain->archive->chunk, load->gap.begin);
+	const uint64_t behind =
+		load->gap.end == all ? chain_of_tokens(chain) : load->gap.end / most;
+
+	if (first < behind) {
+		*begin = first;
+		*end = behind;
+	}
+}
+
+int hbm_chain_load(const struct chain *chain, struct hbm_sequence *sequence,
+		   const struct slice *slice, uint64_t at, const struct chain_gap *gap,
+		   uint64_t count, uint64_t *done)
+{
+	const struct load load = {chain, sequence, slice, at,
+				  gap ? *gap : (struct chain_gap){UINT64_MAX, UINT64_MAX}};
+	struct copy_list *list = chain_copies(chain);
+	uint64_t begin, end;
+	int r;
+
+	*done = 0;
+	if (!list)
+		return hbm_pool_fail(chain->archive->pool, -ENOMEM, "cannot allocate copies");
+
+	chain_skip(&load, count, &begin, &end);
+	r = chain_load_some(&load, list, 0, begin, done);
+	if (r == 0 && *done == begin)
+		r = chain_load_some(&load, list, end, count, done);
 	free(list);
 
 	return r;
@@ -389,6 +460,20 @@ void hbm_chain_unpin(const struct chain *chain, uint64_t count)
 	const hbm_key last = chain_key(chain, count - 1);
 
 	hbm_keys(chain->archive->pool->hbm, HBM_WIRE_UNPIN, chain->archive->pieces, 0, &last, 1,
+		 NULL);
+}
+
+void hbm_chain_touch(const struct chain *chain)
+{
+	const uint64_t count = hbm_chain_count(chain);
+
+	if (count == 0)
+		return;
+
+	/* And of its ancestors. */
+	const hbm_key last = chain_key(chain, count - 1);
+
+	hbm_keys(chain->archive->pool->hbm, HBM_WIRE_TOUCH, chain->archive->pieces, 0, &last, 1,
 		 NULL);
 }
 

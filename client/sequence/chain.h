@@ -20,6 +20,11 @@ struct chain {
 	uint64_t slid;          /* as of struct slice */
 };
 
+/* Tokens [begin, end) of it, counted from its first one, that a sequence has already. */
+struct chain_gap {
+	uint64_t begin, end;
+};
+
 /* Asked before each request; true: no more of them. */
 typedef bool chain_stop(void *arg);
 
@@ -38,9 +43,13 @@ int hbm_chain_pin(const struct chain *chain, uint64_t count, bool keep);
 void hbm_chain_unpin(const struct chain *chain, uint64_t count);
 /* How many leading ones are there. */
 int hbm_chain_present(const struct chain *chain, uint64_t *count);
-/* Loads the first `count` to a sequence that has room for them, from token `at` on. *done: as
- * many as were still there. */
+/* Loads the first `count` to a sequence that has room for them, from token `at` on, but for the
+ * tokens of a gap (NULL: none), where nothing is written. *done: as many as were still there, with
+ * those that are not needed. */
 int hbm_chain_load(const struct chain *chain, struct hbm_sequence *sequence,
-		   const struct slice *slice, uint64_t at, uint64_t count, uint64_t *done);
+		   const struct slice *slice, uint64_t at, const struct chain_gap *gap,
+		   uint64_t count, uint64_t *done);
+/* Counts as a use of all of them, as a load does. */
+void hbm_chain_touch(const struct chain *chain);
 /* Removes them, and pins of this user. HBM_DENIED: others pin some, and all are there. */
 int hbm_chain_remove(const struct chain *chain);

@@ -235,6 +235,8 @@ int hbm_pool_close(struct hbm_pool *pool)
 		hbm_region_destroy(pool->hbm, pool->scratch);
 	if (pool->region)
 		r = hbm_region_destroy(pool->hbm, pool->region);
+	if (pool->hbm)
+		hbm_spaces_close(&pool->spaces, pool->hbm);
 	if (pool->books)
 		hbm_credit_leave(pool);
 	hbm_show_close(pool);

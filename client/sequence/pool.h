@@ -21,6 +21,7 @@
 #include "client/sequence/moves.h"
 #include "client/sequence/ranges.h"
 #include "client/sequence/shares.h"
+#include "client/sequence/spaces.h"
 #include "client/sequence/stash.h"
 #include "daemon/base/list.h"
 
@@ -75,6 +76,8 @@ struct hbm_pool {
 	struct board board;         /* show.h */
 	struct list events;         /* struct hbm_sequence, by event */
 	uint64_t pressure;          /* bytes that the device lacks, to be said; 0: nothing */
+	struct spaces spaces;       /* of slabs of modules */
+	bool lends_nothing;         /* the daemon: there are none of these */
 	struct hbm_pool_totals totals;
 	_Atomic uint64_t steps;
 	_Atomic uint32_t stepping; /* gate.h */

@@ -70,7 +70,7 @@ static int restore_load(struct restore *restore, struct hbm_sequence *sequence, 
 {
 	const struct saved *saved = &restore->saved;
 	uint64_t done = 0;
-	int r = hbm_chain_load(&saved->chain, sequence, &restore->part, saved->manifest.first,
+	int r = hbm_chain_load(&saved->chain, sequence, &restore->part, saved->manifest.first, NULL,
 			       saved->present, &done);
 
 	*tokens = hbm_chain_tokens(&saved->chain, done);

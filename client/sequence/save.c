@@ -129,6 +129,7 @@ static int save_one(struct archive *archive, const struct hbm_save *save,
 		.stop = save_is_over,
 		.arg = limit,
 	};
+	struct chain chain;
 	int r = hbm_prefix_map(sequence);
 
 	if (r == 0)
@@ -136,7 +137,7 @@ static int save_one(struct archive *archive, const struct hbm_save *save,
 	if (r == 0)
 		r = hbm_archive_land(archive);
 
-	return r ? r : hbm_saving_run(&saving, saved);
+	return r ? r : hbm_saving_run(&saving, &chain, saved);
 }
 
 static int save_all(struct hbm_pool *pool, const struct order *order, size_t count,

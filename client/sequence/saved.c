@@ -5,6 +5,7 @@
 #include "client/cache.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/saved_key.h"
+#include "client/sequence/variant.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -176,6 +177,9 @@ static int saved_remove(struct archive *archive, const char *name, const struct 
 	struct hbm_layout *layout;
 	int r = hbm_manifest_layout(archive, manifest, &layout);
 
+	if (r == 0 && manifest->version)
+		hbm_variants_remove(archive, name, manifest->save,
+				    manifest->tokens - manifest->first);
 	if (r == 0) {
 		r = saved_remove_pieces(archive, name, manifest, layout);
 		hbm_layout_free(layout);

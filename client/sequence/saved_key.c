@@ -67,6 +67,11 @@ hbm_key hbm_saved_key_piece(const char *name, uint64_t save, uint64_t number)
 	return saved_key_make('p', save, number, name);
 }
 
+hbm_key hbm_saved_key_slabs(const char *name, uint64_t save, uint64_t lead, uint64_t number)
+{
+	return saved_key_make('s', save, lead << 32 | number, name);
+}
+
 void hbm_saved_key_text(char out[HBM_WIRE_NAME_BYTES], const char *prefix, const char *a,
 			const char *b)
 {

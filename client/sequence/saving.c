@@ -129,10 +129,11 @@ static int saving_store(const struct saving *saving, struct chain *chain, uint64
 	return r;
 }
 
-int hbm_saving_run(const struct saving *saving, uint64_t *saved)
+int hbm_saving_run(const struct saving *saving, struct chain *chain, uint64_t *saved)
 {
 	const bool whole = saving->whole || saving->archive->chunk.state_bytes;
-	struct chain chain = {
+
+	*chain = (struct chain){
 		.archive = saving->archive,
 		.name = saving->name,
 		.first = saving->first,
@@ -144,7 +145,7 @@ int hbm_saving_run(const struct saving *saving, uint64_t *saved)
 	*saved = 0;
 	int r = saving_look(saving);
 	if (r == 0)
-		r = saving_name_chain(&chain);
+		r = saving_name_chain(chain);
 
-	return r ? r : saving_store(saving, &chain, saved);
+	return r ? r : saving_store(saving, chain, saved);
 }

@@ -16,6 +16,6 @@ struct saving {
 	void *arg;
 };
 
-/* *saved: up to which token, whatever the status; 0: nothing has changed. HBM_EXISTS: of a
- * module, the version is not later than the one that is there. */
-int hbm_saving_run(const struct saving *saving, uint64_t *saved);
+/* *saved: up to which token, whatever the status; 0: nothing has changed. *chain: what was saved.
+ * HBM_EXISTS: of a module, the version is not later than the one that is there. */
+int hbm_saving_run(const struct saving *saving, struct chain *chain, uint64_t *saved);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * store: tokens of a sequence become blocks of the cache. Blocks that are whole slabs are lent
- * as they are: from then on their pages (page.h) are not written.
- */
+/* store: see store.h. */
+#include "client/sequence/store.h"
+
 #include "client/layout.h"
 #include "client/sequence/blocks.h"
 #include "client/sequence/growth.h"
@@ -19,6 +18,7 @@ struct store {
 	const struct hbm_token_blocks *blocks;
 	struct block_batch batch;
 	size_t first; /* of the batch */
+	enum hbm_tier tier;
 };
 
 /* The first token of which every layer still has all. */
@@ -120,6 +120,8 @@ static int store_batch(struct store *store)
 	while (batch->count < batch->room && store->first + batch->count < store->blocks->count)
 		hbm_batch_add(batch, pool, store->sequence->slot, store->blocks,
 			      store->first + batch->count);
+	for (size_t i = 0; i < batch->count; i++)
+		batch->list[i].tier = store->tier;
 
 	const uint64_t bytes = hbm_blocks_bytes(pool, store->blocks);
 
@@ -151,11 +153,11 @@ static int store_all(struct store *store, hbm_result *results)
 	return r;
 }
 
-static int store_sequence(struct hbm_sequence *sequence, const struct hbm_token_blocks *blocks,
-			  size_t first, hbm_result *results)
+int hbm_store_tokens(struct hbm_sequence *sequence, const struct hbm_token_blocks *blocks,
+		     size_t first, enum hbm_tier tier, hbm_result *results)
 {
 	struct hbm_pool *pool = sequence->pool;
-	struct store store = {.sequence = sequence, .blocks = blocks, .first = first};
+	struct store store = {.sequence = sequence, .blocks = blocks, .first = first, .tier = tier};
 	int r = store_check(sequence, blocks, first);
 	if (r == 0)
 		r = hbm_prefix_map(sequence);
@@ -180,7 +182,7 @@ int hbm_sequence_store(struct hbm_sequence *sequence, const struct hbm_token_blo
 		return HBM_INVALID;
 
 	hbm_pool_lock(sequence->pool);
-	int r = store_sequence(sequence, blocks, first, results);
+	int r = hbm_store_tokens(sequence, blocks, first, HBM_TIER_NONE, results);
 	hbm_pool_unlock(sequence->pool);
 
 	return r;

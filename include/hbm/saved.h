@@ -127,21 +127,32 @@ HBM_API int hbm_saved_drop(struct hbm_pool *pool, const struct hbm_saved_space *
  * to be appended to others at any position. Their bytes are as they were: whether keys that were
  * computed at one position serve at another is the engine's affair. Modules of a schema are in
  * namespaces of their own, and are dropped together.
+ *
+ * Where a module is whole slabs of a sequence, and the daemon lends device memory, they are
+ * mapped, not copied, as those of a cached prefix are (hbm_sequence_open_cached()): they are there
+ * once for all processes of a user. They begin at multiples of hbm_layout_block_tokens() of the
+ * sequence. So they are those of the sequence that the module was put from, if the module begins
+ * there at the same place between two multiples, else those of the first that has it at such a
+ * place. The tokens in front of them and behind are copied, and so is all that the daemon does
+ * not lend (any more). Neither side writes to lent slabs: a sequence that is truncated into one,
+ * and grows, gets a copy first.
  */
 struct hbm_module {
 	const char *schema, *name; /* at most HBM_SAVED_NAME_MAX bytes each */
 	uint64_t version;          /* from 1 on; in hbm_module_map() 0: the one that is there */
 };
 
-/* Saves tokens [first, end) of a sequence as a module. An older version is dropped as soon as
- * this one is there. options: tier, pin and keep; NULL: none. HBM_EXISTS: there is this version
+/* Saves tokens [first, end) of a sequence as a module, and lends those of its slabs that hold
+ * nothing else. An older version is dropped as soon as this one is there: who has it mapped keeps
+ * it. options: tier, pin and keep; NULL: none. What is lent is stored once more, and not pinned. HBM_EXISTS: there is this version
  * or a later one. HBM_INVALID: no such tokens, or the windows of the sequence have slid; the
  * layout has states. HBM_NO_SPACE, HBM_LIMIT: the cache does not take or pin all of it; nothing
  * has changed. */
 HBM_API int hbm_module_put(struct hbm_sequence *sequence, const struct hbm_saved_space *space,
 			   const struct hbm_module *module, uint64_t first, uint64_t end,
 			   const struct hbm_save_options *options);
-/* Appends a module to a sequence, as a step with so many more tokens would, and copies it there.
+/* Appends a module to a sequence, as a step with so many more tokens would, with its bytes: mapped
+ * or copied. lent_bytes of hbm_sequence_facts() are what is mapped.
  * HBM_NOT_FOUND: there is none of that name and version, or not all of it is in the cache.
  * Otherwise as hbm_sequence_restore() and hbm_step(). */
 HBM_API int hbm_module_map(struct hbm_sequence *sequence, const struct hbm_saved_space *space,

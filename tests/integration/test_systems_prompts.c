@@ -113,16 +113,21 @@ static uint32_t keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint
 
 /* ---- Prompt Cache ---- */
 
-/* All prompts begin with so many tokens, whole slabs of both buffers. */
+/* All prompts begin with so many tokens, whole slabs of both buffers; then comes a manual, which
+ * is as much and a little more. */
+#define PROMPT_LAYOUT "layers=2 heads=4 dim=512 bytes=2 order=token max=1024"
 #define PROMPT_HEADER 256u
 #define PROMPT_HEADER_BYTES (2 * RIG_SLAB)
+#define PROMPT_MANUAL_END (PROMPT_HEADER + 300u)
+#define PROMPT_MANUAL_BYTES (2 * RIG_SLAB) /* of it, whole slabs */
 #define PROMPT_MODULES 3u
 
 static const struct hbm_saved_space prompt_space = {.model = "prompts"};
+static const struct hbm_module prompt_manual = {"support", "manual", 1};
 
 static struct hbm_module prompt_module(uint64_t name, uint64_t version)
 {
-	static const char *const names[] = {"persona", "manual", "contract"};
+	static const char *const names[] = {"persona", "glossary", "contract"};
 
 	return (struct hbm_module){"support", names[name - 1], version};
 }
@@ -172,12 +177,21 @@ static struct hbm_token_blocks prompt_header(struct pool_rig *engine, const hbm_
 	return header;
 }
 
-/* In a process of its own: the header of all prompts, own tokens, and modules in an order of
- * its own; then what becomes of it when a module has a new version. */
+static uint64_t prompt_manual_uses(struct pool_rig *user)
+{
+	struct hbm_saved found;
+
+	assert_int_equal(hbm_module_find(user->pool, &prompt_space, &prompt_manual, &found), 0);
+
+	return found.uses;
+}
+
+/* In a process of its own: the header of all prompts and the manual, own tokens, and modules in
+ * an order of its own; then what becomes of it when a module has a new version. */
 static void prompt_user(const struct spawn *spawn, uint64_t number)
 {
 	const struct hbm_pool_options options = {.max_sequences = 4};
-	const uint64_t own = 7 + 39 * number;
+	const uint64_t own_end = PROMPT_MANUAL_END + 7 + 39 * number;
 	const hbm_key key = kv_key(1);
 	struct hbm_sequence *prompt;
 	struct pool_rig user;
@@ -188,13 +202,18 @@ static void prompt_user(const struct spawn *spawn, uint64_t number)
 	sigemptyset(&told);
 	sigaddset(&told, SIGUSR1);
 	assert_int_equal(sigprocmask(SIG_BLOCK, &told, NULL), 0);
-	pool_rig_open(&user, spawn, EVEN_LAYOUT, &options);
+	pool_rig_open(&user, spawn, PROMPT_LAYOUT, &options);
 	const struct hbm_token_blocks header = prompt_header(&user, &key);
 
 	assert_int_equal(hbm_sequence_open_cached(user.pool, NULL, &header, &prompt, &tokens), 0);
 	assert_int_equal(tokens, PROMPT_HEADER);
 	assert_int_equal(pool_rig_facts(prompt).lent_bytes, PROMPT_HEADER_BYTES);
-	system_stage_grow(&user, prompt, PROMPT_HEADER + own, 700000);
+	assert_int_equal(hbm_module_map(prompt, &prompt_space, &prompt_manual), 0);
+	assert_int_equal(pool_rig_facts(prompt).tokens, PROMPT_MANUAL_END);
+	assert_int_equal(pool_rig_facts(prompt).lent_bytes,
+			 PROMPT_HEADER_BYTES + PROMPT_MANUAL_BYTES);
+	assert_int_equal(prompt_manual_uses(&user), number + 1);
+	system_stage_grow(&user, prompt, own_end, 700000);
 	assert_int_equal(prompt_append(&user, prompt, 3, 0, 3), 0);
 	assert_int_equal(prompt_append(&user, prompt, 1, 1, 1), 0);
 	assert_int_equal(prompt_find(&user, 1).uses, number + 1);
@@ -207,14 +226,15 @@ static void prompt_user(const struct spawn *spawn, uint64_t number)
 	assert_int_equal(prompt_find(&user, 1).version, 2);
 	assert_int_equal(prompt_append(&user, prompt, 1, 1, 1), HBM_NOT_FOUND);
 	assert_int_equal(prompt_append(&user, prompt, 1, 0, 77), 0);
-	system_stage_expect(&user, prompt, 0, PROMPT_HEADER, 0);
-	system_stage_expect(&user, prompt, PROMPT_HEADER, PROMPT_HEADER + own, 700000);
-	piece_expect(&user, prompt, PROMPT_HEADER + own, 3);
-	piece_expect(&user, prompt, PROMPT_HEADER + own + PIECE_TOKENS, 1);
+	system_stage_expect(&user, prompt, 0, PROMPT_MANUAL_END, 0);
+	system_stage_expect(&user, prompt, PROMPT_MANUAL_END, own_end, 700000);
+	piece_expect(&user, prompt, own_end, 3);
+	piece_expect(&user, prompt, own_end + PIECE_TOKENS, 1);
 	pool_rig_close(&user);
 }
 
-/* What all prompts of the schema are made of: the header, and modules of another prompt. */
+/* What all prompts of the schema are made of: the header and the manual, and modules of another
+ * prompt. */
 static struct hbm_sequence *prompt_encode(void)
 {
 	const hbm_key key = kv_key(1);
@@ -222,6 +242,10 @@ static struct hbm_sequence *prompt_encode(void)
 	const struct hbm_token_blocks header = prompt_header(&rig, &key);
 
 	assert_int_equal(hbm_sequence_store(encoder, &header, 0, NULL), 0);
+	system_stage_grow(&rig, encoder, PROMPT_MANUAL_END, 0);
+	assert_int_equal(hbm_module_put(encoder, &prompt_space, &prompt_manual, PROMPT_HEADER,
+					PROMPT_MANUAL_END, NULL),
+			 0);
 	assert_int_equal(hbm_sequence_close(encoder), 0);
 	encoder = pool_rig_sequence(&rig);
 	assert_int_equal(pool_rig_step(&rig, encoder, 5 * PIECE_TOKENS), 0);
@@ -235,10 +259,10 @@ static struct hbm_sequence *prompt_encode(void)
 
 /*
  * Prompt Cache keeps the modules of a schema by name: each is put once and appended by prompts of
- * other processes, at the position that the prompt has for it; what all prompts begin with is on
- * the device once, for all of them; how often each was used on the host is known, and none is dropped
- * while it is held; a new version takes the place of the old one, and prompts that have that keep it; a
- * schema is dropped as a whole.
+ * other processes, at the position that the prompt has for it; what all prompts begin with, and a
+ * module where it is whole slabs of theirs, is on the device once, for all of them; how often each
+ * was used on the host is known, and none is dropped while it is held; a new version takes the
+ * place of the old one, and prompts that have that keep it; a schema is dropped as a whole.
  */
 static void test_system_prompt_cache(void **state)
 {
@@ -247,7 +271,7 @@ static void test_system_prompt_cache(void **state)
 	const struct hbm_module other = {"travel", "persona", 1};
 	struct child users[2];
 
-	start(sets, EVEN_LAYOUT);
+	start(sets, PROMPT_LAYOUT);
 	struct hbm_sequence *encoder = prompt_encode();
 	const uint64_t before = system_stage_used(rig.hbm, 0);
 
@@ -259,9 +283,11 @@ static void test_system_prompt_cache(void **state)
 		child_await(&users[i]);
 	}
 
-	/* Each has slabs for its own tokens and modules, and no other ones. */
+	/* Each has slabs for its own tokens and small modules, and no other ones. */
 	assert_int_equal(system_stage_used(rig.hbm, 0),
-			 before + 2 * (system_stage_bytes(&rig, 300) - PROMPT_HEADER_BYTES));
+			 before + 2 * (system_stage_bytes(&rig, PROMPT_MANUAL_END) -
+				       PROMPT_HEADER_BYTES - PROMPT_MANUAL_BYTES));
+	assert_int_equal(prompt_manual_uses(&rig), 2);
 	piece_write(&rig, encoder, 0, 77);
 	assert_int_equal(prompt_put(encoder, 0, 1, 2), 0);
 	for (size_t i = 0; i < 2; i++) {
@@ -272,6 +298,7 @@ static void test_system_prompt_cache(void **state)
 	assert_int_equal(hbm_schema_drop(rig.pool, &prompt_space, "support"), 0);
 	for (uint64_t name = 1; name <= PROMPT_MODULES; name++)
 		assert_int_equal(prompt_append(&rig, encoder, name, 0, name), HBM_NOT_FOUND);
+	assert_int_equal(hbm_module_map(encoder, &prompt_space, &prompt_manual), HBM_NOT_FOUND);
 	assert_int_equal(hbm_module_map(encoder, &prompt_space, &other), 0);
 	piece_expect(&rig, encoder, 5 * PIECE_TOKENS, 9);
 	finish();
