@@ -10,6 +10,13 @@
 #include "client/sequence/switch.h"
 #include "client/sequence/warm.h"
 
+static void balance_rank(struct hbm_sequence *sequence, int32_t priority, uint64_t next_use)
+{
+	sequence->priority = priority;
+	sequence->next_use = next_use;
+	hbm_show_priority(sequence->pool, sequence->index, priority, next_use);
+}
+
 int hbm_sequence_idle(struct hbm_sequence *sequence, bool idle, uint64_t next_use)
 {
 	if (!sequence)
@@ -21,11 +28,26 @@ int hbm_sequence_idle(struct hbm_sequence *sequence, bool idle, uint64_t next_us
 	int r = hbm_sequence_check_open(pool, sequence);
 	if (r == 0) {
 		sequence->is_idle = idle;
-		sequence->next_use = next_use;
-		hbm_show_next_use(pool, sequence->index, next_use);
+		balance_rank(sequence, sequence->priority, next_use);
 		if (!idle)
 			hbm_passage_call_back(pool, sequence);
 	}
+	hbm_pool_unlock(pool);
+
+	return r;
+}
+
+int hbm_sequence_set_priority(struct hbm_sequence *sequence, int32_t priority, uint64_t next_use)
+{
+	if (!sequence)
+		return HBM_INVALID;
+
+	struct hbm_pool *pool = sequence->pool;
+
+	hbm_pool_lock(pool);
+	int r = hbm_sequence_check_open(pool, sequence);
+	if (r == 0)
+		balance_rank(sequence, priority, next_use);
 	hbm_pool_unlock(pool);
 
 	return r;

@@ -114,11 +114,13 @@ void hbm_show_end(const struct hbm_pool *pool, uint32_t index)
 	SHOW(&pool->board.records[index], number, UINT64_C(0));
 }
 
-void hbm_show_next_use(const struct hbm_pool *pool, uint32_t index, uint64_t next_use)
+void hbm_show_priority(const struct hbm_pool *pool, uint32_t index, int32_t priority,
+		       uint64_t next_use)
 {
 	if (!pool->board.records)
 		return;
 
+	SHOW(&pool->board.records[index], priority, priority);
 	SHOW(&pool->board.records[index], next_use, next_use);
 }
 

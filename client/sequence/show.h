@@ -10,7 +10,7 @@
 
 #include "client/sequence/pool.h"
 
-/* What does not change while a sequence is open. */
+/* What a sequence is opened with. */
 struct shown {
 	uint64_t number, expected, max, next_use;
 	int32_t priority;
@@ -25,8 +25,9 @@ void hbm_show_event(const struct hbm_pool *pool, uint32_t record, enum hbm_seque
 /* A sequence is opened: its tokens and bytes are shown already; or closed. */
 void hbm_show_begin(const struct hbm_pool *pool, uint32_t record, const struct shown *shown);
 void hbm_show_end(const struct hbm_pool *pool, uint32_t record);
-/* When it is used next. */
-void hbm_show_next_use(const struct hbm_pool *pool, uint32_t record, uint64_t next_use);
+/* How much it matters, and when it is used next. */
+void hbm_show_priority(const struct hbm_pool *pool, uint32_t record, int32_t priority,
+		       uint64_t next_use);
 /* Device memory that it has alone, and that others have, too. */
 void hbm_show_bytes(const struct hbm_pool *pool, uint32_t record, uint64_t own, uint64_t shared);
 /* How far it is with being suspended, and how many bytes it has in other tiers. */

@@ -543,9 +543,10 @@ HBM_API int hbm_sequence_prune(struct hbm_sequence *sequence, int32_t draft);
 /*
  * A sequence that is suspended has no device memory: the slabs that its tokens use are blocks
  * of an ephemeral namespace of the pool, pinned in the tier that it was suspended to. It keeps
- * its slot, and is resumed to the same addresses. Until then it can be resumed and closed, and
- * its facts be read; everything else is refused with HBM_INVALID. It is gone with the pool's
- * connection: what is to outlive the process is saved instead.
+ * its slot, and is resumed to the same addresses. Until then it can be prefetched, resumed and
+ * closed, its priority be set and its facts be read; everything else is refused with
+ * HBM_INVALID. It is gone with the pool's connection: what is to outlive the process is saved
+ * instead.
  *
  * A group is suspended or resumed as a whole, or remains as it was. Slabs that sequences of a
  * group share are stored once, and are shared again when they are resumed together. What a
@@ -574,7 +575,8 @@ HBM_API int hbm_sequences_switch(struct hbm_pool *pool, struct hbm_sequence *con
 
 /* Moves what suspended sequences have stored to a tier above or below, HBM_TIER_DDR or
  * HBM_TIER_NVME: from NVMe to DDR before they are resumed. deadline_us: from now, when they are
- * to be resumed; 0: none. What has the nearest deadline moves first: hbm_move_by(). Returns when
+ * to be resumed; 0: none. What has the nearest deadline moves first: hbm_move_by(); of a call,
+ * the sequence of the highest priority, of these the one with the least next_use. Returns when
  * it is decided; they can be resumed, and closed, all the time. HBM_INVALID: a sequence is not
  * suspended, or another tier. HBM_LIMIT: as many bytes are pinned in that tier as may be; what
  * was moved before is there, and hbm_sequence_facts.tier says the old one. */
@@ -588,6 +590,11 @@ HBM_API int hbm_sequences_prefetch(struct hbm_pool *pool, struct hbm_sequence *c
  * facts say, or will not be. One that is on its way out is called back then, and by any other
  * call that would be refused for that; the call waits for what is in flight. */
 HBM_API int hbm_sequence_idle(struct hbm_sequence *sequence, bool idle, uint64_t next_use);
+/* Changes the priority of a sequence, and when it is used next, also while it is suspended: from
+ * now on it is chosen by them where sequences are suspended, prefetched and saved. Whether it is
+ * idle stays, and one that is on its way out goes on. HBM_INVALID: it is closed. */
+HBM_API int hbm_sequence_set_priority(struct hbm_sequence *sequence, int32_t priority,
+				      uint64_t next_use);
 /* Sees to it, before memory is needed, that so much device memory is free, not promised and
  * not taken by warm slabs: suspends idle sequences, that of the lowest priority first, of
  * these the one with the greatest next_use, one after the other until it is enough or none

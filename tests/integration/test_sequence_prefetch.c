@@ -179,6 +179,42 @@ static void test_close_while_they_wait(void **state)
 	suspend_finish();
 }
 
+/* Half of DDR may be pinned: one of two, which is then in DDR. */
+static void one_of(struct hbm_sequence *first, struct hbm_sequence *second, size_t chosen)
+{
+	struct hbm_sequence *both[] = {first, second};
+
+	suspend_refused(hbm_sequences_prefetch(suspend_rig.pool, both, 2, HBM_TIER_DDR, FAR),
+			HBM_LIMIT, "not moved");
+	assert_int_equal(pool_rig_facts(both[chosen]).tier, HBM_TIER_DDR);
+	assert_int_equal(pool_rig_facts(both[1 - chosen]).tier, HBM_TIER_NVME);
+	assert_int_equal(
+		hbm_sequences_prefetch(suspend_rig.pool, &both[chosen], 1, HBM_TIER_NVME, FAR), 0);
+}
+
+/* The highest priority as it is now is up first, of these the next use, whatever their order in the
+ * call; and of equals, as they are in it. */
+static void test_the_highest_priority_is_up_first(void **state)
+{
+	(void)state;
+	suspend_start(pool_rig_layouts[1]);
+	struct hbm_sequence *a = suspend_filled(RIG_MAX, 1000), *b = suspend_filled(RIG_MAX, 5000);
+
+	suspend_out(a, HBM_TIER_NVME);
+	suspend_out(b, HBM_TIER_NVME);
+	one_of(a, b, 0);
+	one_of(b, a, 0);
+	assert_int_equal(hbm_sequence_set_priority(b, 1, 9), 0);
+	one_of(a, b, 1);
+	assert_int_equal(hbm_sequence_set_priority(a, 1, 8), 0);
+	one_of(b, a, 1);
+	suspend_in(b);
+	suspend_in(a);
+	suspend_expect(a, 0, RIG_MAX, 1000);
+	suspend_expect(b, 0, RIG_MAX, 5000);
+	suspend_finish();
+}
+
 static void test_what_is_refused(void **state)
 {
 	(void)state;
@@ -215,6 +251,7 @@ int main(void)
 		TEST(test_one_that_is_late_delays_none),
 		TEST(test_without_a_deadline),
 		TEST(test_close_while_they_wait),
+		TEST(test_the_highest_priority_is_up_first),
 		TEST(test_what_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

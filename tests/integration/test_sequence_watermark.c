@@ -154,6 +154,43 @@ static void test_the_order(void **state)
 	suspend_finish();
 }
 
+/* They are demoted and promoted while they are open: the last to go is the first, and the first
+ * stays. */
+static void test_priorities_that_change(void **state)
+{
+	(void)state;
+	struct hbm_sequence *first, *last;
+	struct hbm_wire_sequence shown;
+
+	start(false, LOW, HIGH, HBM_TIER_NVME);
+	open_idle();
+	first = all[order[0]], last = all[order[IDLE - 1]];
+	assert_int_equal(hbm_sequence_set_priority(last, -7, 1), 0);
+	assert_int_equal(hbm_sequence_set_priority(first, 9, 2), 0);
+	shown = pool_rig_shown(&suspend_rig, pool_rig_facts(last).number);
+	assert_int_equal(shown.priority, -7);
+	assert_int_equal(shown.next_use, 1);
+	assert_int_equal(pool_rig_facts(first).priority, 9);
+	assert_int_equal(pool_rig_facts(first).next_use, 2);
+
+	open_in_use(LOW);
+	while (suspended() == 0)
+		assert_int_equal(hbm_pool_map_ahead(suspend_rig.pool), 0);
+	assert_int_equal(state_of(order[IDLE - 1]), HBM_SEQUENCE_SUSPENDED);
+	rest();
+	assert_true(suspended() > 1);
+	assert_int_equal(state_of(order[0]), HBM_SEQUENCE_OPEN);
+
+	/* One that has gone stays away, and has what it is given. */
+	assert_int_equal(hbm_sequence_set_priority(last, 10, 3), 0);
+	assert_int_equal(pool_rig_facts(last).priority, 10);
+	assert_int_equal(pool_rig_facts(last).state, HBM_SEQUENCE_SUSPENDED);
+	check_contents();
+	assert_int_equal(hbm_sequence_set_priority(last, 0, 0), HBM_INVALID);
+	assert_int_equal(hbm_sequence_set_priority(NULL, 0, 0), HBM_INVALID);
+	suspend_finish();
+}
+
 /* Nothing is due: it is a look at memory that is shared. */
 static void test_a_look_makes_no_call(void **state)
 {
@@ -361,6 +398,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 		TEST(test_the_order),
+		TEST(test_priorities_that_change),
 		TEST(test_a_look_makes_no_call),
 		TEST(test_a_new_one_need_not_wait),
 		TEST(test_the_thread),

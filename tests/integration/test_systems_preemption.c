@@ -21,18 +21,19 @@ static struct pool_rig rig;
 #define FAST_QUANTUM 8u
 #define FAST_KEPT (8 * RIG_SLAB) /* stays free, for what arrives */
 #define FAST_DEADLINE_US 1000000u
+#define FAST_STARVED 6u /* after so many quanta of others a job is in the first queue again */
 
 struct fast_job {
 	struct hbm_sequence *sequence;
 	uint64_t length, reply; /* tokens */
 	uint64_t level;         /* of its queue: 0 is served first */
-	int32_t priority;       /* short jobs begin in a higher queue, and stay longer */
+	uint64_t waited;        /* quanta of others since its last one */
 	bool idle;
 };
 
 struct fast_queues {
 	struct fast_job jobs[FAST_JOBS];
-	uint64_t balanced, prefetched;
+	uint64_t balanced, prefetched, demoted, promoted;
 };
 
 static bool fast_is_away(const struct fast_job *job)
@@ -67,8 +68,8 @@ static unsigned fast_waiting(const struct fast_queues *queues, const struct fast
 		if (!job->sequence || !job->idle || fast_is_away(job))
 			continue;
 		waiting++;
-		*rather |= gone && (job->priority < gone->priority ||
-				    (job->priority == gone->priority && job->level > gone->level));
+		*rather |= gone &&
+			   (job->level > gone->level || (job->level == gone->level && job > gone));
 	}
 
 	return waiting;
@@ -114,8 +115,9 @@ static void fast_keep_free(struct fast_queues *queues)
 		assert_int_equal(hbm_pool_map_ahead(rig.pool), 0);
 		looks = fast_one_leaves(queues) ? 0 : looks + 1;
 		assert_true(looks <= 2);
-	} while (system_stage_memory(rig.hbm, 0).available < FAST_KEPT &&
-		 fast_waiting(queues, NULL, &rather) > 0);
+	} while (fast_one_leaves(queues) ||
+		 (system_stage_memory(rig.hbm, 0).available < FAST_KEPT &&
+		  fast_waiting(queues, NULL, &rather) > 0));
 	fast_check_order(queues, away);
 }
 
@@ -148,7 +150,28 @@ static void fast_prefetch(struct fast_queues *queues, struct fast_job *job)
 	queues->prefetched++;
 }
 
-/* One quantum of a job, which then has its next level, or is done. */
+/* A job is in another queue. In a queue they are served as they have come. */
+static void fast_join(const struct fast_queues *queues, struct fast_job *job, uint64_t level)
+{
+	job->level = level;
+	assert_int_equal(hbm_sequence_set_priority(job->sequence, -(int32_t)level,
+						   (uint64_t)(job - queues->jobs)),
+			 0);
+}
+
+/* Those that have waited for long, in memory or not, are served before others again. */
+static void fast_promote(struct fast_queues *queues, const struct fast_job *served)
+{
+	for (struct fast_job *job = queues->jobs; job < queues->jobs + FAST_JOBS; job++) {
+		if (job == served || !job->sequence || ++job->waited < FAST_STARVED)
+			continue;
+		fast_join(queues, job, 0);
+		job->waited = 0;
+		queues->promoted++;
+	}
+}
+
+/* One quantum of a job, which is then in the next queue, or done. */
 static void fast_run(struct fast_queues *queues, struct fast_job *job, uint64_t value)
 {
 	const uint64_t end =
@@ -159,10 +182,13 @@ static void fast_run(struct fast_queues *queues, struct fast_job *job, uint64_t 
 		pool_rig_write(&rig, job->sequence, job->length, value + job->length);
 		fast_keep_free(queues);
 	}
-	job->level++;
+	job->waited = 0;
 	if (job->length < job->reply) {
-		assert_int_equal(hbm_sequence_idle(job->sequence, true, job->level), 0);
+		fast_join(queues, job, job->level + 1);
+		assert_int_equal(
+			hbm_sequence_idle(job->sequence, true, (uint64_t)(job - queues->jobs)), 0);
 		job->idle = true;
+		queues->demoted++;
 		return;
 	}
 
@@ -173,7 +199,7 @@ static void fast_run(struct fast_queues *queues, struct fast_job *job, uint64_t 
 
 static void fast_turn(struct fast_queues *queues, struct fast_job *job)
 {
-	const struct hbm_sequence_options options = {.priority = job->priority};
+	const struct hbm_sequence_options options = {.priority = -(int32_t)job->level};
 
 	if (!job->sequence)
 		assert_int_equal(hbm_sequence_open(rig.pool, &options, &job->sequence), 0);
@@ -183,13 +209,15 @@ static void fast_turn(struct fast_queues *queues, struct fast_job *job)
 		fast_bring_back(queues, job);
 	fast_prefetch(queues, fast_next(queues, job));
 	fast_run(queues, job, 1000 * (size_t)(job - queues->jobs));
+	fast_promote(queues, job);
 }
 
 /*
- * FastServe preempts jobs for others of a higher priority, a multi-level feedback queue: memory
- * is made free before it is needed, down to a mark, by moving out what is served last; what is
- * served next comes nearer by a deadline, and is back at its addresses when its turn comes. No
- * step ever lacks memory, and no job loses a byte.
+ * FastServe preempts jobs for others of a higher priority, a multi-level feedback queue: jobs
+ * join the queue that fits them, are demoted with each quantum, and promoted when they have
+ * starved. Memory is made free before it is needed, down to a mark, by moving out what is served
+ * last, as the queues are then; what is served next comes nearer by a deadline, and is back at
+ * its addresses when its turn comes. No step ever lacks memory, and no job loses a byte.
  */
 static void test_system_fastserve(void **state)
 {
@@ -208,8 +236,7 @@ static void test_system_fastserve(void **state)
 	for (size_t i = 0; i < FAST_JOBS; i++) {
 		const uint64_t reply = 20 + 17 * i % 45;
 
-		queues.jobs[i] = (struct fast_job){
-			.reply = reply, .level = reply > 40, .priority = reply <= 40};
+		queues.jobs[i] = (struct fast_job){.reply = reply, .level = reply > 40};
 	}
 	while ((job = fast_next(&queues, NULL)))
 		fast_turn(&queues, job);
@@ -217,6 +244,8 @@ static void test_system_fastserve(void **state)
 	assert_true(facts.totals.suspended > 0);
 	assert_true(queues.balanced > 0);
 	assert_true(queues.prefetched > 0);
+	assert_true(queues.demoted > 0);
+	assert_true(queues.promoted > 0);
 	pool_rig_close(&rig);
 	system_stage_finish();
 }
