@@ -20,6 +20,7 @@ static int archive_namespace(const struct archive *archive, const char *layout,
 		.model = archive->space->model,
 		.salt = archive->space->salt,
 		.weights = archive->space->weights,
+		.memory_only = archive->space->memory_only,
 		.layout = layout,
 		.block_bytes = block_bytes,
 	};

@@ -115,6 +115,7 @@ static void carry_land(struct carry *carry, int r)
 {
 	const size_t end = carry->flights[carry->flight++].end;
 
+	carry->is_refused |= r && !carry->status;
 	for (; carry->done < end; carry->done++) {
 		const int status = r ? r : carry->results[carry->done].status;
 

@@ -133,6 +133,7 @@ static void lifetime_configure(struct hbm_pool *pool, const struct hbm_pool_opti
 	pool->ahead_tokens = options->ahead_tokens ? options->ahead_tokens : HBM_AHEAD_TOKENS;
 	pool->warm_slabs_max = options->warm_bytes / pool->slab;
 	pool->stream = options->stream;
+	pool->memory_only = options->memory_only;
 }
 
 static int lifetime_start(struct hbm *hbm, struct hbm_pool *pool,

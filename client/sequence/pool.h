@@ -47,6 +47,7 @@ struct hbm_pool {
 	void *stream;
 	bool own_stream;
 	bool has_windows; /* some layers of the layout have */
+	bool memory_only; /* nothing is suspended to NVMe */
 	uint32_t max_sequences;
 	struct hbm_sequence *sequences; /* max_sequences handles */
 	uint32_t open_count;

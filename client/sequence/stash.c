@@ -9,7 +9,7 @@
 
 #define STASH_KEYS 512 /* of one request to drop them */
 
-int hbm_stash_open(struct stashes *stashes, struct hbm *hbm, uint64_t block_bytes)
+int hbm_stash_open(struct stashes *stashes, struct hbm *hbm, uint64_t block_bytes, bool memory_only)
 {
 	uint64_t random[2];
 	char salt[33];
@@ -26,6 +26,7 @@ int hbm_stash_open(struct stashes *stashes, struct hbm *hbm, uint64_t block_byte
 		.salt = salt,
 		.block_bytes = block_bytes,
 		.ephemeral = true,
+		.memory_only = memory_only,
 	};
 	int r = hbm_namespace_open(hbm, &options, &stashes->ns);
 

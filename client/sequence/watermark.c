@@ -36,6 +36,10 @@ int hbm_watermark_check(struct hbm *hbm, const struct hbm_pool_options *options)
 				"watermark_tier: sequences are suspended to DDR or NVMe, not to "
 				"tier %d",
 				(int)tier);
+	if (tier == HBM_TIER_NVME && options->memory_only)
+		return hbm_fail(hbm, HBM_INVALID,
+				"watermark_tier is NVMe, and memory_only keeps what is suspended "
+				"in memory");
 
 	return 0;
 }

@@ -221,11 +221,20 @@ uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_ke
 
 /* ---- use ---- */
 
-/* The tier itself or the first one below that answers and whose capacity fits the block. */
+static bool cache_may_be_in(const struct cache *cache, uint32_t number, const struct tier *tier)
+{
+	if (tier->silent || tier->usable < block_bytes_in(&cache->blocks, number, tier))
+		return false;
+
+	return tier_is_memory(tier) ||
+	       !namespaces_get(cache->namespaces, cache_block(cache, number)->ns)->memory_only;
+}
+
+/* The tier itself or the first one below that answers, whose capacity fits the block, and that
+ * its namespace allows. */
 static struct tier *cache_tier_for(const struct cache *cache, struct tier *tier, uint32_t number)
 {
-	while (tier &&
-	       (tier->silent || tier->usable < block_bytes_in(&cache->blocks, number, tier)))
+	while (tier && !cache_may_be_in(cache, number, tier))
 		tier = tier->below;
 	return tier;
 }

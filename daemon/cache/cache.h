@@ -20,7 +20,8 @@
  * bit (cache_drop.c).
  *
  * A tier that is silent is passed over: blocks are evicted to the next one below or away,
- * and a use leaves the blocks in it where they are.
+ * and a use leaves the blocks in it where they are. So is NVMe for the blocks of a namespace
+ * that stays in memory (namespace.h).
  *
  * A pinned block, or an ancestor of one, is in no order and is never evicted; it counts
  * in its tier (cache_pin.c).

@@ -74,23 +74,36 @@ struct namespaces *namespaces_free(struct namespaces *namespaces)
 	return NULL;
 }
 
-/* What of a spec may be shown, and what of it makes a fingerprint. */
+/* What of an identity may be shown, and what of it makes a fingerprint. */
 struct namespace_shown {
 	struct hbm_wire_namespace_spec spec;
 	struct hbm_wire_encoding encoding;
+	uint64_t memory_only;
 };
 
-static struct namespace_shown namespace_without_salt(const struct hbm_wire_namespace_spec *spec,
-						     const struct hbm_wire_encoding *encoding)
+static struct namespace_shown namespace_without_salt(const struct namespace_identity *identity)
 {
+	const struct hbm_wire_namespace_spec *spec = identity->spec;
 	struct namespace_shown shown = {
-		.spec = {.weights = spec->weights, .block_bytes = spec->block_bytes}};
+		.spec = {.weights = spec->weights, .block_bytes = spec->block_bytes},
+		.memory_only = identity->memory_only};
 	memcpy(shown.spec.model, spec->model, sizeof(shown.spec.model));
 	memcpy(shown.spec.layout, spec->layout, sizeof(shown.spec.layout));
-	if (encoding)
-		shown.encoding = *encoding;
+	if (identity->encoding)
+		shown.encoding = *identity->encoding;
 
 	return shown;
+}
+
+/* Of how many bytes of it the fingerprint is: no more than differ from the plainest. */
+static size_t namespace_shown_bytes(const struct namespace_shown *shown)
+{
+	if (shown->memory_only)
+		return sizeof(*shown);
+	if (shown->encoding.encoding != HBM_ENCODING_RAW)
+		return offsetof(struct namespace_shown, memory_only);
+
+	return sizeof(shown->spec);
 }
 
 static void namespaces_fill(struct namespaces *namespaces, uint16_t number, struct user *user,
@@ -98,16 +111,15 @@ static void namespaces_fill(struct namespaces *namespaces, uint16_t number, stru
 {
 	struct namespace *ns = &namespaces->list[number];
 	uint64_t logical = shown->encoding.logical_bytes;
-	bool raw = shown->encoding.encoding == HBM_ENCODING_RAW;
 	XXH128_canonical_t canonical;
 
-	XXH128_canonicalFromHash(&canonical,
-				 XXH3_128bits(shown, raw ? sizeof(shown->spec) : sizeof(*shown)));
+	XXH128_canonicalFromHash(&canonical, XXH3_128bits(shown, namespace_shown_bytes(shown)));
 	*ns = (struct namespace){.used = true,
 				 .opens = 1,
 				 .spec = shown->spec,
 				 .encoding = shown->encoding,
 				 .salted = salt[0] != '\0',
+				 .memory_only = shown->memory_only,
 				 .block_bytes = shown->spec.block_bytes,
 				 .logical_bytes = logical ? logical : shown->spec.block_bytes,
 				 .user = user_ref(user)};
@@ -124,6 +136,7 @@ static uint16_t namespaces_find_shown(const struct namespaces *namespaces,
 		const struct namespace *ns = &namespaces->list[i];
 		if (ns->used && memcmp(&ns->spec, &shown->spec, sizeof(ns->spec)) == 0 &&
 		    memcmp(&ns->encoding, &shown->encoding, sizeof(ns->encoding)) == 0 &&
+		    ns->memory_only == shown->memory_only &&
 		    salts_equal(namespaces->salts, i, salt))
 			return (uint16_t)i;
 	}
@@ -132,12 +145,11 @@ static uint16_t namespaces_find_shown(const struct namespaces *namespaces,
 }
 
 uint16_t namespaces_find(const struct namespaces *namespaces,
-			 const struct hbm_wire_namespace_spec *spec,
-			 const struct hbm_wire_encoding *encoding)
+			 const struct namespace_identity *identity)
 {
-	const struct namespace_shown shown = namespace_without_salt(spec, encoding);
+	const struct namespace_shown shown = namespace_without_salt(identity);
 
-	return namespaces_find_shown(namespaces, &shown, spec->salt);
+	return namespaces_find_shown(namespaces, &shown, identity->spec->salt);
 }
 
 void namespaces_ref(struct namespaces *namespaces, uint16_t number)
@@ -145,11 +157,12 @@ void namespaces_ref(struct namespaces *namespaces, uint16_t number)
 	namespaces->list[number].opens++;
 }
 
-uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec,
-			 const struct hbm_wire_encoding *encoding, struct user *user)
+uint16_t namespaces_open(struct namespaces *namespaces, const struct namespace_identity *identity,
+			 struct user *user)
 {
-	const struct namespace_shown shown = namespace_without_salt(spec, encoding);
-	uint16_t found = namespaces_find_shown(namespaces, &shown, spec->salt);
+	const struct namespace_shown shown = namespace_without_salt(identity);
+	const char *salt = identity->spec->salt;
+	uint16_t found = namespaces_find_shown(namespaces, &shown, salt);
 	if (found != 0) {
 		namespaces_ref(namespaces, found);
 		return found;
@@ -161,7 +174,7 @@ uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_na
 	uint16_t vacant = 1;
 	while (namespaces->list[vacant].used)
 		vacant++;
-	namespaces_fill(namespaces, vacant, user, &shown, spec->salt);
+	namespaces_fill(namespaces, vacant, user, &shown, salt);
 
 	return vacant;
 }

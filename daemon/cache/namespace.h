@@ -5,8 +5,8 @@
  * no blocks. Its number is part of every key in the index, added by the daemon.
  *
  * Specs are compared whole. Knowing the salt is what lets a client in, so the salt is kept
- * apart (salts.h), and the fingerprint is a digest of the spec without it, with the
- * encoding after it unless that is raw: it says no more
+ * apart (salts.h), and the fingerprint is a digest of the spec without it, with what else it is
+ * told apart by after it, unless that is raw and may be on NVMe: it says no more
  * than the members beside it in a record, and people compare the namespaces of two hosts
  * by it. A client cannot open a namespace by its fingerprint, and only an operator can by
  * its number.
@@ -21,6 +21,13 @@
 #include <stdint.h>
 
 struct namespace_drop;
+
+/* What namespaces are told apart by. */
+struct namespace_identity {
+	const struct hbm_wire_namespace_spec *spec;
+	const struct hbm_wire_encoding *encoding; /* NULL: raw */
+	bool memory_only;
+};
 
 struct namespace
 {
@@ -42,21 +49,21 @@ struct namespace
 	struct namespace_drop *drop;
 	bool used;
 	bool salted;
-	bool ephemeral; /* its blocks are dropped when no session has it open any longer */
+	bool ephemeral;   /* its blocks are dropped when no session has it open any longer */
+	bool memory_only; /* its blocks go to HBM and DDR alone */
 };
 
 struct namespaces;
 
 int namespaces_new(struct namespaces **out, struct ledger *ledger); /* at most 65534 */
 struct namespaces *namespaces_free(struct namespaces *namespaces);
-/* The number of the namespace of that spec and encoding (NULL: raw); 0: there is none. */
+/* The number of that namespace; 0: there is none. */
 uint16_t namespaces_find(const struct namespaces *namespaces,
-			 const struct hbm_wire_namespace_spec *spec,
-			 const struct hbm_wire_encoding *encoding);
-/* Opens the namespace of that spec, which the user pays for if it is new, and returns its
- * number (from 1); 0: there are as many as [limits] allows. */
-uint16_t namespaces_open(struct namespaces *namespaces, const struct hbm_wire_namespace_spec *spec,
-			 const struct hbm_wire_encoding *encoding, struct user *user);
+			 const struct namespace_identity *identity);
+/* Opens that namespace, which the user pays for if it is new, and returns its number (from 1);
+ * 0: there are as many as [limits] allows. */
+uint16_t namespaces_open(struct namespaces *namespaces, const struct namespace_identity *identity,
+			 struct user *user);
 void namespaces_ref(struct namespaces *namespaces, uint16_t number);   /* one more open */
 void namespaces_unref(struct namespaces *namespaces, uint16_t number); /* one open fewer */
 /* A namespace in use, or NULL for any other number. */

@@ -52,6 +52,7 @@ struct config {
 	struct config_size nvme_copies; /* on top of size; % of the tiers above */
 	uint64_t nvme_copies_inside;    /* bool: else out of size, where it has no room for more */
 	uint64_t nvme_required;         /* bool: no start without it */
+	uint64_t nvme_salted;           /* bool: also blocks of namespaces with a salt */
 	uint64_t nvme_depth;            /* I/Os in flight; 0: found by trying, */
 	uint64_t nvme_depth_max;        /* from 1 to this */
 	uint64_t nvme_merge;            /* bytes of the largest merged I/O */

@@ -133,6 +133,8 @@ const struct config_key config_keys[] = {
 	 "yes: where there is no room on top of nvme.size, copies take of it"},
 	{"nvme", "required", AT(nvme_required), BOOL, "yes",
 	 "no: where the NVMe tier cannot be opened, start without it"},
+	{"nvme", "salted", AT(nvme_salted), BOOL, "yes",
+	 "no: blocks of namespaces with a salt stay in memory, and so do suspended sequences"},
 	{"nvme", "depth", AT(nvme_depth), COUNT_OR(1, 4096, depths), "auto",
 	 "reads and writes in flight; auto: as few as keep the disk as fast as more would, found by trying"},
 	{"nvme", "depth_max", AT(nvme_depth_max), COUNT(1, 4096), "64", "the most that auto takes"},

@@ -298,7 +298,8 @@ static void inspect_fill_namespace(const struct namespace *ns, uint32_t number,
 					      .blocks = namespace_blocks(ns),
 					      .logical_bytes = ns->logical_bytes,
 					      .element_bytes = ns->encoding.element_bytes,
-					      .salted = ns->salted};
+					      .salted = ns->salted,
+					      .memory_only = ns->memory_only};
 	strcpy(record->encoding, encoding_names[ns->encoding.encoding]);
 	memcpy(record->model, ns->spec.model, sizeof(record->model));
 	memcpy(record->layout, ns->spec.layout, sizeof(record->layout));

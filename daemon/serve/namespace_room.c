@@ -117,22 +117,12 @@ static void namespace_room_refuse(struct request *request)
 	request_refuse_limit(request, LEDGER_NAMESPACES, 1);
 }
 
-static const struct hbm_wire_namespace_spec *namespace_room_spec(const struct request *request)
-{
-	return &((const struct hbm_wire_namespace_open *)(const void *)request->message)->spec;
-}
-
-/* NULL: raw. */
-static const struct hbm_wire_encoding *namespace_room_encoding(const struct request *request)
-{
-	return serve_namespace_encoding(request->message);
-}
-
 /* The number of the namespace, opened; 0: there is no room. */
 static uint16_t namespace_room_try(struct hbmd *hbmd, const struct request *request)
 {
-	return namespaces_open(hbmd->cache->namespaces, namespace_room_spec(request),
-			       namespace_room_encoding(request), request->session->user);
+	const struct namespace_identity identity = serve_namespace_identity(hbmd, request->message);
+
+	return namespaces_open(hbmd->cache->namespaces, &identity, request->session->user);
 }
 
 /* Lets the first request try again. False: it has to wait. */
@@ -186,9 +176,9 @@ static void namespace_room_run(struct post *post)
 /* Not before those that wait, unless the namespace is there. */
 static bool namespace_room_may_try(const struct namespace_room *room, const struct request *request)
 {
-	uint16_t found =
-		namespaces_find(room->hbmd->cache->namespaces, namespace_room_spec(request),
-				namespace_room_encoding(request));
+	const struct namespace_identity identity =
+		serve_namespace_identity(room->hbmd, request->message);
+	uint16_t found = namespaces_find(room->hbmd->cache->namespaces, &identity);
 
 	return found != 0 ? found != room->taking : list_empty(&room->turns);
 }

@@ -36,6 +36,9 @@ static int serve_blocks_divide_segments(const struct batch *batch,
 	for (uint32_t i = 0; i < batch->count; i++) {
 		uint64_t sum = 0;
 		int status = serve_blocks_check_count(batch->hbmd->ledger, blocks, i, why);
+		if (status == HBM_OK)
+			status = serve_namespace_check_tier(batch->hbmd, batch->ns, blocks[i].tier,
+							    why);
 		if (status != HBM_OK)
 			return status;
 

@@ -11,6 +11,7 @@
 #include "daemon/serve/keys.h"
 #include "daemon/serve/pins.h"
 #include "daemon/serve/serve_namespace.h"
+#include "daemon/session/validate.h"
 
 #include <stdlib.h>
 
@@ -19,14 +20,19 @@
 void serve_keys(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
+	bool moves = message->header.opcode == HBM_WIRE_MOVE;
+	struct refusal refusal;
+	const struct reason why = refusal_reason(&refusal);
 
 	if (!session_has_namespace(request->session, message->ns))
 		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session",
 			       message->ns);
-	else if (message->header.opcode == HBM_WIRE_MOVE && message->device >= hbmd->devices->count)
+	else if (moves && message->device >= hbmd->devices->count)
 		request_refuse(request, HBM_INVALID, "device %u: there are %u", message->device,
 			       hbmd->devices->count);
-	else if (message->header.opcode != HBM_WIRE_MOVE && message->flags == HBM_WIRE_KEEP &&
+	else if (moves && serve_namespace_check_tier(hbmd, message->ns, message->flags, &why))
+		request_refuse(request, HBM_INVALID, "%s", refusal.reason);
+	else if (!moves && message->flags == HBM_WIRE_KEEP &&
 		 !session_is_operator(request->session))
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid keep pins");
 	else

@@ -3,6 +3,7 @@
 
 #include "daemon/base/checked.h"
 #include "daemon/base/clock.h"
+#include "daemon/base/reason.h"
 #include "daemon/cache/cache.h"
 
 #include <stdlib.h>
@@ -44,11 +45,24 @@ void session_mark_namespaces(const struct session *session, bool open[UINT16_MAX
 		open[container_of(node, struct namespace_open, link)->ns] = true;
 }
 
-static bool serve_namespace_is_ephemeral(const struct hbm_wire_header *message)
+static uint32_t serve_namespace_flags(const struct hbm_wire_header *message)
 {
 	const struct hbm_wire_namespace_open_flags *open = (const void *)message;
 
-	return message->size == sizeof(*open) && open->flags == HBM_WIRE_EPHEMERAL;
+	return message->size == sizeof(*open) ? open->flags : 0;
+}
+
+int serve_namespace_check_tier(const struct hbmd *hbmd, uint32_t ns, uint32_t tier,
+			       const struct reason *why)
+{
+	if (tier != HBM_TIER_NVME || !namespaces_get(hbmd->cache->namespaces, ns)->memory_only)
+		return HBM_OK;
+
+	return reason_set(
+		why, HBM_INVALID,
+		"blocks of namespace %u stay in memory, none is on NVMe: it was opened so, "
+		"or has a salt and nvme.salted is no",
+		ns);
 }
 
 static void serve_namespace_reply_opened(struct hbmd *hbmd, struct request *request,
@@ -87,12 +101,14 @@ void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16
 
 	open->ns = number;
 	list_push_back(&session->opens, &open->link);
-	if (serve_namespace_is_ephemeral(request->message))
+	if (serve_namespace_flags(request->message) & HBM_WIRE_EPHEMERAL)
 		namespaces_get(namespaces, number)->ephemeral = true;
 	serve_namespace_reply_opened(hbmd, request, number);
 }
 
-const struct hbm_wire_encoding *serve_namespace_encoding(const struct hbm_wire_header *message)
+/* NULL: raw. */
+static const struct hbm_wire_encoding *
+serve_namespace_encoding(const struct hbm_wire_header *message)
 {
 	/* The form with flags begins as this one. */
 	const struct hbm_wire_namespace_open_encoded *open = (const void *)message;
@@ -101,6 +117,19 @@ const struct hbm_wire_encoding *serve_namespace_encoding(const struct hbm_wire_h
 	return message->size < sizeof(*open) || memcmp(&open->encoding, &raw, sizeof(raw)) == 0
 		       ? NULL
 		       : &open->encoding;
+}
+
+struct namespace_identity serve_namespace_identity(const struct hbmd *hbmd,
+						   const struct hbm_wire_header *message)
+{
+	const struct hbm_wire_namespace_open *open = (const void *)message;
+	bool on_nvme = hbmd->config->nvme_salted || open->spec.salt[0] == '\0';
+
+	return (struct namespace_identity){
+		.spec = &open->spec,
+		.encoding = serve_namespace_encoding(message),
+		.memory_only = !on_nvme || serve_namespace_flags(message) & HBM_WIRE_MEMORY_ONLY,
+	};
 }
 
 /* What a block needs of the staging buffer at most: itself and, where the daemon encodes it,
@@ -169,17 +198,16 @@ static void serve_namespace_refuse_size(struct hbmd *hbmd, struct request *reque
 /* Whether this user has guessed at too many salts. A namespace that is new is a guess that
  * was wrong. */
 static bool serve_namespace_guesses_too_fast(const struct hbmd *hbmd, const struct session *session,
-					     const struct hbm_wire_namespace_spec *spec,
-					     const struct hbm_wire_encoding *encoding)
+					     const struct namespace_identity *identity)
 {
 	struct guesses *guesses = &session->owner->guesses;
 
-	if (spec->salt[0] == '\0' || session_is_operator(session))
+	if (identity->spec->salt[0] == '\0' || session_is_operator(session))
 		return false;
 	if (!guesses_may(guesses, session->uid, clock_now()))
 		return true;
 
-	if (namespaces_find(hbmd->cache->namespaces, spec, encoding) == 0)
+	if (namespaces_find(hbmd->cache->namespaces, identity) == 0)
 		guesses_count(guesses, session->uid, clock_now());
 
 	return false;
@@ -194,16 +222,15 @@ bool serve_namespace_answer_open(struct hbmd *hbmd, struct request *request)
 		return true;
 	}
 
-	const struct hbm_wire_namespace_spec *spec =
-		&((const struct hbm_wire_namespace_open *)request->message)->spec;
-	const struct hbm_wire_encoding *encoding = serve_namespace_encoding(request->message);
-	int status = serve_namespace_check_block_bytes(hbmd, encoding, spec->block_bytes);
+	const struct namespace_identity identity = serve_namespace_identity(hbmd, request->message);
+	uint64_t bytes = identity.spec->block_bytes;
+	int status = serve_namespace_check_block_bytes(hbmd, identity.encoding, bytes);
 	if (status != HBM_OK) {
-		serve_namespace_refuse_size(hbmd, request, status, spec->block_bytes);
+		serve_namespace_refuse_size(hbmd, request, status, bytes);
 		return true;
 	}
 
-	if (serve_namespace_guesses_too_fast(hbmd, request->session, spec, encoding)) {
+	if (serve_namespace_guesses_too_fast(hbmd, request->session, &identity)) {
 		request_refuse(request, HBM_LIMIT,
 			       "this user has opened too many namespaces with a new salt: one is "
 			       "allowed each second");

@@ -10,8 +10,9 @@ request_handler serve_namespace_close;
  * spec, and namespace_room.h's to answer. */
 bool serve_namespace_answer_open(struct hbmd *hbmd, struct request *request);
 
-/* The encoding that a NAMESPACE_OPEN asks for; NULL: raw. */
-const struct hbm_wire_encoding *serve_namespace_encoding(const struct hbm_wire_header *message);
+/* The namespace that a NAMESPACE_OPEN by its spec asks for; its members are the message's. */
+struct namespace_identity serve_namespace_identity(const struct hbmd *hbmd,
+						   const struct hbm_wire_header *message);
 
 /* Adds the session's open of a namespace that has been counted already, and replies;
  * opening twice counts once. */
@@ -19,6 +20,9 @@ void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16
 uint64_t serve_namespace_open_bytes(void); /* the memory of one open */
 /* Whether the session has it open. */
 bool session_has_namespace(const struct session *session, uint32_t ns);
+/* HBM_INVALID, and why, if blocks of that namespace may not be in a tier of that kind. */
+int serve_namespace_check_tier(const struct hbmd *hbmd, uint32_t ns, uint32_t tier,
+			       const struct reason *why);
 /* Sets open[number] of each that the session has open. */
 void session_mark_namespaces(const struct session *session, bool open[UINT16_MAX + 1]);
 /* Closes all namespaces that a dead session had open. */

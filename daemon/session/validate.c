@@ -175,7 +175,8 @@ static int validate_check_open_flags(const void *message, struct refusal *why)
 	const struct hbm_wire_namespace_open_flags *open = message;
 	int status = validate_check_encoding(message, why);
 
-	return status == HBM_OK ? validate_flags("flags", open->flags, HBM_WIRE_EPHEMERAL, why)
+	return status == HBM_OK ? validate_flags("flags", open->flags,
+						 HBM_WIRE_EPHEMERAL | HBM_WIRE_MEMORY_ONLY, why)
 				: status;
 }
 

@@ -18,7 +18,8 @@
  * what the tier holds for the policy.
  *
  * tier_ops hide how bytes get into an extent and out of it: tier_hbm.c, tier_ddr.c and
- * tier_nvme.c implement them. Other modules use a tier's kind only to show it.
+ * tier_nvme.c implement them. Other modules use a tier's kind only to show it, and to
+ * tell memory from the rest.
  *
  * A request for an extent that finds none free waits here. Requests take turns between
  * those who pay for them, by bytes (fair_queue.h): one client's many stores or large loads
@@ -196,6 +197,12 @@ void tier_serve(struct tier *tier);
 
 /* Whether a place is in host memory, or one copy away from the memory of that device. */
 bool tier_reaches(const struct tier *tier, const struct device *device);
+
+/* Whether what it holds is gone with the power. */
+static inline bool tier_is_memory(const struct tier *tier)
+{
+	return tier->kind == HBM_TIER_HBM || tier->kind == HBM_TIER_DDR;
+}
 
 static inline char *tier_host(const struct tier *tier, uint32_t unit)
 {

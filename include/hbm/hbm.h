@@ -315,6 +315,10 @@ struct hbm_namespace_options {
 	/* Its blocks are dropped, pinned or not, when the last connection that has it open
 	 * closes it or ends, the process killed or not. */
 	bool ephemeral;
+	/* Its blocks stay in memory: they are never written to NVMe, and what does not fit in DDR
+	 * is dropped. A call that would have them there is refused with HBM_INVALID. With it, it
+	 * is another namespace than without. */
+	bool memory_only;
 };
 
 HBM_API int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options,

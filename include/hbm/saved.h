@@ -30,6 +30,7 @@ extern "C" {
 struct hbm_saved_space {
 	const char *model, *salt; /* NULL: "" */
 	uint64_t weights;
+	bool memory_only; /* nothing of it is ever on NVMe */
 };
 
 /* ---- Save ---- */
@@ -62,7 +63,8 @@ struct hbm_save_options {
  * a name at the same time, it stands for what one of them has saved.
  * A sequence that has kept a part of its layers or heads is saved with the layout that it has
  * now (hbm_sequence_layout()), which is not the pool's.
- * HBM_INVALID: no name, too long a name, or one of another sequence in the array.
+ * HBM_INVALID: no name, too long a name, or one of another sequence in the array; to NVMe, in
+ * a space that stays in memory.
  * HBM_NO_SPACE, HBM_LIMIT: the cache does not take or pin a piece, and the rest was not
  * tried. HBM_DENIED: keep, and no right to; or others pin all that the name stood for before. */
 HBM_API int hbm_sequences_save(struct hbm_pool *pool, const struct hbm_save *saves, size_t count,

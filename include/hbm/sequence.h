@@ -322,6 +322,8 @@ struct hbm_pool_options {
 	 * HBM_TIER_DDR or HBM_TIER_NVME; HBM_TIER_NONE: DDR */
 	uint64_t watermark_low, watermark_high;
 	enum hbm_tier watermark_tier;
+	/* what is suspended stays in memory, and is refused (HBM_INVALID) to go to NVMe */
+	bool memory_only;
 };
 
 /* Counted since the pool was opened. */

@@ -347,13 +347,16 @@ static_assert(sizeof(struct hbm_wire_namespace_open_encoded) == 248, "wire layou
 /* The namespace is its sessions' own: when the last of them closes it, or ends, its blocks are
  * dropped, pinned or not. As soon as one open says so. */
 #define HBM_WIRE_EPHEMERAL 1u
+/* Its blocks stay in memory: none is ever written to NVMe. Part of what namespaces are told
+ * apart by. */
+#define HBM_WIRE_MEMORY_ONLY 2u
 
 /* The same with flags. */
 struct hbm_wire_namespace_open_flags {
 	struct hbm_wire_header header;
 	struct hbm_wire_namespace_spec spec;
 	struct hbm_wire_encoding encoding;
-	uint32_t flags; /* HBM_WIRE_EPHEMERAL or 0 */
+	uint32_t flags; /* HBM_WIRE_EPHEMERAL, _MEMORY_ONLY */
 	uint32_t zero;
 };
 static_assert(sizeof(struct hbm_wire_namespace_open_flags) == 256, "wire layout");

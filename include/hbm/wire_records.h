@@ -309,7 +309,10 @@
 	X(R, uint64_t, logical_bytes, , BYTES, 5, FACT, "LOGICAL",                                 \
 	  "", "Size of every block before it is encoded.")                                         \
 	X(R, uint64_t, element_bytes, , COUNT, 6, FACT, "",                                        \
-	  "", "Bytes of a number, for the encoding lossless.")
+	  "", "Bytes of a number, for the encoding lossless.")                                     \
+	X(R, uint32_t, memory_only, , BOOL, 3, FACT, "MEMORY-ONLY",                                \
+	  "", "1: its blocks are never written to NVMe.")                                          \
+	X(R, uint32_t, zero2, , ZERO, 1, FACT, "", "", "0")
 
 /* A block. */
 #define HBM_RECORD_BLOCK_INFO(X, R)                                                                \

@@ -207,12 +207,15 @@ static void test_a_name_is_of_a_space(void **state)
 {
 	(void)state;
 	const struct hbm_saved_space others[] = {
-		{"smaller", "salt", 3}, {"small", NULL, 3}, {"small", "salt", 4}};
+		{.model = "smaller", .salt = "salt", .weights = 3},
+		{.model = "small", .weights = 3},
+		{.model = "small", .salt = "salt", .weights = 4},
+		{.model = "small", .salt = "salt", .weights = 3, .memory_only = true}};
 	struct hbm_sequence *sequence;
 
 	saved_stage_start(pool_rig_layouts[0]);
 	saved_stage_save(saved_stage_sequence(9, 1), "a", 0);
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(
 			hbm_sequence_restore(saved_rig.pool, &others[i], "a", NULL, &sequence),
 			HBM_NOT_FOUND);

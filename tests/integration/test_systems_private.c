@@ -11,10 +11,12 @@
 
 #include <cmocka.h>
 
+#include "tests/support/contents.h"
 #include "tests/support/guest.h"
 #include "tests/support/system_stage.h"
 
 #include <fcntl.h>
+#include <hbm/saved.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -138,83 +140,179 @@ static void test_system_bumblebee(void **state)
 /* ---- Qualcomm: hybrid AI, devices and cloud ---- */
 
 #define EDGE_BLOCK 65536u
-#define EDGE_SECRETS 4u
-#define EDGE_OTHERS 96u
+#define EDGE_SECRETS 8u
+#define EDGE_OTHERS 96u /* more than fits in memory */
+#define EDGE_TOKENS 40u
+#define EDGE_REPLY 8u
 
-/* Whether a block's bytes are in the NVMe file. */
-static bool edge_is_on_disk(uint64_t block)
+static const struct hbm_saved_space edge_space = {.model = "edge", .memory_only = true};
+
+/* Whether some bytes are in the NVMe file. */
+static bool edge_is_on_disk(const void *bytes, size_t size)
 {
-	static unsigned char bytes[EDGE_BLOCK], page[1 << 20];
+	static unsigned char page[32 << 20];
 	int fd = open(daemon_.nvme, O_RDONLY | O_CLOEXEC);
-	bool found = false;
+	size_t count = 0;
 	ssize_t n;
 
 	assert_true(fd >= 0);
-	kv_fill(block, bytes, EDGE_BLOCK);
-	while (!found && (n = read(fd, page, sizeof(page))) > 0)
-		found = memmem(page, (size_t)n, bytes, 4096) != NULL;
+	while ((n = read(fd, page + count, sizeof(page) - count)) > 0)
+		count += (size_t)n;
 	close(fd);
+	assert_true(count < sizeof(page));
 
-	return found;
+	return memmem(page, count, bytes, size) != NULL;
 }
 
-/* Private blocks, pinned in DDR from the moment they are stored, under the pressure of others. */
-static void edge_keep(struct kv *edge)
+static bool edge_block_is_on_disk(uint64_t block)
 {
-	hbm_result results[EDGE_OTHERS];
-	struct hbm_block blocks[EDGE_SECRETS];
-	struct hbm_segment segments[EDGE_SECRETS];
+	static unsigned char bytes[EDGE_BLOCK];
 
-	for (uint64_t i = 0; i < EDGE_SECRETS; i++)
-		kv_put(edge, i, 1000 + i);
-	kv_blocks(edge, 0, 1000, EDGE_SECRETS, 0, blocks, segments);
-	for (uint64_t i = 0; i < EDGE_SECRETS; i++) {
-		blocks[i].parent = (hbm_key){0};
-		blocks[i].tier = HBM_TIER_DDR;
-		blocks[i].pin = true;
-	}
-	assert_int_equal(hbm_store(edge->hbm, edge->ns, blocks, EDGE_SECRETS, results), 0);
-	for (uint64_t i = 0; i < EDGE_SECRETS; i++)
-		assert_int_equal(results[i].status, HBM_OK);
+	kv_fill(block, bytes, EDGE_BLOCK);
+
+	return edge_is_on_disk(bytes, 4096);
+}
+
+/* Blocks of others fill all memory, and then all of it is evicted. */
+static void edge_press(struct kv *edge, uint64_t first)
+{
+	hbm_result results[8];
+
 	for (uint64_t i = 0; i < EDGE_OTHERS; i += 8) {
-		assert_int_equal(kv_store(edge, 0, 1 + i, 8, i, results), 0);
+		assert_int_equal(kv_store(edge, 0, first + i, 8, 0, results), 0);
+		for (uint64_t k = 0; k < 8; k++)
+			assert_int_equal(results[k].status, HBM_OK);
 		kv_await_moves(edge);
 	}
 	kv_push_to_nvme(edge);
-	assert_true(edge_is_on_disk(1));
-	for (uint64_t i = 0; i < EDGE_SECRETS; i++) {
-		assert_int_equal(kv_tier(edge, 1000 + i), HBM_TIER_DDR);
-		assert_false(edge_is_on_disk(1000 + i));
-	}
-	assert_int_equal(kv_load(edge, 0, 1000, EDGE_SECRETS, results), 0);
 }
 
-/* Others go to the cloud: read from a region here, written to one there. */
-static void edge_export(struct kv *edge, struct kv *cloud)
+/* Private blocks, under the pressure of others: in memory, to the byte, or nowhere. */
+static void edge_keep(struct kv *edge)
 {
-	hbm_result results[8];
-	struct hbm_block moved[8];
-	struct hbm_segment places[8];
+	const uint32_t others = edge->ns;
+	const struct hbm_namespace_options options = {
+		.model = "private", .block_bytes = EDGE_BLOCK, .memory_only = true};
+	hbm_result results[EDGE_SECRETS];
+	uint32_t private;
 
-	assert_int_equal(kv_load(edge, 0, 1, 8, results), 0);
-	for (uint64_t i = 0; i < 8; i++) {
-		assert_int_equal(results[i].status, HBM_OK);
-		kv_read(edge, edge->buffer, hbm_region_address(edge->region) + i * EDGE_BLOCK,
-			EDGE_BLOCK);
-		kv_write(cloud, hbm_region_address(cloud->region) + i * EDGE_BLOCK, edge->buffer,
-			 EDGE_BLOCK);
+	assert_int_equal(hbm_namespace_open(edge->hbm, &options, &private), 0);
+	for (uint64_t round = 0; round < 3; round++) {
+		const uint64_t first = 1000 + EDGE_SECRETS * round;
+
+		edge->ns = private;
+		assert_int_equal(kv_store(edge, 0, first, EDGE_SECRETS, 0, results), 0);
+		assert_int_equal(kv_load(edge, 0, first, EDGE_SECRETS, results), 0);
+		for (uint64_t i = 0; i < EDGE_SECRETS; i++)
+			assert_int_equal(results[i].status, HBM_OK);
+		edge->ns = others;
+		edge_press(edge, 1 + EDGE_OTHERS * round);
+		assert_true(edge_block_is_on_disk(EDGE_OTHERS * (round + 1)));
+		edge->ns = private;
+		for (uint64_t i = 0; i < EDGE_SECRETS; i++) {
+			assert_int_equal(kv_tier(edge, first + i), HBM_TIER_NONE);
+			assert_false(edge_block_is_on_disk(first + i));
+		}
 	}
-	kv_blocks(cloud, 0, 1, 8, 0, moved, places);
-	assert_int_equal(hbm_store(cloud->hbm, cloud->ns, moved, 8, results), 0);
-	assert_int_equal(kv_load(cloud, 8, 1, 8, results), 0);
-	for (uint64_t i = 0; i < 8; i++)
-		assert_int_equal(results[i].status, HBM_OK);
+	edge->ns = others;
+}
+
+/* What crosses from one host to the other: the mapped bytes of a sequence, as the layout that
+ * both have says where they are. */
+static struct hbm_sequence *edge_carry(struct pool_rig *from, struct hbm_sequence *sequence,
+				       struct pool_rig *to)
+{
+	static unsigned char bytes[RIG_SLAB];
+	const uint64_t tokens = pool_rig_facts(sequence).tokens,
+		       source = pool_rig_facts(sequence).address;
+	struct hbm_sequence *out = pool_rig_sequence(to);
+	struct hbm_layout_facts layout;
+
+	assert_int_equal(pool_rig_step(to, out, tokens), 0);
+	hbm_layout_facts(from->layout, &layout);
+	for (uint32_t i = 0; i < layout.buffers; i++) {
+		uint64_t offset, size;
+
+		assert_int_equal(hbm_layout_range(from->layout, i, 0, tokens, &offset, &size), 0);
+		assert_true(size <= sizeof(bytes));
+		kv_read(&from->kv, bytes, source + offset, size);
+		kv_write(&to->kv, pool_rig_facts(out).address + offset, bytes, size);
+	}
+
+	return out;
+}
+
+static void edge_expect(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t tokens)
+{
+	const struct contents upper = {.kv = &rig->kv, .tag = 7, .first_layer = 2};
+
+	assert_int_equal(pool_rig_facts(sequence).tokens, tokens);
+	assert_true(contents_are(&upper, sequence, 0, tokens));
+}
+
+/* A context that the device has saved, in memory alone: it is on no disk when memory is short. */
+static void edge_save(struct pool_rig *device, struct kv *edge, struct hbm_sequence *sequence)
+{
+	const struct hbm_save save = {sequence, "talk", 0};
+	const struct hbm_save_options options = {.space = edge_space, .tier = HBM_TIER_DDR};
+	const uint64_t address = pool_rig_facts(sequence).address;
+	unsigned char token[256];
+	struct hbm_saved found;
+	uint64_t saved = 0;
+
+	kv_read(&device->kv, token, address, sizeof(token));
+	for (uint64_t round = 0; round < 2; round++) {
+		assert_int_equal(hbm_sequences_save(device->pool, &save, 1, &options, &saved), 0);
+		assert_int_equal(saved, EDGE_TOKENS);
+		if (round == 0) {
+			edge_press(edge, 5000);
+			assert_int_equal(hbm_saved_find(device->pool, &edge_space, "talk", &found),
+					 HBM_NOT_FOUND);
+		}
+		assert_false(edge_is_on_disk(token, sizeof(token)));
+	}
+}
+
+/* The device has all layers, the cloud takes over the upper half, adds a reply, and hands it back. */
+static void edge_hand_over(struct spawn *cloud_daemon, struct kv *edge)
+{
+	const struct hbm_pool_options usual = {.max_sequences = 4, .memory_only = true};
+	const struct hbm_slice slice = {.first_layer = 2, .layers = 2};
+	static const char half[] = "layers=2 heads=2 dim=64 bytes=2 order=token max=64";
+	struct pool_rig device, upper, cloud;
+	struct hbm_sequence *here, *there, *back;
+
+	pool_rig_open(&device, &daemon_, "layers=4 heads=2 dim=64 bytes=2 order=token max=64",
+		      &usual);
+	pool_rig_open(&upper, &daemon_, half, &usual);
+	pool_rig_open(&cloud, cloud_daemon, half, &usual);
+	const struct contents all = {.kv = &device.kv, .tag = 7};
+	const struct contents reply = {.kv = &cloud.kv, .tag = 7, .first_layer = 2};
+
+	here = pool_rig_sequence(&device);
+	assert_int_equal(pool_rig_step(&device, here, EDGE_TOKENS), 0);
+	contents_write(&all, here, 0, EDGE_TOKENS);
+	edge_save(&device, edge, here);
+
+	assert_int_equal(
+		hbm_sequence_restore_slice(upper.pool, &edge_space, "talk", &slice, NULL, &here),
+		0);
+	there = edge_carry(&upper, here, &cloud);
+	edge_expect(&cloud, there, EDGE_TOKENS);
+	assert_int_equal(pool_rig_step(&cloud, there, EDGE_TOKENS + EDGE_REPLY), 0);
+	contents_write(&reply, there, EDGE_TOKENS, EDGE_TOKENS + EDGE_REPLY);
+	back = edge_carry(&cloud, there, &upper);
+	edge_expect(&upper, back, EDGE_TOKENS + EDGE_REPLY);
+	pool_rig_close(&cloud);
+	pool_rig_close(&upper);
+	pool_rig_close(&device);
 }
 
 /*
- * A device with a model of its own hands contexts over to a host and takes them back: what one
- * daemon exports another imports, to the byte. What is private to the device is never written
- * to its disk, whatever presses on its memory.
+ * A device with a model of its own hands contexts over to a host and takes them back: the layers
+ * that the host computes are exported as a slice and imported there, to the byte, and what it
+ * has added comes back. What is private to the device is never written to its disk, saved or
+ * not, whatever presses on its memory: it is in memory, or nowhere.
  */
 static void test_system_hybrid(void **state)
 {
@@ -222,17 +320,15 @@ static void test_system_hybrid(void **state)
 	static const char *const sets[] = {"device.cache=2MiB", "ddr.size=2MiB", "nvme.size=16MiB",
 					   NULL};
 	struct spawn cloud_daemon;
-	struct kv edge, cloud;
+	struct kv edge;
 
 	system_stage_start(sets);
 	spawn_init(&cloud_daemon);
 	spawn_start(&cloud_daemon, NULL, NULL);
 	kv_open(&edge, &daemon_, 0, EDGE_BLOCK, EDGE_OTHERS);
-	kv_open(&cloud, &cloud_daemon, 0, EDGE_BLOCK, EDGE_OTHERS);
 
 	edge_keep(&edge);
-	edge_export(&edge, &cloud);
-	kv_close(&cloud);
+	edge_hand_over(&cloud_daemon, &edge);
 	kv_close(&edge);
 	assert_int_equal(spawn_stop(&cloud_daemon), 0);
 	spawn_free(&cloud_daemon);

@@ -15,6 +15,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/cache/order.h"
 #include "daemon/config/config.h"
+#include "daemon/ledger/user.h"
 #include "daemon/tier/tier.h"
 #include "tests/support/leaks.h"
 #include "tests/support/open_namespace.h"
@@ -58,6 +59,20 @@ uint16_t cache_rig_namespace(struct cache_rig *rig, uint64_t units)
 {
 	struct hbm_wire_namespace_spec spec = {.weights = units, .block_bytes = units * UNIT};
 	return open_namespace(rig->cache->namespaces, &rig->ledger, &spec);
+}
+
+uint16_t cache_rig_namespace_in_memory(struct cache_rig *rig, uint64_t units)
+{
+	struct hbm_wire_namespace_spec spec = {.weights = units, .block_bytes = units * UNIT};
+	struct user *user = user_open(&rig->ledger, 0);
+
+	assert_non_null(user);
+	uint16_t number = namespaces_open(
+		rig->cache->namespaces,
+		&(struct namespace_identity){.spec = &spec, .memory_only = true}, user);
+	user_close(user);
+
+	return number;
 }
 
 struct hbm_wire_key cache_rig_key(uint32_t n)

@@ -37,6 +37,7 @@ void cache_rig_close(struct cache_rig *rig);
 void cache_rig_assert_empties(struct cache_rig *rig);
 
 uint16_t cache_rig_namespace(struct cache_rig *rig, uint64_t units); /* units of a block */
+uint16_t cache_rig_namespace_in_memory(struct cache_rig *rig, uint64_t units); /* not on NVMe */
 struct hbm_wire_key cache_rig_key(uint32_t n);
 uint32_t cache_rig_find(struct cache_rig *rig, uint16_t ns, uint32_t n);
 /* A stored block that has no place. */

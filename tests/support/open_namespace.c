@@ -23,7 +23,8 @@ uint16_t open_namespace_as(struct namespaces *namespaces, struct ledger *ledger,
 	struct user *user = user_open(ledger, 0);
 
 	assert_non_null(user);
-	uint16_t number = namespaces_open(namespaces, spec, encoding, user);
+	uint16_t number = namespaces_open(
+		namespaces, &(struct namespace_identity){.spec = spec, .encoding = encoding}, user);
 	user_close(user);
 
 	return number;

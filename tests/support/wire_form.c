@@ -135,7 +135,7 @@ const struct wire_form wire_forms[] = {
 	   HBM_UNSUPPORTED, NULL},
 	  ZERO("element_bytes", 4),
 	  FROM("logical_bytes", 8, 1, UINT64_MAX),
-	  FLAGS("flags", 4, HBM_WIRE_EPHEMERAL),
+	  FLAGS("flags", 4, HBM_WIRE_EPHEMERAL | HBM_WIRE_MEMORY_ONLY),
 	  ZERO("zero", 4)}},
 	{HBM_WIRE_NAMESPACE_OPEN, /* by number */
 	 sizeof(struct hbm_wire_namespace_ref),

@@ -112,6 +112,40 @@ static void test_a_use_without_a_tier_that_fits(void **state)
 	cache_rig_close(&rig);
 }
 
+/* Of a namespace that stays in memory: NVMe is passed over, whatever puts blocks there. */
+static void test_blocks_that_stay_in_memory(void **state)
+{
+	(void)state;
+	struct cache_rig rig;
+	cache_rig_open(&rig, "test_blocks_that_stay_in_memory", 1, (const uint64_t[]){2, 2, 8});
+	struct cache *cache = rig.cache;
+	uint16_t ns = cache_rig_namespace_in_memory(&rig, 1), other = cache_rig_namespace(&rig, 1);
+	uint32_t number;
+
+	for (uint32_t n = 1; n <= 8; n++) {
+		cache_rig_request(&rig, ns, &n, 1, 0);
+		cache_rig_request(&rig, other, &n, 1, 0);
+		assert_int_equal(namespaces_get(cache->namespaces, ns)->blocks_in[HBM_TIER_NVME],
+				 0);
+	}
+	/* Two in HBM and two in DDR, half of each of either; what was evicted is gone. */
+	for (uint32_t n = 1; n <= 8; n++) {
+		assert_int_equal(cache_rig_find(&rig, ns, n) != 0, n > 6);
+		assert_int_not_equal(cache_rig_find(&rig, other, n), 0);
+	}
+	assert_int_equal(cache->counters.evicted_blocks, 6);
+
+	number = cache_rig_find(&rig, ns, 8);
+	assert_int_equal(cache_move(cache, number, cache->nvme), HBM_NO_SPACE);
+	assert_int_equal(cache_move(cache, number, cache->ddr), HBM_OK);
+	cache_settle(cache);
+	assert_int_equal(cache_block(cache, number)->target, cache->ddr->number);
+	assert_int_equal(cache_push_out(cache, cache->ddr, UINT64_MAX, UINT64_MAX).blocks, 2);
+	assert_int_equal(cache_rig_find(&rig, ns, 8), 0);
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
 /* Used, but in no tier: there is none that can hold it. */
 static void test_a_block_larger_than_every_tier(void **state)
 {
@@ -380,6 +414,7 @@ int main(void)
 		cmocka_unit_test(test_parents_go_after_their_children),
 		cmocka_unit_test(test_uses_in_turns),
 		cmocka_unit_test(test_a_use_without_a_tier_that_fits),
+		cmocka_unit_test(test_blocks_that_stay_in_memory),
 		cmocka_unit_test(test_a_block_larger_than_every_tier),
 		cmocka_unit_test(test_what_is_pushed_out_during_uses),
 		cmocka_unit_test(test_a_walk_has_an_end),

@@ -116,18 +116,49 @@ static void test_an_encoding_is_part_of_what_it_is(void **state)
 	assert_non_null(user);
 	assert_int_equal(open_namespace(namespaces, &ledger, &spec), 1);
 	for (uint16_t i = 0; i < COUNT; i++) {
-		assert_int_equal(namespaces_find(namespaces, &spec, &encodings[i]), i ? 0 : 1);
-		assert_int_equal(namespaces_open(namespaces, &spec, &encodings[i], user), i + 1);
-		assert_int_equal(namespaces_find(namespaces, &spec, &encodings[i]), i + 1);
+		const struct namespace_identity one = {.spec = &spec, .encoding = &encodings[i]};
+
+		assert_int_equal(namespaces_find(namespaces, &one), i ? 0 : 1);
+		assert_int_equal(namespaces_open(namespaces, &one, user), i + 1);
+		assert_int_equal(namespaces_find(namespaces, &one), i + 1);
 	}
 
 	for (uint16_t i = 1; i <= COUNT; i++)
 		for (uint16_t j = 1; j < i; j++)
 			assert_memory_not_equal(namespaces_get(namespaces, i)->fingerprint,
 						namespaces_get(namespaces, j)->fingerprint, 16);
-	assert_int_equal(namespaces_find(namespaces, &spec, NULL), 1);
+	assert_int_equal(namespaces_find(namespaces, &(struct namespace_identity){.spec = &spec}),
+			 1);
 	assert_int_equal(namespaces_get(namespaces, 2)->logical_bytes, 4096);
 	assert_int_equal(namespaces_get(namespaces, 4)->logical_bytes, 8192);
+	user_close(user);
+	namespaces_free(namespaces);
+}
+
+/* One that stays in memory is another, with another fingerprint, whatever the encoding. */
+static void test_memory_only_is_part_of_what_it_is(void **state)
+{
+	(void)state;
+	struct namespaces *namespaces = namespaces_of(4);
+	struct hbm_wire_namespace_spec spec = {.block_bytes = 4096};
+	const struct hbm_wire_encoding lossless = {HBM_ENCODING_LOSSLESS, 2, 0};
+	struct user *user = user_open(&ledger, 0);
+
+	assert_non_null(user);
+	for (uint16_t i = 0; i < 4; i++) {
+		const struct namespace_identity one = {
+			.spec = &spec, .encoding = i & 1 ? &lossless : NULL, .memory_only = i & 2};
+
+		assert_int_equal(namespaces_find(namespaces, &one), 0);
+		assert_int_equal(namespaces_open(namespaces, &one, user), i + 1);
+		assert_int_equal(namespaces_find(namespaces, &one), i + 1);
+		assert_int_equal(namespaces_get(namespaces, i + 1u)->memory_only, i >= 2);
+	}
+
+	for (uint16_t i = 1; i <= 4; i++)
+		for (uint16_t j = 1; j < i; j++)
+			assert_memory_not_equal(namespaces_get(namespaces, i)->fingerprint,
+						namespaces_get(namespaces, j)->fingerprint, 16);
 	user_close(user);
 	namespaces_free(namespaces);
 }
@@ -228,6 +259,7 @@ int main(void)
 		cmocka_unit_test(test_any_difference_makes_another),
 		cmocka_unit_test(test_a_salt_is_kept_apart),
 		cmocka_unit_test(test_an_encoding_is_part_of_what_it_is),
+		cmocka_unit_test(test_memory_only_is_part_of_what_it_is),
 		cmocka_unit_test(test_a_full_table),
 		cmocka_unit_test(test_it_is_forgotten_with_its_last_use),
 		cmocka_unit_test(test_the_coldest),
