@@ -100,6 +100,9 @@ static inline struct tier *cache_hbm(struct cache *cache, uint32_t device)
 }
 /* The tier of that kind; of HBM, that of the device. NULL: none. */
 struct tier *cache_tier(struct cache *cache, enum hbm_tier kind, uint32_t device);
+/* The tier itself or the first one below that answers, whose capacity fits the block, and that
+ * its namespace allows. */
+struct tier *cache_tier_for(const struct cache *cache, struct tier *tier, uint32_t number);
 /* Adds a tier below all others; only while there is no block. NULL: too many tiers, or no
  * memory. */
 struct tier *cache_add_tier(struct cache *cache);

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cache_evict: takes blocks that no longer fit out of their tier, to the front of the one below
+ * or away: down to the capacities, as many as an operator says, or until the index has room.
+ * What does not get to where it was evicted stays where it is, or goes.
+ */
+#include "daemon/cache/cache.h"
+
+#include "daemon/cache/tree.h"
+
+#define DESCENT_MAX 256 /* generations of a victim's descendants that are looked at */
+
+/* The next victim of a tier, or 0. Children go before their parents whatever the order
+ * says. A block with references is in no order, and so are its ancestors. */
+static uint32_t cache_evict_victim(const struct cache *cache, const struct tier *tier)
+{
+	const struct order *order = cache->orders[tier->number];
+	uint32_t number = order_victim(order);
+	if (number == 0 || order->ops->parents_last)
+		return number;
+
+	for (unsigned depth = 0; depth < DESCENT_MAX; depth++) {
+		uint32_t child = tree_child_in(cache->blocks.table, number, tier->number);
+		if (child == 0)
+			break;
+		number = child;
+	}
+
+	return number;
+}
+
+void cache_stay(struct cache *cache, uint32_t number)
+{
+	const struct block *block = cache_block(cache, number);
+	struct tier *here = block_place(&cache->blocks, number).tier;
+	if (block_is_dropped(block) || block->target == here->number)
+		return;
+
+	if (block->target != 0 && block->refs == 0)
+		order_remove(cache_order(cache, number), number);
+	block_set_target(&cache->blocks, number, here);
+	if (block->refs == 0)
+		order_insert(cache->orders[here->number], number, 0);
+}
+
+void cache_give_up_demotion(struct cache *cache, uint32_t number)
+{
+	const struct block *block = cache_block(cache, number);
+	const struct tier *here = block_place(&cache->blocks, number).tier;
+	if (block_is_dropped(block))
+		return;
+
+	if (block->refs > 0 &&
+	    here->bytes + block_bytes_in(&cache->blocks, number, here) <= here->usable) {
+		cache_stay(cache, number);
+		return;
+	}
+
+	cache->counters.demotions_dropped++;
+	cache_drop(cache, number);
+}
+
+/* Evicts a block to the front of the tier below, or away; back to its place if that cannot
+ * be left now. */
+static void cache_evict_one(struct cache *cache, uint32_t number)
+{
+	struct tier *tier = block_target(&cache->blocks, number);
+	struct tier *below = cache_tier_for(cache, tier->below, number);
+	const struct tier *place = block_place(&cache->blocks, number).tier;
+	if (place && place->silent && place != tier) {
+		cache_stay(cache, number);
+		return;
+	}
+
+	if (!below) {
+		cache->counters.evicted_blocks++;
+		cache_drop(cache, number);
+		return;
+	}
+
+	order_remove(cache->orders[tier->number], number);
+	block_set_target(&cache->blocks, number, below);
+	order_insert(cache->orders[below->number], number, 0);
+}
+
+/* Tiers are numbered from the top down, so the blocks that one tier evicts are settled in
+ * a later turn. Those of a lost tier are cache_drop_pending()'s. */
+bool cache_settle_some(struct cache *cache, struct slice *slice)
+{
+	for (uint32_t i = 1; i <= cache->tier_count; i++) {
+		struct tier *tier = &cache->tiers[i];
+		for (uint32_t number; !tier->lost && tier->bytes > tier->usable &&
+				      (number = cache_evict_victim(cache, tier)) != 0;) {
+			cache_evict_one(cache, number);
+			if (slice_is_over(slice))
+				return false;
+		}
+	}
+
+	return true;
+}
+
+bool cache_settle_touch(struct cache *cache, const struct cache_touch *touch, struct slice *slice)
+{
+	bool is_last = cache->touching == 1;
+
+	if (!touch->moved && !(cache->unsettled && is_last))
+		return true;
+	if (!cache_settle_some(cache, slice))
+		return false;
+
+	cache->unsettled = false;
+
+	return true;
+}
+
+void cache_settle(struct cache *cache)
+{
+	(void)cache_settle_some(cache, &(struct slice){.until_ns = UINT64_MAX});
+}
+
+static void cache_evict_count(const struct cache *cache, uint32_t number,
+			      struct cache_amount *amount)
+{
+	amount->blocks++;
+	amount->bytes +=
+		block_bytes_in(&cache->blocks, number, block_target(&cache->blocks, number));
+}
+
+struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes,
+				   uint64_t max_blocks)
+{
+	struct cache_amount gone = {0, 0};
+	while (gone.bytes < bytes && gone.blocks < max_blocks) {
+		uint32_t number = cache_evict_victim(cache, tier);
+		if (number == 0)
+			break;
+		cache_evict_count(cache, number, &gone);
+		cache_evict_one(cache, number);
+	}
+
+	if (cache->touching > 0)
+		cache->unsettled = true;
+	else
+		cache_settle(cache);
+
+	return gone;
+}
+
+/* ---- room in the index ---- */
+
+/* Frees the numbers of blocks that were dropped while they were next on their tier's
+ * queue. The oldest blocks of a tier, if they wait at all, were queued first. */
+static void cache_evict_release(struct cache *cache, struct tier *tier)
+{
+	while (tier->inbound_first != 0 &&
+	       block_is_dropped(cache_block(cache, tier->inbound_first)))
+		block_unqueue(&cache->blocks, tier);
+}
+
+static bool cache_evict_has_room(const struct cache *cache, uint32_t count)
+{
+	return ledger_has_room(&cache->ledger->host, LEDGER_BLOCKS, count);
+}
+
+/* What is being dropped goes first. Then it does not evict tier by tier: a dropped block that
+ * is queued for another tier keeps its number. */
+bool cache_make_room(struct cache *cache, uint32_t count, struct slice *slice)
+{
+	while (!cache_evict_has_room(cache, count) && cache_drop_pending(cache, 1))
+		if (slice_is_over(slice))
+			return false;
+
+	uint32_t lowest = cache->tier_count;
+	while (lowest >= 1 && !cache_evict_has_room(cache, count)) {
+		struct tier *tier = &cache->tiers[lowest];
+		uint32_t victim = cache_evict_victim(cache, tier);
+		if (victim == 0) {
+			lowest--;
+			continue;
+		}
+
+		cache->counters.evicted_blocks++;
+		cache_drop(cache, victim);
+		cache_evict_release(cache, tier);
+		if (slice_is_over(slice))
+			return false;
+	}
+
+	return true;
+}
