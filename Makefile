@@ -39,7 +39,7 @@ WERROR ?=
 BUILD := build$(if $(CLANG),/clang)$(if $(SANITIZE),/sanitize-$(subst $(comma),-,$(SANITIZE)))$(if $(COVERAGE),/coverage)
 
 # ---- What a machine needs, by Debian package; each target installs what it uses and no more. ----
-DEPS_BUILD := gcc clang make pkg-config libc6-dev liburing-dev libsystemd-dev libxxhash-dev libzstd-dev libinih-dev libjansson-dev
+DEPS_BUILD := gcc clang make pkg-config libc6-dev liburing-dev libsystemd-dev libxxhash-dev libzstd-dev libsqlite3-dev libinih-dev libjansson-dev
 DEPS_CHECK := $(DEPS_BUILD) libcmocka-dev g++ mandoc systemd python3
 DEPS_LINT := $(DEPS_CHECK) clang-format
 DEPS_DEMO := $(DEPS_BUILD) libcmocka-dev
@@ -162,7 +162,7 @@ $(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/service/main.o,$(call obj,$
 $(BUILD)/hbmd $(PACK)/hbmd: $(BUILD)/obj/daemon/service/main.o $(BUILD)/libhbmd.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(LINK) $^ -o $@ $(call PKG,liburing libsystemd libxxhash libzstd inih) -ldl
+	$(Q)$(LINK) $^ -o $@ $(call PKG,liburing libsystemd libxxhash libzstd sqlite3 inih) -ldl
 
 $(BUILD)/libhbm.a: $(call obj,$(CLIENT_SRC)) $(call obj,$(KERNELS_SRC))
 	@rm -f $@
@@ -207,7 +207,7 @@ $(BUILD)/libhbmtest.a: $(call obj,$(SUPPORT_SRC))
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbmctl.a $(BUILD)/libhbmd.a $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(LINK) $^ -o $@ $(call PKG,cmocka liburing libsystemd libxxhash libzstd inih jansson) -ldl -lm
+	$(Q)$(LINK) $^ -o $@ $(call PKG,cmocka liburing libsystemd libxxhash libzstd sqlite3 inih jansson) -ldl -lm
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
@@ -225,7 +225,7 @@ $(BUILD)/tests/fault/hbmd: private HBM_LDFLAGS += $(FAULT_WRAP)
 $(BUILD)/tests/fault/hbmd: $(BUILD)/obj/daemon/service/main.o $(BUILD)/libhbmd.a $(BUILD)/obj/tests/support/fault_calls.o
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(LINK) $^ -o $@ $(call PKG,liburing libsystemd libxxhash libzstd inih) -ldl
+	$(Q)$(LINK) $^ -o $@ $(call PKG,liburing libsystemd libxxhash libzstd sqlite3 inih) -ldl
 
 $(BUILD)/tests/fault/test_library_calls $(BUILD)/tests/fault/test_sequence_calls: private HBM_LDFLAGS += $(FAULT_WRAP)
 

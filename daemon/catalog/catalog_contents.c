@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/catalog/catalog_contents.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define ROOM_LEAST 64u
+
+/* One of the blocks while they are sorted. */
+struct catalog_rank {
+	uint64_t stamp;
+	uint32_t number; /* in blocks */
+};
+
+/* Finds blocks by their keys, while they are sorted: open addressing. */
+struct catalog_keys {
+	const struct catalog_block *blocks;
+	uint32_t *slots;       /* number + 1; 0: vacant */
+	uint64_t mask, secret; /* clients choose the keys */
+};
+
+enum { CATALOG_WAITS, CATALOG_CLIMBED, CATALOG_EMITTED };
+
+/* ---- arrays that grow ---- */
+
+/* Room for one more member of that size. */
+static int catalog_contents_grow(void **array, uint32_t *room, uint32_t count, size_t size)
+{
+	if (count < *room)
+		return 0;
+	if (*room > UINT32_MAX / 2)
+		return -ENOMEM;
+
+	uint32_t more = *room < ROOM_LEAST ? ROOM_LEAST : *room * 2;
+	void *grown = reallocarray(*array, more, size);
+	if (!grown)
+		return -ENOMEM;
+
+	*array = grown;
+	*room = more;
+
+	return 0;
+}
+
+int catalog_contents_refuse(struct catalog_contents *contents, int64_t unit)
+{
+	void *refused = contents->refused;
+	int r = catalog_contents_grow(&refused, &contents->refused_room, contents->refused_count,
+				      sizeof(*contents->refused));
+	contents->refused = refused;
+	if (r == 0)
+		contents->refused[contents->refused_count++] = unit;
+
+	return r;
+}
+
+/* ---- reading ---- */
+
+int catalog_contents_add_namespace(struct catalog_contents *contents, int64_t id, const void *bytes,
+				   size_t size)
+{
+	struct catalog_namespace ns;
+	void *namespaces = contents->namespaces;
+	bool is_sound = catalog_namespace_read(&ns, bytes, size) && ns.id == (uint64_t)id;
+
+	if ((uint64_t)id > contents->ns)
+		contents->ns = (uint64_t)id;
+	if (!is_sound)
+		return 0;
+
+	int r = catalog_contents_grow(&namespaces, &contents->namespace_room,
+				      contents->namespace_count, sizeof(ns));
+	contents->namespaces = namespaces;
+	if (r == 0)
+		contents->namespaces[contents->namespace_count++] = ns;
+
+	return r;
+}
+
+static int catalog_contents_compare_ids(const void *id, const void *ns)
+{
+	uint64_t a = *(const uint64_t *)id, b = ((const struct catalog_namespace *)ns)->id;
+
+	return (a > b) - (a < b);
+}
+
+static bool catalog_contents_has_namespace(const struct catalog_contents *contents, uint64_t id)
+{
+	return contents->namespace_count > 0 &&
+	       bsearch(&id, contents->namespaces, contents->namespace_count,
+		       sizeof(*contents->namespaces), catalog_contents_compare_ids);
+}
+
+static bool catalog_contents_fits(const struct catalog_contents *contents,
+				  const struct catalog_bounds *bounds,
+				  const struct catalog_block *block)
+{
+	return block->unit < bounds->units && block->units <= bounds->units - block->unit &&
+	       (bounds->trust_unchecked || block->flags & CATALOG_CHECKSUMMED) &&
+	       catalog_contents_has_namespace(contents, block->ns);
+}
+
+/* The one that the block overlaps: only the last can be, because those before it end where it
+ * begins, or before. NULL: none. */
+static const struct catalog_block *
+catalog_contents_overlapped(const struct catalog_contents *contents,
+			    const struct catalog_block *block)
+{
+	if (contents->count == 0)
+		return NULL;
+
+	const struct catalog_block *last = &contents->blocks[contents->count - 1];
+
+	return block->unit - last->unit < last->units ? last : NULL;
+}
+
+static int catalog_contents_keep(struct catalog_contents *contents,
+				 const struct catalog_block *block)
+{
+	const struct catalog_block *other = catalog_contents_overlapped(contents, block);
+	void *blocks = contents->blocks;
+	int r = 0;
+
+	if (other && other->stamp > block->stamp)
+		return catalog_contents_refuse(contents, block->unit);
+	if (other)
+		r = catalog_contents_refuse(contents, other->unit);
+	if (r < 0)
+		return r;
+
+	contents->count -= other != NULL;
+	r = catalog_contents_grow(&blocks, &contents->room, contents->count, sizeof(*block));
+	contents->blocks = blocks;
+	if (r == 0)
+		contents->blocks[contents->count++] = *block;
+
+	return r;
+}
+
+int catalog_contents_add_block(struct catalog_contents *contents,
+			       const struct catalog_bounds *bounds, int64_t unit, const void *bytes,
+			       size_t size)
+{
+	struct catalog_block block;
+	bool is_sound = catalog_block_read(&block, bytes, size) && block.unit == unit;
+
+	if (is_sound && block.stamp > contents->stamp)
+		contents->stamp = block.stamp;
+	if (!is_sound || !bounds->trust_any || contents->count >= bounds->blocks ||
+	    !catalog_contents_fits(contents, bounds, &block))
+		return catalog_contents_refuse(contents, unit);
+
+	return catalog_contents_keep(contents, &block);
+}
+
+/* ---- the order ---- */
+
+static uint64_t catalog_keys_hash(const struct catalog_keys *keys, uint64_t ns,
+				  const struct hbm_wire_key *key)
+{
+	return XXH3_64bits_withSeed(key->bytes, sizeof(key->bytes), keys->secret ^ (ns << 32));
+}
+
+static int catalog_keys_open(struct catalog_keys *keys, const struct catalog_contents *contents)
+{
+	uint64_t slots = ROOM_LEAST;
+
+	while (slots < 2ull * contents->count)
+		slots *= 2;
+	*keys = (struct catalog_keys){.blocks = contents->blocks,
+				      .slots = calloc(slots, sizeof(*keys->slots)),
+				      .mask = slots - 1};
+
+	return keys->slots && getrandom(&keys->secret, sizeof(keys->secret), 0) > 0 ? 0 : -ENOMEM;
+}
+
+/* The slot of that key, or the vacant one where it would be. */
+static uint32_t *catalog_keys_slot(const struct catalog_keys *keys, uint64_t ns,
+				   const struct hbm_wire_key *key)
+{
+	uint64_t at = catalog_keys_hash(keys, ns, key) & keys->mask;
+
+	for (; keys->slots[at] != 0; at = (at + 1) & keys->mask) {
+		const struct catalog_block *block = &keys->blocks[keys->slots[at] - 1];
+		if (block->ns == ns && memcmp(&block->key, key, sizeof(*key)) == 0)
+			break;
+	}
+
+	return &keys->slots[at];
+}
+
+static int catalog_rank_compare(const void *a, const void *b)
+{
+	uint64_t x = ((const struct catalog_rank *)a)->stamp,
+		 y = ((const struct catalog_rank *)b)->stamp;
+
+	return (x < y) - (x > y);
+}
+
+/* Appends a block to the order, its ancestors that have not been emitted before it. */
+static uint32_t catalog_contents_emit(struct catalog_contents *contents,
+				      const struct catalog_keys *keys, uint8_t *state,
+				      uint32_t number, uint32_t at)
+{
+	uint32_t first = at;
+
+	while (state[number] == CATALOG_WAITS) {
+		const struct catalog_block *block = &contents->blocks[number];
+		uint32_t parent = *catalog_keys_slot(keys, block->ns, &block->parent);
+
+		state[number] = CATALOG_CLIMBED;
+		contents->order[at++] = number;
+		if (parent == 0)
+			break;
+		number = parent - 1;
+	}
+
+	for (uint32_t low = first, high = at; low < high; low++, high--) {
+		uint32_t swapped = contents->order[low];
+
+		contents->order[low] = contents->order[high - 1];
+		contents->order[high - 1] = swapped;
+	}
+
+	for (uint32_t i = first; i < at; i++)
+		state[contents->order[i]] = CATALOG_EMITTED;
+
+	return at;
+}
+
+static void catalog_contents_order(struct catalog_contents *contents,
+				   const struct catalog_keys *keys, struct catalog_rank *ranks,
+				   uint8_t *state)
+{
+	uint32_t at = 0;
+
+	for (uint32_t i = 0; i < contents->count; i++)
+		ranks[i] = (struct catalog_rank){contents->blocks[i].stamp, i};
+
+	qsort(ranks, contents->count, sizeof(*ranks), catalog_rank_compare);
+	for (uint32_t i = 0; i < contents->count; i++) {
+		const struct catalog_block *block = &contents->blocks[ranks[i].number];
+		uint32_t *slot = catalog_keys_slot(keys, block->ns, &block->key);
+		if (*slot == 0) /* else a newer one has the key */
+			*slot = ranks[i].number + 1;
+	}
+
+	for (uint32_t i = 0; i < contents->count; i++)
+		at = catalog_contents_emit(contents, keys, state, ranks[i].number, at);
+}
+
+int catalog_contents_sort(struct catalog_contents *contents)
+{
+	struct catalog_keys keys;
+	uint32_t room = contents->count + 1;
+	int r = catalog_keys_open(&keys, contents);
+	struct catalog_rank *ranks = reallocarray(NULL, room, sizeof(*ranks));
+	uint8_t *state = calloc(room, sizeof(*state));
+
+	contents->order = reallocarray(NULL, room, sizeof(*contents->order));
+	if (r == 0 && ranks && state && contents->order)
+		catalog_contents_order(contents, &keys, ranks, state);
+	else
+		r = -ENOMEM;
+
+	free(state);
+	free(ranks);
+	free(keys.slots);
+
+	return r;
+}
+
+void catalog_contents_clear(struct catalog_contents *contents)
+{
+	/* Salts are secrets. */
+	if (contents->namespaces)
+		explicit_bzero(contents->namespaces,
+			       contents->namespace_room * sizeof(*contents->namespaces));
+	free(contents->namespaces);
+	free(contents->blocks);
+	free(contents->order);
+	free(contents->refused);
+	*contents = (struct catalog_contents){0};
+}
+
+uint64_t catalog_contents_bytes_for(uint64_t blocks)
+{
+	/* Arrays double, and while they do there are two; keys have up to four slots each. */
+	return blocks * (3 * sizeof(struct catalog_block) + sizeof(struct catalog_rank) +
+			 5 * sizeof(uint32_t) + sizeof(uint8_t));
+}
