@@ -8,18 +8,10 @@
  */
 #pragma once
 
-#include "daemon/base/reason.h"
+#include "daemon/session/field.h"
 
-#include <hbm/wire.h>
 #include <stdbool.h>
 #include <stddef.h>
-
-/* Why a request is refused: one line for people. */
-struct refusal {
-	char reason[HBM_WIRE_REASON_BYTES];
-};
-/* For reason_set(). */
-#define refusal_reason(why) ((struct reason){(why)->reason, sizeof((why)->reason)})
 
 /*
  * Judges a message of `size` bytes as received, aligned like a struct of wire.h. HBM_OK:
