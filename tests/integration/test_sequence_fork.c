@@ -12,6 +12,7 @@
 #include "tests/support/soft_calls.h"
 #include "tests/support/stage.h"
 
+#include <hbm/saved.h>
 #include <string.h>
 
 static struct pool_rig rig;
@@ -445,6 +446,42 @@ static void test_what_is_mapped_ahead_exchanges_nothing(void **state)
 	}
 }
 
+/* One that was restored has memory for what it has, not for what was given up before. */
+static void test_one_that_was_restored_without_tokens(void **state)
+{
+	(void)state;
+	const struct hbm_saved_space space = {.model = "fork"};
+	const struct hbm_save_options options = {.space = space};
+
+	for (const char *const *layout = pool_rig_layouts; *layout; layout++) {
+		if (strstr(*layout, "window"))
+			continue;
+		start(*layout);
+		const struct hbm_save one = {filled(22), "gone", 0};
+		struct hbm_sequence *parent, *forks[2];
+		uint64_t saved;
+
+		assert_int_equal(hbm_sequence_slide(one.sequence, 22), 0);
+		assert_int_equal(hbm_sequences_save(rig.pool, &one, 1, &options, &saved), 0);
+		assert_int_equal(hbm_sequence_close(one.sequence), 0);
+		assert_int_equal(hbm_sequence_restore(rig.pool, &space, "gone", NULL, &parent), 0);
+		assert_int_equal(pool_rig_facts(parent).first, 22);
+		assert_int_equal(pool_rig_facts(parent).tokens, 22);
+
+		if (hbm_sequence_fork(parent, 2, forks) != 0)
+			fail_msg("%s: %s", *layout, hbm_pool_error(rig.pool));
+		grow(parent, 22, 30, 0);
+		for (uint64_t i = 0; i < 2; i++)
+			grow(forks[i], 22, 30, 100 + i);
+		for (uint64_t i = 22; i < 30; i++) {
+			pool_rig_expect(&rig, parent, i, i);
+			pool_rig_expect(&rig, forks[0], i, 100 + i);
+			pool_rig_expect(&rig, forks[1], i, 101 + i);
+		}
+		finish();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -461,6 +498,7 @@ int main(void)
 		TEST(test_a_reorder_that_can_unmap_nothing),
 		TEST(test_one_that_becomes_one_whose_windows_have_slid),
 		TEST(test_what_is_mapped_ahead_exchanges_nothing),
+		TEST(test_one_that_was_restored_without_tokens),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

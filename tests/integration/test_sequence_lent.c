@@ -201,6 +201,52 @@ static void test_an_open_that_is_refused_counts_nowhere(void **state)
 	finish();
 }
 
+/* Slabs that the pool has, each once, are what the daemon says; of what is borrowed, none. */
+static void expect_committed(void)
+{
+	struct hbm_pool_facts facts;
+
+	hbm_pool_facts(second.pool.pool, &facts);
+	assert_int_equal(facts.committed_bytes, pool_rig_session(&second.pool).leased);
+	pool_rig_check_books(&second.pool);
+}
+
+static void test_a_borrowed_page_is_none_of_the_books(void **state)
+{
+	(void)state;
+	const struct hbm_sequence_options expects = {.expected = EXPECTED};
+	struct hbm_sequence *parent, *forks[2];
+	uint64_t tokens;
+
+	start();
+	assert_int_equal(hbm_sequence_open_cached(second.pool.pool, &expects, &second.blocks,
+						  &parent, &tokens),
+			 0);
+	assert_int_equal(tokens, PREFIX);
+	expect_committed();
+	assert_int_equal(hbm_sequence_fork(parent, 2, forks), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pool_rig_step(&second.pool, forks[i], PREFIX), 0);
+	assert_int_equal(pool_rig_facts(forks[0]).lent_bytes, LENT);
+	expect_committed();
+	cached_rig_grow(&second, forks[0], PREFIX + 2, 100);
+	expect_committed();
+
+	/* The parent goes, a fork writes to a copy, and the last one has it alone. */
+	assert_int_equal(hbm_sequence_close(parent), 0);
+	expect_committed();
+	assert_int_equal(hbm_sequence_truncate(forks[0], 2), 0);
+	cached_rig_grow(&second, forks[0], PREFIX, 200);
+	cached_rig_expect(&second, forks[0], 2, PREFIX, 200);
+	expect_committed();
+	assert_int_equal(hbm_sequence_close(forks[0]), 0);
+	expect_committed();
+	cached_rig_expect(&second, forks[1], PREFIX, PREFIX, 0);
+	assert_int_equal(hbm_sequence_close(forks[1]), 0);
+	expect_committed();
+	finish();
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 
 int main(void)
@@ -211,6 +257,7 @@ int main(void)
 		TEST(test_what_is_free_is_promised_instead),
 		TEST(test_what_is_returned_is_what_one_waits_for),
 		TEST(test_an_open_that_is_refused_counts_nowhere),
+		TEST(test_a_borrowed_page_is_none_of_the_books),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
