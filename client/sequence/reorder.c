@@ -32,10 +32,12 @@ struct reorder_one {
 	uint64_t scratch; /* its slot there: bytes from the begin */
 };
 
-/* A full slab that comes from a source. */
+/* A full slab that comes from a source; or the place of one, where windows of the source have
+ * left nothing. */
 struct reorder_slab {
 	struct reorder_one *one;
 	uint64_t offset;
+	bool is_left;
 	struct page *page;
 };
 
@@ -50,7 +52,8 @@ struct reorder {
 
 /* ---- What is to be done ---- */
 
-static bool reorder_add_slab(struct reorder *reorder, struct reorder_one *one, uint64_t offset)
+static bool reorder_add_slab(struct reorder *reorder, struct reorder_one *one, uint64_t offset,
+			     bool is_left)
 {
 	if (reorder->slab_count == reorder->slab_room) {
 		const size_t room = reorder->slab_room ? 2 * reorder->slab_room : 64;
@@ -61,12 +64,12 @@ static bool reorder_add_slab(struct reorder *reorder, struct reorder_one *one, u
 		reorder->slabs = slabs;
 		reorder->slab_room = room;
 	}
-	reorder->slabs[reorder->slab_count++] = (struct reorder_slab){one, offset, NULL};
+	reorder->slabs[reorder->slab_count++] = (struct reorder_slab){one, offset, is_left, NULL};
 
 	return true;
 }
 
-/* The full slabs of its source that a sequence has not. */
+/* The full slabs of its source that a sequence has not, and the reverse. */
 static bool reorder_plan_one(struct reorder *reorder, struct reorder_one *one)
 {
 	struct hbm_pool *pool = reorder->pool;
@@ -76,11 +79,15 @@ static bool reorder_plan_one(struct reorder *reorder, struct reorder_one *one)
 		const uint64_t end = hbm_sequence_begin(one->source, i, one->tokens);
 		uint64_t at = hbm_sequence_begin(one->source, i, one->first);
 
-		for (; at < end; at += pool->slab)
-			if (hbm_slot_has(pool, from, at) &&
-			    !hbm_page_is_same(pool, &to->pages, &from->pages, at) &&
-			    !reorder_add_slab(reorder, one, at))
+		for (; at < end; at += pool->slab) {
+			const bool is_left = !hbm_slot_has(pool, from, at);
+			const bool differs =
+				is_left ? hbm_slot_has(pool, to, at)
+					: !hbm_page_is_same(pool, &to->pages, &from->pages, at);
+
+			if (differs && !reorder_add_slab(reorder, one, at, is_left))
 				return false;
+		}
 	}
 
 	return true;
@@ -135,6 +142,8 @@ static void reorder_gather_slabs(struct reorder *reorder, bool into_scratch)
 		struct hbm_share share =
 			reorder_share(reorder, slab->one, slab->offset, into_scratch);
 
+		if (slab->is_left)
+			continue;
 		share.flags =
 			hbm_slot_share_flags(reorder->pool, slab->one->source->slot, slab->offset);
 		hbm_shares_add(shares, &share);
@@ -197,18 +206,6 @@ static int reorder_collect(struct reorder *reorder)
 
 /* ---- Out of scratch ---- */
 
-/* What a sequence has where its source has nothing, as windows have left it behind. */
-static void reorder_clear_left(struct reorder *reorder, const struct reorder_one *one, uint64_t at,
-			       uint64_t end)
-{
-	struct hbm_pool *pool = reorder->pool;
-
-	for (; at < end; at += pool->slab)
-		if (!hbm_slot_has(pool, one->source->slot, at))
-			hbm_slot_runs(pool, one->sequence->slot, at, pool->slab, true,
-				      &pool->shrink);
-}
-
 /* What a sequence has in the place of what it takes over, and in front of it. */
 static void reorder_clear_one(struct reorder *reorder, const struct reorder_one *one)
 {
@@ -228,7 +225,6 @@ static void reorder_clear_one(struct reorder *reorder, const struct reorder_one 
 
 		hbm_slot_runs(pool, slot, buffer.offset, front - buffer.offset, true,
 			      &pool->shrink);
-		reorder_clear_left(reorder, one, front, last);
 		if (buffer.offset + bytes > last)
 			hbm_slot_runs(pool, slot, last, buffer.offset + bytes - last, true,
 				      &pool->shrink);
@@ -279,10 +275,13 @@ static void reorder_gather_new(struct reorder *reorder)
 
 static void reorder_hold(struct reorder *reorder)
 {
-	for (size_t i = 0; i < reorder->slab_count; i++)
-		reorder->slabs[i].page =
-			hbm_page_hold(reorder->pool, &reorder->slabs[i].one->source->slot->pages,
-				      reorder->slabs[i].offset);
+	for (size_t i = 0; i < reorder->slab_count; i++) {
+		struct reorder_slab *slab = &reorder->slabs[i];
+
+		if (!slab->is_left)
+			slab->page = hbm_page_hold(reorder->pool, &slab->one->source->slot->pages,
+						   slab->offset);
+	}
 }
 
 /* Pages go with their slabs, or are let go of. */
@@ -291,6 +290,8 @@ static void reorder_put(struct reorder *reorder, bool exchanged)
 	for (size_t i = 0; i < reorder->slab_count; i++) {
 		const struct reorder_slab *slab = &reorder->slabs[i];
 
+		if (slab->is_left)
+			continue;
 		if (exchanged)
 			hbm_page_put(reorder->pool, &slab->one->sequence->slot->pages, slab->offset,
 				     slab->page);

@@ -403,6 +403,33 @@ static void test_a_reorder_that_can_unmap_nothing(void **state)
 	stage_finish(fds);
 }
 
+/* What is refused once is tried once more, whatever has been unmapped by then. */
+static void test_a_reorder_that_unmaps_in_two_goes(void **state)
+{
+	(void)state;
+	spawn_needs_soft();
+	for (const char *const *layout = pool_rig_layouts; *layout; layout++) {
+		start(*layout);
+		const struct soft_calls soft = soft_calls_of(rig.kv.driver);
+		struct hbm_sequence *beams[2] = {filled_with(50, 1000), filled_with(23, 2000)};
+
+		for (unsigned nth = 1; nth < 9; nth++) {
+			const bool swapped = nth % 2 == 0;
+
+			soft.fail_nth("cuMemUnmap", nth, CUDA_ERROR_OUT_OF_MEMORY);
+			assert_int_equal(
+				hbm_sequences_reorder(rig.pool, beams, (const uint32_t[]){1, 0}, 2),
+				0);
+			soft.fail_nth(NULL, 0, CUDA_SUCCESS);
+			expect(beams[swapped], 0, 23, 2000);
+			expect(beams[!swapped], 0, 50, 1000);
+		}
+		pool_rig_close(&rig);
+		spawn_settle(&daemon_);
+	}
+	stage_finish(fds);
+}
+
 /* What the windows of one have left behind, who becomes it does not keep either. */
 static void test_one_that_becomes_one_whose_windows_have_slid(void **state)
 {
@@ -496,6 +523,7 @@ int main(void)
 		TEST(test_a_common_prefix_stays_where_it_is),
 		TEST(test_reorders_that_are_wrong),
 		TEST(test_a_reorder_that_can_unmap_nothing),
+		TEST(test_a_reorder_that_unmaps_in_two_goes),
 		TEST(test_one_that_becomes_one_whose_windows_have_slid),
 		TEST(test_what_is_mapped_ahead_exchanges_nothing),
 		TEST(test_one_that_was_restored_without_tokens),
