@@ -69,6 +69,42 @@ static bool ahead_is_short(int status)
 	return status == HBM_NO_SPACE || status == HBM_LIMIT;
 }
 
+/* Those first that have the fewest tokens left. These are read once: steps go on. */
+static void ahead_sort(struct hbm_sequence **taken, size_t count)
+{
+	uint64_t left[AHEAD_BATCH];
+
+	for (size_t i = 0; i < count; i++) {
+		struct hbm_sequence *sequence = taken[i];
+		const uint64_t tokens = sequence->tokens, ready = sequence->ready;
+		const uint64_t own = ready > tokens ? ready - tokens : 0;
+		size_t at = i;
+
+		for (; at > 0 && left[at - 1] > own; at--) {
+			left[at] = left[at - 1];
+			taken[at] = taken[at - 1];
+		}
+		left[at] = own;
+		taken[at] = sequence;
+	}
+}
+
+/* Memory is short for all of them together: as many as it is there for, the most urgent first;
+ * each time for half as many more. */
+static void ahead_map_part(struct hbm_pool *pool, struct hbm_sequence **taken, size_t count)
+{
+	size_t mapped = 0;
+
+	ahead_sort(taken, count);
+	for (size_t step = count; step > 1;) {
+		step = (step + 1) / 2;
+		const size_t part = step < count - mapped ? step : count - mapped;
+
+		if (part > 0 && ahead_map_all(pool, taken + mapped, part, true) == 0)
+			mapped += part;
+	}
+}
+
 /* One request's worth; *more if others are due. Who is refused is due again at its next
  * step. */
 static int ahead_map(struct hbm_pool *pool, bool *more)
@@ -79,8 +115,10 @@ static int ahead_map(struct hbm_pool *pool, bool *more)
 
 	/* One that has more than was expected does not keep the others from what they are
 	 * promised. */
-	if (ahead_is_short(r))
+	if (ahead_is_short(r)) {
 		ahead_map_all(pool, taken, count, false);
+		ahead_map_part(pool, taken, count);
+	}
 	*more = count == AHEAD_BATCH;
 	for (size_t i = 0; i < count; i++)
 		hbm_sequence_look(taken[i]);
@@ -120,7 +158,7 @@ int hbm_pool_map_ahead(struct hbm_pool *pool)
 		r = status ? status : r;
 	}
 	if (r)
-		hbm_pool_fail_call(pool, r, "nothing was mapped ahead");
+		hbm_pool_fail_call(pool, r, "not all was mapped ahead");
 	hbm_pool_unlock(pool);
 
 	return r;

@@ -367,8 +367,9 @@ HBM_API void hbm_pool_facts(struct hbm_pool *pool, struct hbm_pool_facts *facts)
 HBM_API const char *hbm_pool_error(const struct hbm_pool *pool);
 /* Maps what sequences need next: those that a step has left with fewer than ahead_tokens
  * mapped beyond their length; and with a watermark, suspends idle sequences: each call begins
- * or goes on, and waits for nothing of it. Nothing is due: makes no system call. HBM_NO_SPACE, HBM_LIMIT: not all
- * of it; a step that needs it tries again. With a thread there is no need to call it. */
+ * or goes on, and waits for nothing of it. Nothing is due: makes no system call. HBM_NO_SPACE,
+ * HBM_LIMIT: not all of it; those come first that have the fewest tokens left, and a step that
+ * needs more tries again. With a thread there is no need to call it. */
 HBM_API int hbm_pool_map_ahead(struct hbm_pool *pool);
 
 enum hbm_event_kind {

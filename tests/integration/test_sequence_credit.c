@@ -309,6 +309,40 @@ static void test_map_ahead_goes_on_beside_an_overrun(void **state)
 	finish();
 }
 
+/* Memory is not there for all that is due, but for some: the most urgent have it. */
+static void test_as_many_are_mapped_ahead_as_fit(void **state)
+{
+	(void)state;
+	/* Of tokens that fit into the first slabs, 9 do; of each that is mapped ahead, two slabs. */
+	static const uint64_t lengths[] = {9, 6, 9, 7, 8, 6, 7, 9};
+	struct hbm_sequence *sequences[8], *spare;
+	size_t mapped = 0;
+
+	start(false);
+	spare = pool_rig_sequence(&other);
+	assert_int_equal(pool_rig_step(&other, spare, 40), 0);
+	for (size_t i = 0; i < 8; i++) {
+		sequences[i] = pool_rig_sequence(&rig);
+		assert_int_equal(pool_rig_step(&rig, sequences[i], 1), 0);
+		assert_int_equal(pool_rig_facts(sequences[i]).ready, 9);
+	}
+	take_the_rest();
+	assert_int_equal(hbm_pool_map_ahead(rig.pool), 0);
+	assert_int_equal(hbm_sequence_truncate(spare, 1), 0); /* four times two slabs */
+
+	assert_int_equal(hbm_step(rig.pool, sequences, lengths, 8), 0);
+	assert_int_equal(hbm_pool_map_ahead(rig.pool), HBM_NO_SPACE);
+	assert_non_null(strstr(hbm_pool_error(rig.pool), "not all was mapped ahead: "));
+	for (size_t i = 0; i < 8; i++) {
+		const bool urgent = lengths[i] >= 8;
+
+		assert_int_equal(pool_rig_facts(sequences[i]).ready > 9, urgent);
+		mapped += urgent;
+	}
+	assert_int_equal(mapped, 4);
+	finish();
+}
+
 static uint64_t reserved(void)
 {
 	return pool_rig_session(&rig).reserved;
@@ -482,6 +516,7 @@ int main(void)
 		TEST(test_forks_are_promised_nothing),
 		TEST(test_what_another_takes_over_is_given_up),
 		TEST(test_map_ahead_goes_on_beside_an_overrun),
+		TEST(test_as_many_are_mapped_ahead_as_fit),
 		TEST(test_what_is_over_is_returned),
 		TEST(test_an_overrun_reserves_ahead),
 		TEST(test_what_the_pool_has_is_not_waited_for),
