@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* ---- What is not lent ---- */
@@ -102,22 +103,77 @@ static void test_what_is_mapped_is_used(void **state)
 	(void)state;
 	static const char *const two_tiers[] = {"device.lend=64MiB", "ddr.size=128MiB",
 						"nvme.path=", "nvme.size=0", NULL};
-	const struct hbm_module late = {"chat", "late", 1};
+	const struct hbm_module early = {"chat", "early", 1}, late = {"chat", "late", 1};
+	enum { BEGIN = 2 * CACHED_BLOCK, END = 5 * CACHED_BLOCK };
 
 	module_stage_start(two_tiers, cached_rig_layouts[0]);
-	struct hbm_sequence *source = module_stage_source();
+	struct hbm_sequence *source = module_stage_sequence(MODULE_SOURCE, MODULE_TAG);
+	struct hbm_sequence *sequence = pool_rig_sequence(&module_rig);
 
-	assert_int_equal(
-		hbm_module_put(source, &module_space, &late, MODULE_FIRST, MODULE_END, NULL), 0);
-	module_stage_close(module_stage_mapped(MODULE_AT, MODULE_OWN, MODULE_LENT));
+	/* Nothing but whole slabs. */
+	assert_int_equal(hbm_module_put(source, &module_space, &early, BEGIN, END, NULL), 0);
+	assert_int_equal(hbm_module_put(source, &module_space, &late, BEGIN, END, NULL), 0);
+	assert_int_equal(hbm_module_map(sequence, &module_space, &early), 0);
+	module_stage_check(sequence, MODULE_LENT);
 	assert_int_equal(hbm_evict(module_rig.hbm, HBM_TIER_HBM, 0, 1 << 30, NULL), 0);
 	kv_await_moves(&module_rig.kv);
 	assert_int_equal(hbm_evict(module_rig.hbm, HBM_TIER_DDR, 0, RIG_SLAB, NULL), 0);
-
-	struct hbm_sequence *sequence = module_stage_mapped(MODULE_AT, MODULE_OWN, MODULE_LENT);
-
 	assert_int_equal(hbm_module_map(sequence, &module_space, &late), HBM_NOT_FOUND);
-	module_stage_expect_mapped(sequence, MODULE_AT, MODULE_OWN);
+	assert_int_equal(hbm_module_map(sequence, &module_space, &early), 0);
+	module_stage_check(sequence, 2 * MODULE_LENT);
+	for (uint64_t at = 0; at < 2 * (END - BEGIN); at += END - BEGIN)
+		module_stage_expect(sequence, at, END - BEGIN, BEGIN, MODULE_TAG);
+	module_stage_finish();
+}
+
+/* ---- Namespaces ---- */
+
+static int add_opens(const void *record, size_t bytes, void *arg)
+{
+	struct hbm_wire_namespace ns = {0};
+
+	memcpy(&ns, record, bytes < sizeof(ns) ? bytes : sizeof(ns));
+	*(uint64_t *)arg += ns.opens;
+
+	return 0;
+}
+
+static uint64_t opens(void)
+{
+	uint64_t count = 0;
+
+	assert_int_equal(hbm_query(module_rig.hbm, HBM_QUERY_NAMESPACES, add_opens, &count), 0);
+
+	return count;
+}
+
+/* A pool keeps a few open, and none when it is closed. */
+static void test_few_namespaces_stay_open(void **state)
+{
+	(void)state;
+	module_stage_start(NULL, cached_rig_layouts[0]);
+	struct hbm_sequence *source = module_stage_sequence(MODULE_SOURCE, MODULE_TAG);
+
+	for (uint64_t i = 0; i < 10; i++) {
+		char schema[16];
+		const struct hbm_module module = {schema, "m", 1};
+		struct hbm_sequence *sequence = module_stage_sequence(MODULE_AT, MODULE_OWN);
+
+		snprintf(schema, sizeof(schema), "schema %u", (unsigned)i);
+		assert_int_equal(hbm_module_put(source, &module_space, &module, MODULE_FIRST,
+						MODULE_END, NULL),
+				 0);
+		assert_int_equal(hbm_module_map(sequence, &module_space, &module), 0);
+		module_stage_expect_mapped(sequence, MODULE_AT, MODULE_OWN);
+		module_stage_close(sequence);
+		assert_int_equal(opens(), i < 8 ? i + 1 : 8);
+	}
+
+	const struct hbm_pool_options again = {.layout = module_rig.layout, .max_sequences = 1};
+
+	assert_int_equal(hbm_pool_close(module_rig.pool), 0);
+	assert_int_equal(opens(), 0);
+	assert_int_equal(hbm_pool_open(module_rig.hbm, &again, &module_rig.pool), 0);
 	module_stage_finish();
 }
 
@@ -249,11 +305,13 @@ static void test_killed_at_every_step(void **state)
 	}
 }
 
-/* Maps it on a device that fails once: it is there, or all is as before. */
-static void map_on(const struct spawn *spawn, uint64_t number)
+/* Maps it on a device that fails once, perhaps where own memory is mapped ahead: it is there, or
+ * all is as before. */
+static void map_on(const struct spawn *spawn, uint64_t is_ahead)
 {
-	(void)number;
-	pool_rig_open(&module_rig, spawn, cached_rig_layouts[0], &module_pool);
+	const struct hbm_pool_options far = {.max_sequences = 8, .ahead_tokens = 40};
+
+	pool_rig_open(&module_rig, spawn, cached_rig_layouts[0], &far);
 	const struct contents own = {.kv = &module_rig.kv, .tag = MODULE_OWN};
 	struct hbm_sequence *sequence = pool_rig_sequence(&module_rig);
 	const uint64_t length = MODULE_AT, longer = 30;
@@ -262,6 +320,8 @@ static void map_on(const struct spawn *spawn, uint64_t number)
 	if (r)
 		_exit(5);
 	contents_write(&own, sequence, 0, MODULE_AT);
+	if (is_ahead && hbm_pool_map_ahead(module_rig.pool) != 0)
+		_exit(5);
 	r = module_stage_map(sequence);
 	if (r == 0) {
 		module_stage_expect_mapped(sequence, MODULE_AT, MODULE_OWN);
@@ -274,15 +334,15 @@ static void map_on(const struct spawn *spawn, uint64_t number)
 	_exit(r == 0 ? 0 : 5);
 }
 
-static void fail_each(const char *call, unsigned most)
+static void fail_each(const char *call, bool is_ahead, unsigned first, unsigned last)
 {
-	for (unsigned n = 1; n <= most; n++) {
+	for (unsigned n = first; n <= last; n++) {
 		char fail[64];
 		struct child child;
 
 		snprintf(fail, sizeof(fail), "%s:%u", call, n);
 		setenv("HBM_SOFT_FAIL", fail, 1);
-		child_start(&child, "map_on", &daemon_, 0);
+		child_start(&child, "map_on", &daemon_, is_ahead);
 		unsetenv("HBM_SOFT_FAIL");
 		const int rc = child_wait(&child);
 
@@ -298,10 +358,11 @@ static void test_a_device_that_fails_once(void **state)
 	module_stage_start(NULL, cached_rig_layouts[0]);
 	struct hbm_sequence *mine = module_stage_source();
 
-	fail_each("cuMemMap", 16);
-	fail_each("cuMemSetAccess", 12);
-	fail_each("cuMemImportFromShareableHandle", 12);
-	fail_each("cuMemUnmap", 4);
+	fail_each("cuMemMap", false, 1, 16);
+	fail_each("cuMemMap", true, 20, 32);
+	fail_each("cuMemSetAccess", false, 1, 12);
+	fail_each("cuMemImportFromShareableHandle", false, 1, 12);
+	fail_each("cuMemUnmap", true, 1, 8);
 	module_stage_expect(mine, 0, MODULE_SOURCE, 0, MODULE_TAG);
 	module_stage_mapped(MODULE_AT, MODULE_OWN, MODULE_LENT);
 	module_stage_finish();
@@ -320,6 +381,7 @@ int main(int argc, char **argv)
 		TEST(test_there_is_room_for_one_block),
 		TEST(test_what_was_evicted_is_lent_again),
 		TEST(test_what_is_mapped_is_used),
+		TEST(test_few_namespaces_stay_open),
 		TEST(test_another_user_has_slabs_of_its_own),
 		TEST(test_the_lender_is_killed),
 		TEST(test_killed_at_every_step),
