@@ -5,8 +5,6 @@
 #include "client/ctl/query.h"
 #include "client/ctl/view.h"
 
-#include "daemon/base/checked.h"
-
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -138,13 +136,12 @@ static uint64_t suspend_now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/* One that is later than the clock goes is none. */
 static uint64_t suspend_deadline_ms(uint64_t wait_s)
 {
-	uint64_t ms, deadline;
+	const uint64_t now = suspend_now_ms();
 
-	return checked_mul(wait_s, 1000, &ms) && checked_add(suspend_now_ms(), ms, &deadline)
-		       ? deadline
-		       : UINT64_MAX;
+	return wait_s < (UINT64_MAX - now) / 1000 ? now + wait_s * 1000 : UINT64_MAX;
 }
 
 /* Looks until all is done, none is left or the time is over. */
