@@ -66,7 +66,7 @@ static struct player *turns_next(struct turns *turns)
 
 /* What a play that took so long costs its player: not what others ran meanwhile, of whom the
  * client may be the first: the reply wakes it, often in our place. The thread's clock is a
- * system call, and who kept nobody waiting and was no longer than it may be is not asked
+ * system call, and who kept no other waiting and was no longer than it may be is not asked
  * for it. What `sampled` is too old for is charged by the time that passed. */
 static uint64_t turns_cost(struct turns *turns, bool alone, uint64_t took, uint64_t slice)
 {
