@@ -475,7 +475,8 @@ HBM_API int hbm_sequence_fork(struct hbm_sequence *sequence, size_t count,
  * call, all or none: beam search. Addresses stay. Slabs are shared and copied as by a fork;
  * those that a sequence has already stay. HBM_INVALID: a sequence is in the array twice, from
  * is beyond it, or a sequence has more tokens than another may. HBM_DEVICE: the device has
- * refused twice to exchange slabs; the sequences that were to change can only be closed then. */
+ * refused twice to exchange slabs; unless none of them was unmapped, the sequences that were to
+ * change can only be closed then. */
 HBM_API int hbm_sequences_reorder(struct hbm_pool *pool, struct hbm_sequence *const *sequences,
 				  const uint32_t *from, size_t count);
 /* Drops all but the first `tokens`. Slabs far beyond them are given back; what the device
@@ -566,8 +567,9 @@ HBM_API int hbm_sequence_prune(struct hbm_sequence *sequence, int32_t draft);
  * device or a disk has failed. */
 HBM_API int hbm_sequences_suspend(struct hbm_pool *pool, struct hbm_sequence *const *sequences,
 				  size_t count, enum hbm_tier tier);
-/* HBM_INVALID: a sequence is not suspended, or in the group twice. HBM_NO_SPACE: there is no
- * device memory for all of them, also without the warm slabs. */
+/* One that is on its way out by hbm_pool_balance() or the watermark is called back, and all of it
+ * is where it was. HBM_INVALID: a sequence is not suspended, or in the group twice. HBM_NO_SPACE:
+ * there is no device memory for all of them, also without the warm slabs. */
 HBM_API int hbm_sequences_resume(struct hbm_pool *pool, struct hbm_sequence *const *sequences,
 				 size_t count);
 /* Suspends some and resumes others, all or none, both directions of the link at work: the
