@@ -114,7 +114,7 @@ PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,
 	$(patsubst %.c,$(PACK)/%,$(INTEGRATION_SRC) $(filter-out %calls.c,$(FAULT_SRC)) $(BENCH_SRC))
 
 all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the library and the ctl tool
-tests: all $(TESTS) $(DEMO) $(BUILD)/tests/fault/hbmd $(BUILD)/tests/stub/libcuda.so.1 ## build the tests, run none
+tests: all $(TESTS) $(DEMO) $(BUILD)/tests/fault/hbmd $(BUILD)/tests/stub/libcuda.so.1 $(BUILD)/tests/stub/power.so ## build the tests, run none
 
 # Objects are compiled anew when the flags are others than last time.
 ifneq ($(file <$(BUILD)/flags),$(COMPILE))
@@ -186,6 +186,12 @@ $(BUILD)/tests/stub/libcuda.so.1: $(BUILD)/obj/tests/stub/libcuda.o
 	$(call say,LD)
 	$(Q)$(LINK) -shared -Wl,-soname,libcuda.so.1 $^ -o $@
 
+# What a daemon writes to its disk, for tests that cut the power.
+$(BUILD)/tests/stub/power.so: $(BUILD)/obj/tests/stub/power.o
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(LINK) -shared $^ -o $@ -ldl
+
 # All of hbmctl but its main(), for its tests.
 $(BUILD)/libhbmctl.a: $(filter-out $(BUILD)/obj/client/ctl/main.o,$(call obj,$(CTL_SRC)))
 	@rm -f $@
@@ -212,7 +218,7 @@ $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libhbmtest.a $(BUILD
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(LINK) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson) -ldl -lm
+	$(Q)$(LINK) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson sqlite3) -ldl -lm
 
 # The calls that tests/support/fault_calls.c makes fail, in a daemon and in tests that want it of the library.
 FAULT_CALLS := malloc calloc realloc reallocarray aligned_alloc strdup strndup asprintf __asprintf_chk mmap sendmsg recvmsg \
@@ -237,7 +243,7 @@ $(PACK)/hbmd $(PACK)/hbmctl: private HBM_LDFLAGS += $(call pack_rpath,lib)
 $(PACK)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(LINK) $(call pack_rpath,../../lib) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson) -ldl -lm
+	$(Q)$(LINK) $(call pack_rpath,../../lib) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson sqlite3) -ldl -lm
 
 $(PACK)/gpu_%: $(BUILD)/obj/tests/gpu/gpu_%.o $(call obj,$(GPU_SUPPORT_SRC) $(addprefix tests/support/,busy.c device_code.c)) $(BUILD)/libhbm.a
 	@mkdir -p $(@D)

@@ -86,6 +86,15 @@ static void block_emit_unplaced(struct blocks *blocks, uint32_t number, struct t
 	}
 }
 
+static void block_emit_uncopied(struct blocks *blocks, uint32_t number)
+{
+	list_for_each (node, &blocks->listeners) {
+		struct block_listener *listener = container_of(node, struct block_listener, link);
+		if (listener->uncopied)
+			listener->uncopied(listener, number);
+	}
+}
+
 static void block_emit_dropped(struct blocks *blocks, uint32_t number)
 {
 	list_for_each (node, &blocks->listeners) {
@@ -151,6 +160,7 @@ void block_drop_copy(struct blocks *blocks, uint32_t number)
 
 	struct place place = block_remove_copy(blocks, number);
 	tier_free(place.tier, place.unit, block_bytes_in(blocks, number, place.tier));
+	block_emit_uncopied(blocks, number);
 }
 
 static void block_reclaim(void *arg)

@@ -103,6 +103,9 @@ struct block_listener {
 	/* The block's bytes are about to leave `from`, for `to` or for nowhere (NULL). */
 	void (*unplaced)(struct block_listener *listener, uint32_t number, struct tier *from,
 			 struct tier *to);
+	/* The block's copy has been freed, and it has not become its place. NULL: it need not
+	 * know. */
+	void (*uncopied)(struct block_listener *listener, uint32_t number);
 	/* No key names the block any more. NULL: it need not know. */
 	void (*dropped)(struct block_listener *listener, uint32_t number);
 };

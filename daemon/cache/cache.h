@@ -252,6 +252,22 @@ struct cache_drop {
 /* One step, over at most `max` entries. False when no block is left. */
 bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max);
 
+/* ---- what was there before (cache_recover.c) ---- */
+
+/* A block that is in the NVMe tier already, in an extent that is claimed. */
+struct cache_recovered {
+	uint16_t ns;
+	bool checksummed;
+	struct hbm_wire_key key, parent; /* all zero: a root */
+	uint64_t checksum;
+	uint32_t unit, units;
+};
+/* Makes it a block, the next victim of its tier; one whose parent is not there is a root.
+ * HBM_OK and its number; or, and the extent stays claimed, HBM_INVALID: its namespace has no
+ * blocks of that size; HBM_EXISTS: its key has been stored again; HBM_NO_SPACE: the tier has
+ * enough; HBM_LIMIT: so have the limits; HBM_NOT_FOUND: its namespace is being dropped. */
+int cache_recover(struct cache *cache, const struct cache_recovered *found, uint32_t *number);
+
 /* ---- pins (cache_pin.c) ---- */
 
 /* Stored bytes of the pinned blocks of a tier and of their ancestors there. */

@@ -45,6 +45,11 @@ void copies_add(struct copies *copies, uint32_t number, uint32_t unit)
 	copies->newest = number;
 }
 
+uint32_t copies_unit(const struct copies *copies, uint32_t number)
+{
+	return copies->table[number].unit;
+}
+
 uint32_t copies_remove(struct copies *copies, uint32_t number)
 {
 	const struct copies_entry *entry = &copies->table[number];

@@ -28,7 +28,8 @@ uint64_t copies_bytes_for(uint64_t max_blocks); /* its table, when full */
 
 /* The block has none yet. */
 void copies_add(struct copies *copies, uint32_t number, uint32_t unit);
-/* The block has one. Returns its unit. */
+/* The block has one. Both return its unit. */
+uint32_t copies_unit(const struct copies *copies, uint32_t number);
 uint32_t copies_remove(struct copies *copies, uint32_t number);
 
 /* The block whose copy is the oldest, or 0. */

@@ -210,6 +210,13 @@ void namespaces_unref(struct namespaces *namespaces, uint16_t number)
 	namespaces_forget_if_idle(namespaces, number);
 }
 
+void namespaces_spec(const struct namespaces *namespaces, uint16_t number,
+		     struct hbm_wire_namespace_spec *spec)
+{
+	*spec = namespaces->list[number].spec;
+	salts_copy(namespaces->salts, number, spec->salt);
+}
+
 struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number)
 {
 	if (number == 0 || number > namespaces->max || !namespaces->list[number].used)

@@ -43,7 +43,8 @@ struct namespace
 	uint64_t pins;                 /* of blocks that have not been dropped */
 	uint64_t pins_lost;            /* of blocks that were dropped, so far */
 	uint32_t opens;
-	uint64_t closed; /* when it was open last, as a count of such moments */
+	uint64_t closed;  /* when it was open last, as a count of such moments */
+	uint64_t catalog; /* its id in the catalog (catalog.h), which sets it; 0: none */
 	/* Its blocks are being dropped (serve_drop.c), or NULL. Meanwhile it counts as
 	 * empty and accepts no blocks. */
 	struct namespace_drop *drop;
@@ -66,6 +67,10 @@ uint16_t namespaces_open(struct namespaces *namespaces, const struct namespace_i
 			 struct user *user);
 void namespaces_ref(struct namespaces *namespaces, uint16_t number);   /* one more open */
 void namespaces_unref(struct namespaces *namespaces, uint16_t number); /* one open fewer */
+/* Its whole spec, with the salt: for what keeps namespaces over a restart, and nothing
+ * else. */
+void namespaces_spec(const struct namespaces *namespaces, uint16_t number,
+		     struct hbm_wire_namespace_spec *spec);
 /* A namespace in use, or NULL for any other number. */
 struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number);
 void namespaces_block_gone(struct namespaces *namespaces, uint16_t number); /* one block fewer */

@@ -59,6 +59,11 @@ bool salts_equal(const struct salts *salts, uint64_t number, const char salt[HBM
 	return difference == 0;
 }
 
+void salts_copy(const struct salts *salts, uint64_t number, char salt[HBM_WIRE_NAME_BYTES])
+{
+	memcpy(salt, salts->list[number], HBM_WIRE_NAME_BYTES);
+}
+
 void salts_clear(struct salts *salts, uint64_t number)
 {
 	explicit_bzero(salts->list[number], HBM_WIRE_NAME_BYTES);

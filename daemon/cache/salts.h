@@ -2,8 +2,9 @@
 /*
  * salts: the salts of all namespaces, by their numbers. A salt is a secret between the
  * clients that know it, so it is kept once, in memory of its own that a core dump leaves
- * out, it is overwritten when its namespace is forgotten, and no record, log line or digest
- * is made of it.
+ * out, it is overwritten when its namespace is forgotten, and no log line or digest is made of
+ * it. The catalog alone has a record of it (catalog.h), in a file beside the bytes that it
+ * protects, so that a namespace is found again by those who know it.
  *
  * They are kept and not hashed: a salt that can be guessed is found from a hash, too, and
  * what would key the hash would lie in the same memory.
@@ -22,4 +23,5 @@ struct salts *salts_free(struct salts *salts);
 void salts_set(struct salts *salts, uint64_t number, const char salt[HBM_WIRE_NAME_BYTES]);
 /* Takes as long for a wrong salt as for a right one. */
 bool salts_equal(const struct salts *salts, uint64_t number, const char salt[HBM_WIRE_NAME_BYTES]);
+void salts_copy(const struct salts *salts, uint64_t number, char salt[HBM_WIRE_NAME_BYTES]);
 void salts_clear(struct salts *salts, uint64_t number);

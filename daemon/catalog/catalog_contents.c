@@ -66,11 +66,11 @@ int catalog_contents_add_namespace(struct catalog_contents *contents, int64_t id
 {
 	struct catalog_namespace ns;
 	void *namespaces = contents->namespaces;
-	bool is_sound = catalog_namespace_read(&ns, bytes, size) && ns.id == (uint64_t)id;
-
+	if (id <= 0)
+		return 0;
 	if ((uint64_t)id > contents->ns)
 		contents->ns = (uint64_t)id;
-	if (!is_sound)
+	if (!catalog_namespace_read(&ns, bytes, size) || ns.id != (uint64_t)id)
 		return 0;
 
 	int r = catalog_contents_grow(&namespaces, &contents->namespace_room,
@@ -89,10 +89,13 @@ static int catalog_contents_compare_ids(const void *id, const void *ns)
 	return (a > b) - (a < b);
 }
 
-static bool catalog_contents_has_namespace(const struct catalog_contents *contents, uint64_t id)
+const struct catalog_namespace *catalog_contents_namespace(const struct catalog_contents *contents,
+							   uint64_t id)
 {
-	return contents->namespace_count > 0 &&
-	       bsearch(&id, contents->namespaces, contents->namespace_count,
+	if (contents->namespace_count == 0)
+		return NULL;
+
+	return bsearch(&id, contents->namespaces, contents->namespace_count,
 		       sizeof(*contents->namespaces), catalog_contents_compare_ids);
 }
 
@@ -102,7 +105,7 @@ static bool catalog_contents_fits(const struct catalog_contents *contents,
 {
 	return block->unit < bounds->units && block->units <= bounds->units - block->unit &&
 	       (bounds->trust_unchecked || block->flags & CATALOG_CHECKSUMMED) &&
-	       catalog_contents_has_namespace(contents, block->ns);
+	       catalog_contents_namespace(contents, block->ns) != NULL;
 }
 
 /* The one that the block overlaps: only the last can be, because those before it end where it

@@ -45,6 +45,9 @@ int catalog_contents_add_block(struct catalog_contents *contents,
 			       size_t size);
 /* After the last: makes the order. -ENOMEM. */
 int catalog_contents_sort(struct catalog_contents *contents);
+/* The namespace of that id, or NULL. */
+const struct catalog_namespace *catalog_contents_namespace(const struct catalog_contents *contents,
+							   uint64_t id);
 /* Refuses one of the blocks. -ENOMEM. */
 int catalog_contents_refuse(struct catalog_contents *contents, int64_t unit);
 void catalog_contents_clear(struct catalog_contents *contents);

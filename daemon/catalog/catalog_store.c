@@ -20,8 +20,6 @@ enum catalog_statement {
 	CATALOG_BEGIN,
 	CATALOG_COMMIT,
 	CATALOG_ROLLBACK,
-	CATALOG_FLUSHED,
-	CATALOG_UNFLUSHED,
 	CATALOG_MARK,
 	CATALOG_PUT_BLOCK,
 	CATALOG_REMOVE_BLOCK,
@@ -35,9 +33,7 @@ static const char *const catalog_store_sql[CATALOG_STATEMENTS] = {
 	[CATALOG_BEGIN] = "BEGIN IMMEDIATE",
 	[CATALOG_COMMIT] = "COMMIT",
 	[CATALOG_ROLLBACK] = "ROLLBACK",
-	[CATALOG_FLUSHED] = "PRAGMA synchronous = FULL",
-	[CATALOG_UNFLUSHED] = "PRAGMA synchronous = NORMAL",
-	[CATALOG_MARK] = "UPDATE head SET clean = ?1",
+	[CATALOG_MARK] = "UPDATE head SET clean = ?1, flushes = flushes + 1",
 	[CATALOG_PUT_BLOCK] =
 		"INSERT OR REPLACE INTO blocks (unit, stamp, record) VALUES (?1, ?2, ?3)",
 	[CATALOG_REMOVE_BLOCK] = "DELETE FROM blocks WHERE unit = ?1 AND stamp = ?2",
@@ -48,7 +44,7 @@ static const char *const catalog_store_sql[CATALOG_STATEMENTS] = {
 
 static const char catalog_store_schema[] =
 	"BEGIN;"
-	"CREATE TABLE head (file BLOB NOT NULL, clean INTEGER NOT NULL);"
+	"CREATE TABLE head (file BLOB NOT NULL, clean INTEGER NOT NULL, flushes INTEGER NOT NULL);"
 	"CREATE TABLE namespaces (id INTEGER PRIMARY KEY, record BLOB NOT NULL);"
 	"CREATE TABLE blocks (unit INTEGER PRIMARY KEY, stamp INTEGER NOT NULL, record BLOB NOT "
 	"NULL);";
@@ -180,13 +176,15 @@ static int catalog_store_put_namespace(struct catalog_store *store,
 
 /* ---- transactions ---- */
 
-/* Whether commits flush from now on. */
+/* Whether commits flush from now on. A pragma does what it says when it is compiled, so it is no
+ * statement to keep. */
 static int catalog_store_set_flushing(struct catalog_store *store, bool flush)
 {
 	int r = 0;
 
 	if (store->flushes != flush)
-		r = catalog_store_simply(store, flush ? CATALOG_FLUSHED : CATALOG_UNFLUSHED);
+		r = catalog_store_exec(store, flush ? "PRAGMA synchronous = FULL"
+						    : "PRAGMA synchronous = NORMAL");
 	if (r == 0)
 		store->flushes = flush;
 
@@ -239,7 +237,7 @@ int catalog_store_apply(struct catalog_store *store, const struct catalog_batch 
 	if (r < 0)
 		return r;
 
-	/* Only a commit with a change flushes. */
+	/* Only a commit of something that is another than before flushes. */
 	r = flush ? catalog_store_run(store, CATALOG_MARK, false, 0) : 0;
 	if (r == 0)
 		r = catalog_store_make_changes(store, batch);
@@ -400,8 +398,8 @@ static int catalog_store_read_head(struct catalog_store *store)
 static int catalog_store_insert_head(struct catalog_store *store)
 {
 	sqlite3_stmt *statement = NULL;
-	int rc = sqlite3_prepare_v2(store->db, "INSERT INTO head (file, clean) VALUES (?1, 0)", -1,
-				    &statement, NULL);
+	int rc = sqlite3_prepare_v2(store->db, "INSERT INTO head VALUES (?1, 0, 0)", -1, &statement,
+				    NULL);
 	if (rc != SQLITE_OK)
 		return catalog_store_errno(rc);
 

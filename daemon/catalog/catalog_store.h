@@ -4,7 +4,7 @@
  * nothing that is not in the tables below. Calls block, and belong to one thread at a time.
  *
  * 	head		one row: the label of the NVMe file that it is of; whether hbmd was
- * 			stopped cleanly since
+ * 			stopped cleanly since; how many flushes there were
  * 	namespaces	id, record
  * 	blocks		unit, stamp, record
  *

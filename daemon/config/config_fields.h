@@ -53,6 +53,9 @@ struct config {
 	uint64_t nvme_copies_inside;    /* bool: else out of size, where it has no room for more */
 	uint64_t nvme_required;         /* bool: no start without it */
 	uint64_t nvme_salted;           /* bool: also blocks of namespaces with a salt */
+	uint64_t nvme_catalog;          /* bool: what is in it is found again after a restart */
+	uint64_t nvme_catalog_ms;       /* between two transactions of the catalog */
+	uint64_t nvme_catalog_flush_ms; /* between two flushes of it and of the data */
 	uint64_t nvme_depth;            /* I/Os in flight; 0: found by trying, */
 	uint64_t nvme_depth_max;        /* from 1 to this */
 	uint64_t nvme_merge;            /* bytes of the largest merged I/O */

@@ -14,6 +14,7 @@ struct ledger;
 struct lent_verification;
 struct link_stats;
 struct cache;
+struct catalog;
 struct config;
 struct devices;
 struct ddr;
@@ -48,6 +49,7 @@ struct hbmd {
 	struct nvme_file *nvme;              /* NULL without an NVMe tier */
 	const struct nvme_watch *nvme_watch; /* the same */
 	struct nvme_name *nvme_name;         /* the same */
+	struct catalog *catalog;             /* NULL: of an NVMe tier there is none */
 	bool nvme_missing;                   /* it is configured and could not be opened */
 	struct reservations *reservations;
 	struct pressure *pressure;

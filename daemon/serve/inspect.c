@@ -13,6 +13,7 @@
 #include "daemon/base/link_stats.h"
 #include "daemon/base/log.h"
 #include "daemon/cache/cache.h"
+#include "daemon/catalog/catalog.h"
 #include "daemon/config/config.h"
 #include "daemon/move/mover.h"
 #include "daemon/region/lend.h"
@@ -99,6 +100,21 @@ static void inspect_fill_turns(const struct loop *loop, struct hbm_wire_status *
 	status->longest_turn_ns = turns.longest_ns;
 }
 
+static void inspect_fill_catalog(const struct catalog *catalog, struct hbm_wire_status *status)
+{
+	if (!catalog)
+		return;
+
+	struct catalog_figures figures = catalog_figures(catalog);
+
+	status->catalog_records = figures.records;
+	status->catalog_unflushed = figures.unflushed;
+	status->catalog_restored = figures.restored;
+	status->catalog_dropped = figures.refused;
+	status->catalog_failures = figures.failures;
+	status->catalog_failing = figures.failing;
+}
+
 static void inspect_query_status(struct page *page)
 {
 	struct hbmd *hbmd = page->hbmd;
@@ -123,6 +139,7 @@ static void inspect_query_status(struct page *page)
 	inspect_fill_cache(hbmd->cache, status);
 	status->nvme_missing = hbmd->nvme_missing;
 	status->nvme_replaced = nvme_name_is_gone(hbmd->nvme_name);
+	inspect_fill_catalog(hbmd->catalog, status);
 	if (hbmd->nvme_watch)
 		status->nvme_hangs = hbmd->nvme_watch->hangs;
 	if (hbmd->cache->nvme->io) {

@@ -158,6 +158,12 @@ static int serve_namespace_check_block_bytes(const struct hbmd *hbmd,
 		       : HBM_LIMIT;
 }
 
+bool serve_namespace_may_have(struct hbmd *hbmd, const struct hbm_wire_encoding *encoding,
+			      uint64_t block_bytes)
+{
+	return serve_namespace_check_block_bytes(hbmd, encoding, block_bytes) == HBM_OK;
+}
+
 static void serve_namespace_open_by_number(struct hbmd *hbmd, struct request *request,
 					   uint32_t number)
 {

@@ -7,6 +7,7 @@
 #include "daemon/cache/copies.h"
 #include "daemon/cache/index.h"
 #include "daemon/cache/namespace.h"
+#include "daemon/catalog/catalog.h"
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
 #include "daemon/ledger/ledger.h"
@@ -90,6 +91,8 @@ static uint64_t footprint_index(const struct ledger *ledger, const struct config
 
 	if (config->nvme_path[0] != '\0')
 		bytes += copies_bytes_for(blocks);
+	if (config->nvme_path[0] != '\0' && config->nvme_catalog)
+		bytes += catalog_bytes_for(blocks);
 
 	return bytes + tiers * extent_table_bytes(blocks);
 }

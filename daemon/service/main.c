@@ -19,6 +19,7 @@
 #include "daemon/serve/pressure.h"
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/server.h"
+#include "daemon/service/catalog_setup.h"
 #include "daemon/service/descriptors.h"
 #include "daemon/service/exit_status.h"
 #include "daemon/service/footprint.h"
@@ -439,6 +440,7 @@ static void hbmd_tear_down(struct service *service)
 	hbmd->server = server_close(hbmd->server);
 	inherited_close(&service->inherited);
 
+	catalog_setup_close(hbmd);
 	service->left = hbmd_leaves_memory(hbmd);
 	if (service->left)
 		return;

@@ -5,6 +5,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/reason.h"
 #include "daemon/cache/cache.h"
+#include "daemon/catalog/catalog.h"
 #include "daemon/config/config.h"
 #include "daemon/device/copy_direct.h"
 #include "daemon/device/copy_queue.h"
@@ -16,6 +17,7 @@
 #include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
+#include "daemon/service/catalog_setup.h"
 #include "daemon/tier/ddr.h"
 #include "daemon/tier/hbm_memory.h"
 #include "daemon/tier/nvme_file.h"
@@ -270,6 +272,7 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 
 	struct tier *tier = hbmd->cache->nvme;
 	tier->copies_max = config_size_of(config->nvme_copies, memory_setup_above(hbmd->cache));
+	tier->claiming = config->nvme_catalog;
 	int r = nvme_file_open(&hbmd->nvme, config, tier, hbmd->loop, memory_setup_grown,
 			       memory_setup, reason->text, reason->size);
 	if (r < 0 && !config->nvme_required) {
@@ -403,6 +406,10 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 		return r;
 
 	pump_start(hbmd->mover, hbmd->loop);
+	r = catalog_setup_open(hbmd, memory_setup_grown, memory_setup);
+	if (r < 0)
+		return r;
+
 	uint64_t quiet_ns = hbmd->config->checksum_idle_ms * MS;
 
 	return hbmd->config->checksum == CONFIG_CHECKSUM_NVME && quiet_ns > 0
@@ -458,6 +465,7 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		hbm_memory_stop(memory_setup->hbm[i]);
 	idle_checksums_stop(memory_setup->idle_checksums);
+	catalog_setup_close(hbmd);
 	hbmd->mover = mover_free(hbmd->mover);
 	memory_setup->hash_pool = hash_pool_free(memory_setup->hash_pool);
 	memory_setup->idle_checksums = idle_checksums_free(memory_setup->idle_checksums);
@@ -484,7 +492,8 @@ bool memory_setup_warm(const struct memory_setup *memory_setup)
 		if (memory_setup->hbm[i] && !hbm_memory_settled(memory_setup->hbm[i]))
 			return false;
 
-	return ddr_warm(hbmd->ddr) && (!hbmd->nvme || nvme_file_settled(hbmd->nvme));
+	return ddr_warm(hbmd->ddr) && (!hbmd->nvme || nvme_file_settled(hbmd->nvme)) &&
+	       (!hbmd->catalog || catalog_has_settled(hbmd->catalog));
 }
 
 bool memory_setup_broken(const struct memory_setup *memory_setup)

@@ -414,6 +414,46 @@ uint64_t extent_alloc(struct extent_pool *pool, uint64_t bytes)
 	return extent_alloc_from(pool, bytes, 0);
 }
 
+/* The free range that begins at `start` or is the last one to begin before it; 0: none. */
+static uint32_t extent_range_at(const struct extent_pool *pool, uint32_t start)
+{
+	uint32_t found = 0;
+
+	for (uint32_t at = pool->root; at;) {
+		const struct node *node = &pool->nodes[at];
+		if (node->start <= start)
+			found = at;
+		at = node->start <= start ? node->right : node->left;
+	}
+
+	return found;
+}
+
+bool extent_take(struct extent_pool *pool, uint64_t offset, uint64_t bytes)
+{
+	if (bytes == 0 || !checked_range(offset, bytes, EXTENT_END) ||
+	    !is_aligned(offset | bytes, EXTENT_UNIT) || pool->allocated == pool->max_allocated)
+		return false;
+
+	uint32_t start = (uint32_t)(offset / EXTENT_UNIT), units = (uint32_t)(bytes / EXTENT_UNIT);
+	struct node range = pool->nodes[extent_range_at(pool, start)];
+	if (range.units == 0 || start - range.start >= range.units ||
+	    units > range.units - (start - range.start))
+		return false;
+
+	uint32_t end = start + units, range_end = range.start + range.units;
+
+	pool->root = extent_erase(pool, pool->root, range.start);
+	if (range.start < start)
+		extent_insert(pool, range.start, start - range.start);
+	if (end < range_end)
+		extent_insert(pool, end, range_end - end);
+	pool->available -= units;
+	pool->allocated++;
+
+	return true;
+}
+
 void extent_free(struct extent_pool *pool, uint64_t offset, uint64_t bytes)
 {
 	assert(bytes > 0 && bytes <= EXTENT_END && is_aligned(offset, EXTENT_UNIT) &&

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -26,7 +27,7 @@
 
 #define LABEL_BYTES 4096 /* at the start of the head */
 #define LABEL_MAGIC "hbmd nvme tier\n"
-#define LABEL_VERSION 2 /* 1 was at the end */
+#define LABEL_VERSION 3 /* 1 was at the end, 2 had no id */
 #define LOCK_TRIES 40   /* two seconds */
 #define LOCK_WAIT_NS UINT64_C(50000000)
 #define MS UINT64_C(1000000)
@@ -37,6 +38,7 @@ struct label {
 	char magic[16];
 	uint32_t version, state;
 	uint64_t size;
+	uint8_t id[NVME_ID_BYTES];
 	uint64_t checksum; /* XXH3-64 of the fields before it */
 };
 
@@ -56,6 +58,7 @@ static int nvme_claim_write_label(const struct nvme_claim *claim, enum label_sta
 	label->version = LABEL_VERSION;
 	label->state = state;
 	label->size = claim->size;
+	memcpy(label->id, claim->id, sizeof(label->id));
 	label->checksum = label_checksum(label);
 	ssize_t n = pwrite(claim->fd, label, LABEL_BYTES, 0);
 	int r = n == LABEL_BYTES ? 0 : n < 0 ? -errno : -EIO;
@@ -292,6 +295,18 @@ static uint64_t nvme_claim_most(const struct nvme_claim *claim, uint64_t bytes)
 	return bytes > NVME_HEAD ? bytes - NVME_HEAD : 0;
 }
 
+/* Contents that stay keep their id; NULL: there are none, or they will be filled with zeros. */
+static int nvme_claim_identify(struct nvme_claim *claim, const uint8_t *id,
+			       const struct reason *reason)
+{
+	if (id)
+		memcpy(claim->id, id, sizeof(claim->id));
+	else if (getrandom(claim->id, sizeof(claim->id), 0) != sizeof(claim->id))
+		return reason_set(reason, -EIO, "nvme.path: cannot make an id for %s", claim->path);
+
+	return 0;
+}
+
 /* Decides whether the path may be used and whether it must be formatted. */
 static int nvme_claim_decide(struct nvme_claim *claim, const struct reason *reason)
 {
@@ -329,7 +344,7 @@ static int nvme_claim_decide(struct nvme_claim *claim, const struct reason *reas
 	if (whole)
 		claim->filled = label.size < claim->size ? label.size : claim->size;
 
-	return 0;
+	return nvme_claim_identify(claim, whole ? label.id : NULL, reason);
 }
 
 /* ---- the steps together ---- */

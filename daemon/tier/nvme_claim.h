@@ -3,7 +3,8 @@
  * nvme_claim: the file or block device of the NVMe tier, made ours: opened, locked,
  * measured, labelled and allocated. It starts with a head, whose first 4 KiB are a label
  * with the owner, and then come the tier's `size` bytes, of which some are for copies; a
- * file is exactly that long. The daemon never writes to a file or device that is neither
+ * file is exactly that long. The label has an id, which stays as long as what has been
+ * written to the tier does. The daemon never writes to a file or device that is neither
  * empty nor labelled as ours. The label occupies the sectors that mkfs and fdisk
  * overwrite, so reformatting a device releases our claim.
  *
@@ -31,6 +32,7 @@ struct config;
 #define NVME_HEAD (1ull << 20)
 #define NVME_ZEROS (4ull << 20)
 #define NVME_SIZE_MIN (1ull << 20)
+#define NVME_ID_BYTES 16
 
 struct nvme_claim {
 	char *path;
@@ -38,10 +40,11 @@ struct nvme_claim {
 	bool direct, created, is_device;
 	bool formatted; /* else the size is to be filled with zeros, then labelled */
 	uint64_t size;
-	uint64_t filled;  /* of it: bytes from the front that have been */
-	uint64_t copies;  /* of it: room for copies */
-	double read_rate; /* bytes per second, where it is formatted; 0: unknown */
-	char *zeros;      /* NVME_ZEROS, aligned */
+	uint64_t filled;           /* of it: bytes from the front that have been */
+	uint64_t copies;           /* of it: room for copies */
+	uint8_t id[NVME_ID_BYTES]; /* of the label: another one where the contents are others */
+	double read_rate;          /* bytes per second, where it is formatted; 0: unknown */
+	char *zeros;               /* NVME_ZEROS, aligned */
 	/* the rest is nvme_claim.c's */
 	struct attempt attempt;
 	int (*step)(struct nvme_claim *claim, const struct reason *reason);

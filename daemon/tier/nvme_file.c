@@ -125,6 +125,7 @@ static int nvme_file_set_up(struct nvme_file *nvme, const struct config *config,
 {
 	struct tier *tier = nvme->tier;
 	uint64_t wanted = tier->copies_max;
+	bool claiming = tier->claiming;
 	int r = nvme_claim_new(&nvme->claim, config, wanted, reason);
 	if (r < 0)
 		return r;
@@ -149,6 +150,7 @@ static int nvme_file_set_up(struct nvme_file *nvme, const struct config *config,
 
 	tier->ops = &tier_nvme_ops;
 	tier->copies_max = copies;
+	tier->claiming = claiming;
 
 	return nvme->claim->formatted ? nvme_file_all_filled(nvme) : nvme_file_format(nvme, reason);
 }
@@ -198,6 +200,16 @@ struct nvme_file *nvme_file_close(struct nvme_file *nvme)
 int nvme_file_fd(const struct nvme_file *nvme)
 {
 	return nvme->claim->fd;
+}
+
+const uint8_t *nvme_file_id(const struct nvme_file *nvme)
+{
+	return nvme->claim->id;
+}
+
+bool nvme_file_is_device(const struct nvme_file *nvme)
+{
+	return nvme->claim->is_device;
 }
 
 double nvme_file_read_rate(const struct nvme_file *nvme)

@@ -6,7 +6,9 @@
  * usable. The label says when a file is formatted, and the next start skips the filling. A
  * block device needs no filling.
  *
- * Contents are not kept over a restart yet: every start begins with an empty tier.
+ * What is in it is found again by the catalog, where there is one (daemon/catalog/catalog.h);
+ * the id in the label says that it is the catalog of this file. Without one every start
+ * begins with an empty tier.
  */
 #pragma once
 
@@ -18,7 +20,8 @@ struct config;
 struct nvme_file;
 
 /* Opens config->nvme_path and sets up the tier, whose copies_max is how many bytes of
- * copies are wanted, and afterwards for how many there is room. progress() is called on
+ * copies are wanted, and afterwards for how many there is room, and whose `claiming` stays as
+ * it is. progress() is called on
  * the loop thread as the tier grows. Returns negative errno and one line in error;
  * -ETIMEDOUT: the disk does not answer. */
 int nvme_file_open(struct nvme_file **out, const struct config *config, struct tier *tier,
@@ -31,6 +34,8 @@ int nvme_file_check(const struct config *config, char *error, size_t error_size)
  * not run afterwards. */
 struct nvme_file *nvme_file_close(struct nvme_file *nvme);
 int nvme_file_fd(const struct nvme_file *nvme);
+const uint8_t *nvme_file_id(const struct nvme_file *nvme); /* NVME_ID_BYTES */
+bool nvme_file_is_device(const struct nvme_file *nvme);
 /* Bytes per second that a read of the file reached at startup, before its first bytes
  * became usable; 0: unknown. */
 double nvme_file_read_rate(const struct nvme_file *nvme);

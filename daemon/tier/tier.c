@@ -65,6 +65,15 @@ void tier_clear(struct tier *tier)
 	late_extents_clear(&tier->late);
 }
 
+static void tier_set_usable(struct tier *tier)
+{
+	uint64_t have = extent_capacity(tier->extents);
+	bool none = have <= tier->headroom || tier->lost || tier->claiming;
+	uint64_t usable = none ? 0 : have - tier->headroom;
+
+	tier->usable = usable < tier->capacity ? usable : tier->capacity;
+}
+
 int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 {
 	int r = extent_pool_grow(tier->extents, from, bytes);
@@ -79,12 +88,28 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 		part->bytes += next - from;
 	}
 
-	uint64_t have = extent_capacity(tier->extents);
-	uint64_t usable = have > tier->headroom && !tier->lost ? have - tier->headroom : 0;
-	tier->usable = usable < tier->capacity ? usable : tier->capacity;
+	tier_set_usable(tier);
 	tier_serve(tier);
 
 	return 0;
+}
+
+bool tier_claim(struct tier *tier, uint32_t unit, uint64_t bytes)
+{
+	assert(tier->claiming && tier->part_count == 0);
+	if (!extent_take(tier->extents, tier_offset(unit), bytes))
+		return false;
+
+	tier->moving += bytes;
+
+	return true;
+}
+
+void tier_end_claims(struct tier *tier)
+{
+	tier->claiming = false;
+	tier_set_usable(tier);
+	tier_serve(tier);
 }
 
 /* ---- extents ---- */
@@ -120,6 +145,8 @@ bool tier_reclaim(struct tier *tier, uint64_t bytes)
 
 static uint32_t tier_try_alloc(struct tier *tier, uint64_t bytes, const struct device *near)
 {
+	if (tier->claiming)
+		return UINT32_MAX;
 	if (extent_largest(tier->extents) < bytes)
 		tier_reclaim(tier, bytes);
 

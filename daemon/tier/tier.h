@@ -26,6 +26,9 @@
  * do not hold a tier or all of staging. The one whose turn it is waits for as much as it
  * needs, and none passes it but a small one of the same payer.
  *
+ * A tier may begin with extents that have bytes of before. They are claimed first, one by one;
+ * until all are, none is allocated, and nothing of the tier is usable.
+ *
  * A tier whose I/O has no answer is silent: nothing is moved to it or read from it until
  * it answers; what it holds stays. Extents that an I/O without an answer uses are held:
  * they cannot be freed before it ends.
@@ -100,6 +103,7 @@ struct tier {
 	uint64_t usable;     /* usable bytes of the capacity */
 	bool lost;           /* what was here cannot be read any more */
 	bool silent;         /* set by silence.c */
+	bool claiming;       /* until tier_end_claims() */
 
 	/* where the bytes are, for ops */
 	CUdeviceptr base; /* HBM */
@@ -152,6 +156,11 @@ void tier_divide(struct tier *tier, const uint64_t *begins, uint32_t count);
 /* Makes [from, from + bytes) usable. Fills the headroom, then the capacity, then the room
  * for copies. */
 int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes);
+
+/* Of a tier that is claiming: allocates that extent, counted as moving. False: it is not all
+ * free, or not usable so far. */
+bool tier_claim(struct tier *tier, uint32_t unit, uint64_t bytes);
+void tier_end_claims(struct tier *tier);
 
 /* Allocates an extent, counted as moving. Returns its unit, or UINT32_MAX if none is free
  * or others wait already. */

@@ -129,7 +129,20 @@
 	  "hbmd_notices_dropped_total", "Such messages that a session has no room for.")           \
 	X(R, uint64_t, lent_mismatches, , COUNT, 5, COUNTER, "lent mismatches",                    \
 	  "hbmd_lent_mismatches_total",                                                            \
-	  "Lent copies of blocks dropped for a checksum mismatch.")
+	  "Lent copies of blocks dropped for a checksum mismatch.")                                \
+	X(R, uint64_t, catalog_records, , COUNT, 5, GAUGE, "catalog records",                      \
+	  "hbmd_catalog_records", "Blocks that the catalog has a record of.")                      \
+	X(R, uint64_t, catalog_unflushed, , COUNT, 5, GAUGE, "catalog unflushed",                  \
+	  "hbmd_catalog_unflushed", "Changes of the catalog that a power cut would take back.")    \
+	X(R, uint64_t, catalog_restored, , COUNT, 5, GAUGE, "catalog restored",                    \
+	  "hbmd_catalog_restored", "Blocks found again when the daemon started.")                  \
+	X(R, uint64_t, catalog_dropped, , COUNT, 5, GAUGE, "catalog dropped",                      \
+	  "hbmd_catalog_dropped", "Records dropped when the daemon started.")                      \
+	X(R, uint64_t, catalog_failures, , COUNT, 5, COUNTER, "catalog failures",                  \
+	  "hbmd_catalog_failures_total", "Transactions and flushes of the catalog that failed.")   \
+	X(R, uint64_t, catalog_failing, , COUNT, 5, GAUGE, "catalog failing",                      \
+	  "hbmd_catalog_failing",                                                                  \
+	  "1: the last transaction failed, or there is no catalog that can be used.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */

@@ -161,13 +161,14 @@ wait_until "a killed client's device memory is back" no_device_memory
 kill -TERM "$daemon"
 wait "$daemon" || fail "kill -TERM ends the daemon with status $?"
 daemon=
-printf 'tmp/%s\n' hbm-state/lock hbm.nvme trace >says
+printf 'tmp/%s\n' hbm-state/lock hbm.nvme hbm.nvme.catalog trace >says
 find tmp -type f | sort >prints
 same "what is left"
 ! ls /dev/shm 2>/dev/null | grep -i hbm || fail "that is left in /dev/shm"
 
 start
-[ "$(blocks_now)" = 0 ] || fail "a daemon that starts has $(blocks_now) blocks"
+hbmctl --json status | sed -nE 's/^ *"(blocks|catalog_restored)": ([0-9]+).*/\2/p' | uniq >found
+[ "$(wc -l <found)" = 1 ] || fail "a daemon that starts has other blocks than it has found again: $(paste -sd' ' found)"
 kill -TERM "$daemon"
 wait "$daemon" || fail "kill -TERM ends the daemon with status $?"
 daemon=

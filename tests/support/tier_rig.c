@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -261,7 +262,11 @@ void rig_close(struct rig *rig)
 
 void rig_clear(struct rig *rig)
 {
+	char catalog[sizeof(rig->file) + sizeof(".catalog")];
+
+	snprintf(catalog, sizeof(catalog), "%s.catalog", rig->file);
 	config_clear(&rig->config);
+	unlink(catalog);
 	unlink(rig->file);
 	assert_int_equal(rmdir(rig->folder), 0);
 	assert_int_equal(leaks_end(&rig->leaks), 0);

@@ -177,6 +177,29 @@ static void test_pieces_are_bounded(void **state)
 	extent_pool_free(pool);
 }
 
+static void test_take_refuses(void **state)
+{
+	(void)state;
+	struct extent_pool *pool = pool_of(10, 2);
+
+	assert_false(extent_take(pool, 0, 0));
+	assert_false(extent_take(pool, 1, U));
+	assert_false(extent_take(pool, U, U + 1));
+	assert_false(extent_take(pool, 9 * U, 2 * U));
+	assert_false(extent_take(pool, UINT64_MAX - U + 1, U));
+	assert_true(extent_take(pool, 3 * U, 2 * U));
+	assert_false(extent_take(pool, 2 * U, 2 * U));
+	assert_false(extent_take(pool, 4 * U, U));
+	assert_true(extent_take(pool, 9 * U, U));
+	assert_false(extent_take(pool, 0, U)); /* as many as may be */
+	assert_int_equal(extent_available(pool), 7 * U);
+	extent_free(pool, 3 * U, 2 * U);
+	assert_true(extent_take(pool, 0, 9 * U));
+	assert_int_equal(extent_available(pool), 0);
+	assert_sound(pool);
+	extent_pool_free(pool);
+}
+
 static void test_whole_address_space(void **state)
 {
 	(void)state;
@@ -300,6 +323,25 @@ static void model_alloc(struct model *model, struct extent_pool *pool, uint64_t 
 	model->ranges[model->count++] = (struct range){start, units};
 }
 
+/* Takes what a range of the model says, be it free or not. */
+static void model_take(struct model *model, struct extent_pool *pool, uint64_t start,
+		       uint64_t units)
+{
+	bool free = start + units <= model->grown && model->count < RANGES;
+
+	for (uint64_t i = start, run = 0; free && i < start + units; i++) {
+		run = model_run(model, i, run);
+		free = run > i - start; /* no bound but at its begin */
+	}
+
+	assert_int_equal(extent_take(pool, start * U, units * U), free);
+	if (!free)
+		return;
+
+	memset(&model->is_free[start], false, units);
+	model->ranges[model->count++] = (struct range){start, units};
+}
+
 static void model_free(struct model *model, struct extent_pool *pool, uint64_t nth)
 {
 	struct range range = model->ranges[nth];
@@ -357,7 +399,9 @@ static void compare_with_model(const char *name, const struct model *start)
 
 		uint64_t units = seed_below(&seed, 10) ? 1 + seed_below(&seed, 8)
 						       : 1 + seed_below(&seed, 200);
-		if (seed_below(&seed, 100) < eagerness)
+		if (seed_below(&seed, 8) == 0)
+			model_take(&model, pool, seed_below(&seed, UNITS), units);
+		else if (seed_below(&seed, 100) < eagerness)
 			model_alloc(&model, pool, units,
 				    model.bounds[seed_below(&seed, model.bound_count)]);
 		else if (model.count > 0)
@@ -419,6 +463,7 @@ int main(void)
 		cmocka_unit_test(test_grow_refuses),
 		cmocka_unit_test(test_pieces_in_any_order_become_one),
 		cmocka_unit_test(test_pieces_are_bounded),
+		cmocka_unit_test(test_take_refuses),
 		cmocka_unit_test(test_whole_address_space),
 		cmocka_unit_test(test_bookkeeping_is_small),
 		cmocka_unit_test(test_a_freed_pool_takes_its_table_along),

@@ -264,6 +264,39 @@ static void test_every_kind_has_a_name(void **state)
 	assert_string_equal(tier_name(HBM_TIER_NVME), "nvme");
 }
 
+/* Until all that was there is claimed, nothing is usable, and no extent is allocated. */
+static void test_claims(void **state)
+{
+	(void)state;
+	struct tier tier;
+	struct waiter waiter = waiter_of(2);
+
+	tier_open(&tier, 10, 0);
+	tier.claiming = true;
+	assert_int_equal(tier_grow(&tier, 0, 6 * U), 0);
+	assert_int_equal(tier.usable, 0);
+	assert_int_equal(tier_alloc(&tier, U), UINT32_MAX);
+	tier_request(&tier, &waiter.wait, (struct fair_payer){0});
+	assert_true(tier_claim(&tier, 1, 3 * U));
+	assert_false(tier_claim(&tier, 3, U));
+	assert_false(tier_claim(&tier, 5, 2 * U)); /* beyond */
+	assert_int_equal(tier.moving, 3 * U);
+	assert_int_equal(tier_grow(&tier, 6 * U, 4 * U), 0);
+	assert_int_equal(tier.usable, 0);
+	assert_int_equal(waiter.unit, UINT32_MAX);
+	assert_books(&tier);
+
+	tier_end_claims(&tier);
+	assert_int_equal(tier.usable, 10 * U);
+	assert_int_equal(waiter.unit, 4);
+	assert_int_equal(tier_alloc(&tier, U), 0);
+	assert_books(&tier);
+	tier_free(&tier, 1, 3 * U);
+	assert_int_equal(tier_alloc(&tier, 3 * U), 1);
+	assert_books(&tier);
+	tier_clear(&tier);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -275,6 +308,7 @@ int main(void)
 		cmocka_unit_test(test_waiting_requests_are_served_in_order),
 		cmocka_unit_test(test_payers_take_turns),
 		cmocka_unit_test(test_growing_serves_waiting_requests),
+		cmocka_unit_test(test_claims),
 		cmocka_unit_test(test_every_kind_has_a_name),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cache_recover: makes blocks of what a daemon before this one has left in the NVMe tier.
+ *
+ * They come in the order in which they are to be evicted last, each behind those that are
+ * there, so that whatever clients do meanwhile is in front. A block whose parent is not
+ * there was below one in memory that is gone. It is kept as a root: a client that stores
+ * the parent again finds the rest of its prefix.
+ */
+#include "daemon/cache/cache.h"
+
+static bool cache_recover_is_root(const struct cache_recovered *found)
+{
+	static const struct hbm_wire_key zero;
+
+	for (size_t i = 0; i < sizeof(zero.bytes); i++)
+		if (found->parent.bytes[i] != 0)
+			return false;
+
+	return true;
+}
+
+/* Only where the daemon encodes blocks they take less than their namespace says. */
+static bool cache_recover_has_size(const struct namespace *ns, const struct cache_recovered *found)
+{
+	uint64_t bytes = (uint64_t)found->units * EXTENT_UNIT;
+
+	return bytes == ns->block_bytes ||
+	       (bytes < ns->block_bytes && ns->encoding.element_bytes != 0);
+}
+
+static uint32_t cache_recover_parent(const struct cache *cache, const struct cache_recovered *found)
+{
+	uint32_t parent = cache_recover_is_root(found)
+				  ? 0
+				  : index_find(cache->index, found->ns, &found->parent);
+
+	return parent != 0 && !cache_is_lost(cache, parent) ? parent : 0;
+}
+
+int cache_recover(struct cache *cache, const struct cache_recovered *found, uint32_t *number)
+{
+	struct tier *tier = cache->nvme;
+	struct order *order = cache->orders[tier->number];
+	const struct namespace *ns = namespaces_get(cache->namespaces, found->ns);
+	uint64_t bytes = (uint64_t)found->units * EXTENT_UNIT;
+
+	if (!cache_recover_has_size(ns, found))
+		return HBM_INVALID;
+	if (ns->drop)
+		return HBM_NOT_FOUND;
+	if (index_find(cache->index, found->ns, &found->key) != 0)
+		return HBM_EXISTS;
+	if (tier->bytes + bytes > tier->usable)
+		return HBM_NO_SPACE;
+
+	*number = cache_insert(cache, found->ns, &found->key, cache_recover_parent(cache, found));
+	if (*number == 0)
+		return HBM_LIMIT;
+
+	if (found->checksummed)
+		block_settle_checksum(&cache->blocks, *number, found->checksum);
+	block_settle_stored(&cache->blocks, *number, bytes);
+	block_set_target(&cache->blocks, *number, tier);
+	order_insert(order, *number, order_victim(order));
+	block_stored(&cache->blocks, *number, (struct place){tier, found->unit});
+
+	return HBM_OK;
+}

@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/catalog/catalog.h"
+
+#include "daemon/base/log.h"
+#include "daemon/catalog/catalog_batch.h"
+#include "daemon/catalog/catalog_recovery.h"
+#include "daemon/catalog/catalog_store.h"
+#include "daemon/loop/loop.h"
+#include "daemon/loop/worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SLICE 256u                    /* steps of a recovery in one go */
+#define RETRY_NS UINT64_C(1000000000) /* after a failure */
+
+struct catalog {
+	struct catalog_options options;
+	char *path; /* options.path */
+	enum catalog_state state;
+	struct worker *worker;
+	struct block_listener listener;
+	struct timer timer;
+	struct background background;
+
+	struct catalog_changes changes;
+	struct catalog_ids ids;
+	struct catalog_source source;
+	struct catalog_contents contents;
+	struct catalog_recovery recovery;
+	struct catalog_bounds bounds;
+	bool was_clean;  /* when it was opened */
+	bool recovering; /* a block comes back: that is no change */
+
+	/* the job, one at a time; what it uses is the worker's until it is done */
+	struct job job;
+	struct catalog_store *store;
+	struct catalog_made *made;
+	bool flush, busy;
+	int result;
+	char text[512];
+	atomic_bool stop;
+
+	uint64_t changed_ns; /* when the first of what is queued came */
+	uint64_t flushed_ns; /* the last flush */
+	uint64_t retry_ns;   /* not before; 0: the last one succeeded */
+	uint64_t unflushed;  /* changes committed since */
+	uint64_t records;    /* before the transaction that is in flight */
+	uint64_t failures;
+	uint64_t refused;
+};
+
+static void catalog_arm(struct catalog *catalog);
+
+/* ---- what changes ---- */
+
+static void catalog_mark(struct catalog *catalog, uint32_t number)
+{
+	if (catalog->state == CATALOG_WITHOUT || catalog->recovering)
+		return;
+
+	if (catalog->changes.queued == 0)
+		catalog->changed_ns = clock_now();
+	catalog_changes_mark(&catalog->changes, number);
+	catalog_arm(catalog);
+}
+
+static void catalog_placed(struct block_listener *listener, uint32_t number, struct tier *to,
+			   struct tier *from)
+{
+	struct catalog *catalog = container_of(listener, struct catalog, listener);
+
+	(void)from;
+	if (to == catalog->options.cache->nvme)
+		catalog_mark(catalog, number);
+}
+
+/* It may leave a copy: what there is will be seen when it is written. */
+static void catalog_unplaced(struct block_listener *listener, uint32_t number, struct tier *from,
+			     struct tier *to)
+{
+	struct catalog *catalog = container_of(listener, struct catalog, listener);
+
+	(void)to;
+	if (from == catalog->options.cache->nvme)
+		catalog_mark(catalog, number);
+}
+
+static void catalog_uncopied(struct block_listener *listener, uint32_t number)
+{
+	catalog_mark(container_of(listener, struct catalog, listener), number);
+}
+
+static void catalog_dropped(struct block_listener *listener, uint32_t number)
+{
+	struct catalog *catalog = container_of(listener, struct catalog, listener);
+
+	if (catalog->changes.table[number].stamp != 0)
+		catalog_mark(catalog, number);
+}
+
+/* ---- transactions ---- */
+
+static void catalog_write(struct catalog *catalog)
+{
+	int r = 0;
+
+	if (catalog->flush && fdatasync(catalog->options.fd) < 0)
+		r = -errno;
+	if (r == 0)
+		r = catalog_store_apply(catalog->store, &catalog->made->batch, catalog->flush);
+	catalog->result = r;
+}
+
+/* Makes the next batch. A batch with nothing in it is one to be flushed, or none. */
+static bool catalog_prepare(struct catalog *catalog, bool flush)
+{
+	catalog->records = catalog->changes.records;
+	catalog_batch_make(catalog->made, &catalog->source);
+	catalog->flush = flush;
+
+	return catalog->made->batch.change_count > 0 || flush;
+}
+
+static void catalog_fail(struct catalog *catalog)
+{
+	if (catalog->retry_ns == 0)
+		log_error("nvme: cannot write %s: %s; what comes to NVMe is not found after a "
+			  "restart until it can be written again",
+			  catalog->options.path, strerror(-catalog->result));
+
+	catalog->failures++;
+	catalog->retry_ns = clock_now() + RETRY_NS;
+	catalog_batch_take_back(catalog->made, &catalog->source);
+}
+
+static void catalog_succeed(struct catalog *catalog)
+{
+	if (catalog->retry_ns != 0)
+		log_notice("nvme: %s can be written again", catalog->options.path);
+
+	catalog->retry_ns = 0;
+	catalog->unflushed += catalog->made->batch.change_count;
+	if (catalog->flush) {
+		catalog->unflushed = 0;
+		catalog->flushed_ns = clock_now();
+	}
+}
+
+static void catalog_settle(struct catalog *catalog)
+{
+	if (catalog->result < 0)
+		catalog_fail(catalog);
+	else
+		catalog_succeed(catalog);
+}
+
+static void catalog_run_write(struct job *job)
+{
+	catalog_write(container_of(job, struct catalog, job));
+}
+
+static void catalog_written(struct job *job)
+{
+	struct catalog *catalog = container_of(job, struct catalog, job);
+
+	catalog->busy = false;
+	catalog_settle(catalog);
+	catalog_arm(catalog);
+}
+
+static void catalog_post(struct catalog *catalog, void (*run)(struct job *job),
+			 void (*done)(struct job *job))
+{
+	catalog->busy = true;
+	catalog->job = (struct job){.run = run, .done = done};
+	worker_post(catalog->worker, &catalog->job);
+}
+
+static uint64_t catalog_flush_due(const struct catalog *catalog)
+{
+	return catalog->flushed_ns + catalog->options.flush_ns;
+}
+
+/* Sets the time of the next transaction, if there is to be one. */
+static void catalog_arm(struct catalog *catalog)
+{
+	bool queued = catalog->changes.queued > 0;
+	if (catalog->state != CATALOG_KEEPING || catalog->busy || atomic_load(&catalog->stop) ||
+	    timer_is_set(&catalog->timer) || (!queued && catalog->unflushed == 0))
+		return;
+
+	uint64_t due = queued ? catalog->changed_ns + catalog->options.commit_ns
+			      : catalog_flush_due(catalog);
+
+	loop_timer_set(catalog->options.loop, &catalog->timer,
+		       due > catalog->retry_ns ? due : catalog->retry_ns);
+}
+
+static void catalog_fire(struct timer *timer)
+{
+	struct catalog *catalog = container_of(timer, struct catalog, timer);
+	uint64_t now = clock_now();
+
+	if (catalog_prepare(catalog, now >= catalog_flush_due(catalog)))
+		catalog_post(catalog, catalog_run_write, catalog_written);
+	catalog->changed_ns = now;
+	catalog_arm(catalog);
+}
+
+/* ---- recovery ---- */
+
+static void catalog_begin_keeping(struct catalog *catalog, enum catalog_state state)
+{
+	struct tier *nvme = catalog->options.cache->nvme;
+
+	if (nvme->claiming)
+		tier_end_claims(nvme);
+	catalog->state = state;
+	catalog->flushed_ns = clock_now();
+	catalog_arm(catalog);
+	catalog->options.progress(catalog->options.arg);
+}
+
+static bool catalog_fits(void *arg, const struct hbm_wire_encoding *encoding, uint64_t block_bytes)
+{
+	const struct catalog *catalog = arg;
+
+	return catalog->options.fits(catalog->options.fits_arg, encoding, block_bytes);
+}
+
+static void catalog_recovered(void *arg, uint32_t number, const struct catalog_block *record)
+{
+	struct catalog *catalog = arg;
+
+	catalog_changes_record(&catalog->changes, number, record->stamp, record->unit);
+}
+
+/* On the worker, while the loop leaves the recovery alone. */
+static void catalog_run_removal(struct job *job)
+{
+	struct catalog *catalog = container_of(job, struct catalog, job);
+	const struct catalog_recovery *recovery = &catalog->recovery;
+	int64_t *units = calloc(recovery->refused_count + 1, sizeof(*units));
+
+	for (uint32_t i = 0; units && i < recovery->refused_count; i++)
+		units[i] = recovery->contents->blocks[recovery->refused[i]].unit;
+
+	catalog->result =
+		units ? catalog_store_remove(catalog->store, units, recovery->refused_count)
+		      : -ENOMEM;
+	free(units);
+}
+
+/* Records that could not be removed name extents whose bytes will be others: that is found
+ * when they are read. */
+static void catalog_removed(struct job *job)
+{
+	struct catalog *catalog = container_of(job, struct catalog, job);
+
+	catalog->busy = false;
+	catalog->failures += catalog->result < 0;
+	if (!atomic_load(&catalog->stop))
+		loop_background(catalog->options.loop, &catalog->background);
+}
+
+static void catalog_end_recovery(struct catalog *catalog)
+{
+	catalog->refused += catalog->recovery.refused_count;
+	if (catalog->recovery.restored > 0 || catalog->refused > 0)
+		log_info("nvme: %llu blocks found again, %llu records of %s dropped",
+			 (unsigned long long)catalog->recovery.restored,
+			 (unsigned long long)catalog->refused, catalog->options.path);
+
+	catalog_recovery_end(&catalog->recovery);
+	catalog_begin_keeping(catalog, CATALOG_KEEPING);
+}
+
+static bool catalog_recover_some(struct background *background)
+{
+	struct catalog *catalog = container_of(background, struct catalog, background);
+	struct catalog_recovery *recovery = &catalog->recovery;
+
+	catalog->recovering = true;
+	bool more = catalog_recovery_some(recovery, SLICE);
+	catalog->recovering = false;
+
+	if (more || recovery->phase == CATALOG_RECOVERING)
+		return true;
+
+	if (recovery->phase == CATALOG_LETTING_GO)
+		catalog_post(catalog, catalog_run_removal, catalog_removed);
+	else
+		catalog_end_recovery(catalog);
+
+	return false;
+}
+
+/* ---- reading ---- */
+
+static void catalog_run_reading(struct job *job)
+{
+	struct catalog *catalog = container_of(job, struct catalog, job);
+	const struct catalog_options *options = &catalog->options;
+	struct catalog_bounds *bounds = &catalog->bounds;
+	struct catalog_store_options store = {
+		.path = options->path,
+		.blocks = bounds->blocks,
+		.namespaces = ledger_limit(&options->cache->ledger->host, LEDGER_NAMESPACES)};
+	struct reason reason = {catalog->text, sizeof(catalog->text)};
+
+	memcpy(store.file, options->file, sizeof(store.file));
+	int r = catalog_store_open(&catalog->store, &store, &reason);
+	if (r < 0) {
+		catalog->result = r;
+		return;
+	}
+
+	catalog->was_clean = catalog_store_was_clean(catalog->store);
+	bounds->trust_unchecked = catalog->was_clean;
+	bounds->trust_any = catalog->was_clean || options->checksums;
+	r = catalog_store_read(catalog->store, bounds, &catalog->contents, &catalog->stop);
+	if (r == 0)
+		r = catalog_store_mark(catalog->store, false);
+	if (r < 0)
+		(void)reason_set(&reason, r, "%s: cannot read the catalog: %s", options->path,
+				 strerror(-r));
+	catalog->result = r;
+}
+
+static void catalog_log_found(const struct catalog *catalog)
+{
+	static const char *const why[] = {
+		[CATALOG_OTHER] = "is of another NVMe file",
+		[CATALOG_VERSION] = "has a version that this hbmd does not know",
+		[CATALOG_DAMAGED] = "is damaged",
+	};
+	enum catalog_found found = catalog_store_found(catalog->store);
+
+	if (found > CATALOG_NEW)
+		log_warning("nvme: the catalog %s %s: the NVMe tier begins empty, and so does the "
+			    "catalog",
+			    catalog->options.path, why[found]);
+}
+
+static void catalog_go_without(struct catalog *catalog, const char *why)
+{
+	log_warning("nvme: %s; starting without a catalog: nothing in the NVMe tier survives a "
+		    "restart",
+		    why);
+	catalog_contents_clear(&catalog->contents);
+	catalog_begin_keeping(catalog, CATALOG_WITHOUT);
+}
+
+static void catalog_read(struct job *job)
+{
+	struct catalog *catalog = container_of(job, struct catalog, job);
+
+	catalog->busy = false;
+	if (atomic_load(&catalog->stop))
+		return;
+	if (catalog->result < 0) {
+		catalog_go_without(catalog, catalog->text);
+		return;
+	}
+
+	catalog_log_found(catalog);
+	catalog->refused = catalog->contents.refused_count;
+	catalog->source.stamp = catalog->contents.stamp;
+	catalog->recovery = (struct catalog_recovery){.cache = catalog->options.cache,
+						      .ids = &catalog->ids,
+						      .contents = &catalog->contents,
+						      .fits = catalog_fits,
+						      .recovered = catalog_recovered,
+						      .arg = catalog};
+	if (catalog_recovery_begin(&catalog->recovery) < 0) {
+		catalog_go_without(catalog, "out of memory");
+		return;
+	}
+
+	catalog->state = CATALOG_RECOVERY;
+	loop_background(catalog->options.loop, &catalog->background);
+}
+
+/* ---- opening and closing ---- */
+
+static int catalog_set_up(struct catalog *catalog)
+{
+	const struct catalog_options *options = &catalog->options;
+	int r = catalog_changes_open(&catalog->changes, index_max(options->cache->index));
+	if (r == 0)
+		r = catalog_ids_open(&catalog->ids, options->cache->namespaces);
+	if (r == 0 && !(catalog->made = malloc(sizeof(*catalog->made))))
+		r = -ENOMEM;
+
+	return r < 0 ? r : worker_new(&catalog->worker, options->loop, "catalog", NULL, NULL);
+}
+
+static void catalog_free(struct catalog *catalog)
+{
+	catalog_store_close(catalog->store);
+	catalog_ids_close(&catalog->ids);
+	catalog_changes_close(&catalog->changes);
+	free(catalog->path);
+	free(catalog->made);
+	free(catalog);
+}
+
+int catalog_open(struct catalog **out, const struct catalog_options *options)
+{
+	struct catalog *catalog = calloc(1, sizeof(*catalog));
+	if (!catalog)
+		return -ENOMEM;
+
+	catalog->options = *options;
+	catalog->path = strdup(options->path);
+	catalog->options.path = catalog->path;
+	int r = catalog->path ? catalog_set_up(catalog) : -ENOMEM;
+	if (r < 0) {
+		catalog_free(catalog);
+		return r;
+	}
+
+	catalog->source = (struct catalog_source){
+		.cache = options->cache, .changes = &catalog->changes, .ids = &catalog->ids};
+	catalog->bounds = (struct catalog_bounds){
+		.units = extent_capacity(options->cache->nvme->extents) / EXTENT_UNIT,
+		.blocks = index_max(options->cache->index)};
+	catalog->timer.fire = catalog_fire;
+	catalog->background.run = catalog_recover_some;
+	catalog->listener = (struct block_listener){.placed = catalog_placed,
+						    .unplaced = catalog_unplaced,
+						    .uncopied = catalog_uncopied,
+						    .dropped = catalog_dropped};
+	block_listen(&options->cache->blocks, &catalog->listener);
+	catalog_post(catalog, catalog_run_reading, catalog_read);
+	*out = catalog;
+
+	return 0;
+}
+
+/* Recovers the rest at once. */
+static void catalog_recover_rest(struct catalog *catalog)
+{
+	struct catalog_recovery *recovery = &catalog->recovery;
+
+	catalog->recovering = true;
+	while (recovery->phase != CATALOG_RECOVERED) {
+		if (recovery->phase == CATALOG_LETTING_GO)
+			catalog_run_removal(&catalog->job);
+		(void)catalog_recovery_some(recovery, UINT32_MAX);
+	}
+
+	catalog->recovering = false;
+	catalog_recovery_end(recovery);
+}
+
+/* Writes all that is queued; then the last flush, and that the stop was clean. */
+static void catalog_write_rest(struct catalog *catalog)
+{
+	catalog->result = 0;
+	while (catalog->result == 0 && catalog->changes.queued > 0) {
+		(void)catalog_prepare(catalog, false);
+		catalog_write(catalog);
+		catalog_settle(catalog);
+	}
+
+	if (catalog->result == 0 && fdatasync(catalog->options.fd) == 0)
+		(void)catalog_store_mark(catalog->store, true);
+}
+
+/* Before all that was there is back, too. While it is read nothing has come to the tier. */
+static void catalog_stop_cleanly(struct catalog *catalog)
+{
+	if (catalog->state == CATALOG_READING && catalog->store && catalog->was_clean)
+		(void)catalog_store_mark(catalog->store, true);
+	if (catalog->state == CATALOG_RECOVERY)
+		catalog_recover_rest(catalog);
+	if (catalog->state == CATALOG_RECOVERY || catalog->state == CATALOG_KEEPING)
+		catalog_write_rest(catalog);
+}
+
+struct catalog *catalog_close(struct catalog *catalog, bool clean)
+{
+	if (!catalog)
+		return NULL;
+
+	struct loop *loop = catalog->options.loop;
+
+	atomic_store(&catalog->stop, true);
+	list_remove(&catalog->listener.link);
+	loop_timer_stop(loop, &catalog->timer);
+	loop_background_stop(&catalog->background);
+	catalog->worker = worker_free(catalog->worker);
+	loop_flush(loop);
+
+	if (clean)
+		catalog_stop_cleanly(catalog);
+	else if (catalog->state == CATALOG_RECOVERY)
+		catalog_recovery_end(&catalog->recovery);
+	catalog_contents_clear(&catalog->contents);
+	catalog_free(catalog);
+
+	return NULL;
+}
+
+enum catalog_state catalog_state(const struct catalog *catalog)
+{
+	return catalog->state;
+}
+
+struct catalog_figures catalog_figures(const struct catalog *catalog)
+{
+	bool commits = catalog->busy && catalog->state == CATALOG_KEEPING;
+	uint64_t in_flight = commits ? catalog->made->batch.change_count : 0;
+
+	return (struct catalog_figures){
+		.records = commits ? catalog->records : catalog->changes.records,
+		.unflushed = catalog->unflushed + catalog->changes.queued + in_flight,
+		.restored = catalog->recovery.restored,
+		.refused = catalog->refused,
+		.failures = catalog->failures,
+		.failing = catalog->retry_ns != 0 || catalog->state == CATALOG_WITHOUT};
+}
+
+uint64_t catalog_bytes_for(uint64_t max_blocks)
+{
+	return catalog_changes_bytes_for(max_blocks) + catalog_contents_bytes_for(max_blocks) +
+	       sizeof(struct catalog_made);
+}

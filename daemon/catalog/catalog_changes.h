@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * catalog_changes: for each block number, which record the catalog's file has of it; and the
+ * numbers whose records may be wrong, in the order in which they became so. One that changes
+ * again before it is written is there once: what is written is what it is by then. So the
+ * queue has no more than there are blocks, whatever the file does.
+ *
+ * A table by number, reserved once and touched where blocks have been on NVMe.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Of one block number. */
+struct catalog_entry {
+	uint64_t stamp; /* of its record; 0: there is none */
+	uint32_t unit;
+	uint32_t next; /* in the queue; of the last its own number; 0: it is not in it */
+};
+
+struct catalog_changes {
+	struct catalog_entry *table;
+	size_t bytes;
+	uint32_t first, last; /* 0: the queue is empty */
+	uint64_t queued;
+	uint64_t records; /* entries that have one */
+};
+
+int catalog_changes_open(struct catalog_changes *changes, uint64_t max_blocks); /* -ENOMEM */
+void catalog_changes_close(struct catalog_changes *changes);
+uint64_t catalog_changes_bytes_for(uint64_t max_blocks); /* its table, when full */
+
+/* Its record may be wrong. No-op if it is known. */
+void catalog_changes_mark(struct catalog_changes *changes, uint32_t number);
+/* The first, which leaves the queue; 0: there is none. */
+uint32_t catalog_changes_take(struct catalog_changes *changes);
+/* What its record is from now on; stamp 0: it has none. */
+void catalog_changes_record(struct catalog_changes *changes, uint32_t number, uint64_t stamp,
+			    uint32_t unit);

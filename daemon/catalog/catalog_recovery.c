@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/catalog/catalog_recovery.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* ---- namespaces ---- */
+
+/* Whether the daemon encodes so, and clients may. */
+static bool catalog_recovery_is_known(const struct hbm_wire_encoding *encoding)
+{
+	uint32_t element = encoding->element_bytes;
+	bool lossless = encoding->encoding == HBM_ENCODING_LOSSLESS;
+
+	return encoding->encoding < HBM_ENCODINGS &&
+	       (lossless ? element == 1 || element == 2 || element == 4 : element == 0);
+}
+
+/* Opens it, so that it stays while its blocks come. 0: it is refused. */
+static uint16_t catalog_recovery_open_namespace(struct catalog_recovery *recovery,
+						const struct catalog_namespace *record)
+{
+	struct cache *cache = recovery->cache;
+	const struct namespace_identity identity = {.spec = &record->spec,
+						    .encoding = &record->encoding};
+	struct user *user = NULL;
+	uint16_t number = 0;
+
+	if (catalog_recovery_is_known(&record->encoding) &&
+	    recovery->fits(recovery->arg, &record->encoding, record->spec.block_bytes))
+		user = user_open(cache->ledger, record->uid);
+	if (user)
+		number = namespaces_open(cache->namespaces, &identity, user);
+	user_close(user);
+	if (number != 0 && catalog_ids_of(recovery->ids, number) == 0)
+		catalog_ids_set(recovery->ids, number, record->id);
+
+	return number;
+}
+
+static void catalog_recovery_open_namespaces(struct catalog_recovery *recovery)
+{
+	const struct catalog_contents *contents = recovery->contents;
+
+	recovery->ids->last = contents->ns;
+	for (uint32_t i = 0; i < contents->namespace_count; i++)
+		recovery->numbers[i] =
+			catalog_recovery_open_namespace(recovery, &contents->namespaces[i]);
+}
+
+static uint16_t catalog_recovery_number_of(const struct catalog_recovery *recovery, uint64_t id)
+{
+	const struct catalog_namespace *ns = catalog_contents_namespace(recovery->contents, id);
+
+	return ns ? recovery->numbers[ns - recovery->contents->namespaces] : 0;
+}
+
+/* ---- blocks ---- */
+
+static void catalog_recovery_claim(struct catalog_recovery *recovery, uint32_t i)
+{
+	struct catalog_block *block = &recovery->contents->blocks[i];
+
+	/* What is beyond the bytes that are formatted is free, and not to be let go. */
+	if (!tier_claim(recovery->cache->nvme, block->unit, (uint64_t)block->units * EXTENT_UNIT))
+		block->units = 0;
+}
+
+static void catalog_recovery_recover(struct catalog_recovery *recovery, uint32_t i)
+{
+	const struct catalog_block *block = &recovery->contents->blocks[i];
+	struct cache_recovered found = {.ns = catalog_recovery_number_of(recovery, block->ns),
+					.checksummed = block->flags & CATALOG_CHECKSUMMED,
+					.key = block->key,
+					.parent = block->parent,
+					.checksum = block->checksum,
+					.unit = block->unit,
+					.units = block->units};
+	uint32_t number = 0;
+
+	if (block->units == 0 || found.ns == 0 ||
+	    cache_recover(recovery->cache, &found, &number) != HBM_OK) {
+		recovery->refused[recovery->refused_count++] = i;
+		return;
+	}
+
+	recovery->restored++;
+	recovery->recovered(recovery->arg, number, block);
+}
+
+static void catalog_recovery_let_go(struct catalog_recovery *recovery, uint32_t i)
+{
+	const struct catalog_block *block = &recovery->contents->blocks[recovery->refused[i]];
+
+	if (block->units > 0)
+		tier_free(recovery->cache->nvme, block->unit, (uint64_t)block->units * EXTENT_UNIT);
+}
+
+/* ---- the phases ---- */
+
+static void catalog_recovery_step(struct catalog_recovery *recovery, uint32_t i)
+{
+	switch (recovery->phase) {
+	case CATALOG_CLAIMING:
+		catalog_recovery_claim(recovery, i);
+		break;
+	case CATALOG_RECOVERING:
+		catalog_recovery_recover(recovery, recovery->contents->order[i]);
+		break;
+	default:
+		catalog_recovery_let_go(recovery, i);
+		break;
+	}
+}
+
+static void catalog_recovery_end_phase(struct catalog_recovery *recovery)
+{
+	recovery->next = 0;
+	if (recovery->phase == CATALOG_CLAIMING)
+		tier_end_claims(recovery->cache->nvme);
+	recovery->phase++;
+}
+
+bool catalog_recovery_some(struct catalog_recovery *recovery, uint32_t max)
+{
+	uint32_t count = recovery->phase == CATALOG_LETTING_GO ? recovery->refused_count
+							       : recovery->contents->count;
+
+	for (; max > 0 && recovery->next < count; max--)
+		catalog_recovery_step(recovery, recovery->next++);
+	if (recovery->next < count)
+		return true;
+
+	catalog_recovery_end_phase(recovery);
+
+	return false;
+}
+
+int catalog_recovery_begin(struct catalog_recovery *recovery)
+{
+	const struct catalog_contents *contents = recovery->contents;
+
+	recovery->numbers = calloc(contents->namespace_count + 1, sizeof(*recovery->numbers));
+	recovery->refused = calloc(contents->count + 1, sizeof(*recovery->refused));
+	if (!recovery->numbers || !recovery->refused) {
+		catalog_recovery_end(recovery);
+		return -ENOMEM;
+	}
+
+	recovery->phase = CATALOG_CLAIMING;
+	catalog_recovery_open_namespaces(recovery);
+
+	return 0;
+}
+
+void catalog_recovery_end(struct catalog_recovery *recovery)
+{
+	for (uint32_t i = 0; recovery->numbers && i < recovery->contents->namespace_count; i++)
+		if (recovery->numbers[i] != 0)
+			namespaces_unref(recovery->cache->namespaces, recovery->numbers[i]);
+
+	free(recovery->numbers);
+	free(recovery->refused);
+	recovery->numbers = NULL;
+	recovery->refused = NULL;
+	catalog_contents_clear(recovery->contents);
+}

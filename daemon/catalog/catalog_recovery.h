@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * catalog_recovery: makes what was read from a catalog blocks of the cache again, in slices
+ * of the loop's background, while requests are served.
+ *
+ * 	CLAIMING	the extents, one by one, so that no store gets one. The tier is not
+ * 			usable before it is over (tier.h)
+ * 	RECOVERING	the blocks, the last to be evicted first. A lookup finds what has come
+ * 			so far. One that does not fit any longer is refused: its namespace
+ * 			may not be opened, its key has been stored again, the tier or a limit
+ * 			is smaller than it was
+ * 	LETTING GO	the extents of those that were refused, when their records are gone
+ *
+ * A lookup does not wait for what has not come yet: it is a miss, because a disk that does not
+ * answer would hold every lookup.
+ */
+#pragma once
+
+#include "daemon/cache/cache.h"
+#include "daemon/catalog/catalog_contents.h"
+#include "daemon/catalog/catalog_ids.h"
+
+enum catalog_recovery_phase {
+	CATALOG_CLAIMING,
+	CATALOG_RECOVERING,
+	CATALOG_LETTING_GO,
+	CATALOG_RECOVERED,
+};
+
+struct catalog_recovery {
+	struct cache *cache;
+	struct catalog_ids *ids;
+	struct catalog_contents *contents;
+	/* A namespace of that size may be opened: the daemon's limits and staging allow it. */
+	bool (*fits)(void *arg, const struct hbm_wire_encoding *encoding, uint64_t block_bytes);
+	/* The block has that record. */
+	void (*recovered)(void *arg, uint32_t number, const struct catalog_block *record);
+	void *arg;
+
+	enum catalog_recovery_phase phase;
+	uint32_t next;     /* of the phase */
+	uint16_t *numbers; /* of the contents' namespaces, which are held open; 0: refused */
+	uint32_t *refused; /* blocks of the contents; their units are in contents->refused, too */
+	uint32_t refused_count;
+	uint64_t restored;
+};
+
+/* cache, ids, contents and the calls are set. -ENOMEM. */
+int catalog_recovery_begin(struct catalog_recovery *recovery);
+/* At most `max` steps; false when the phase is over: CLAIMING and RECOVERING go on with the next
+ * call, LETTING_GO not before the caller has removed the records. */
+bool catalog_recovery_some(struct catalog_recovery *recovery, uint32_t max);
+/* Ends it, at any time. */
+void catalog_recovery_end(struct catalog_recovery *recovery);

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/service/catalog_setup.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+
+#include "daemon/catalog/catalog.h"
+#include "daemon/config/config.h"
+#include "daemon/move/mover.h"
+#include "daemon/serve/hbmd.h"
+#include "daemon/serve/serve_namespace.h"
+#include "daemon/tier/nvme_file.h"
+
+#define MS UINT64_C(1000000)
+
+static bool catalog_setup_fits(void *arg, const struct hbm_wire_encoding *encoding,
+			       uint64_t block_bytes)
+{
+	return serve_namespace_may_have(arg, encoding, block_bytes);
+}
+
+static int catalog_setup_path(const struct hbmd *hbmd, char *path, size_t size)
+{
+	const struct config *config = hbmd->config;
+	int n = nvme_file_is_device(hbmd->nvme)
+			? snprintf(path, size, "%s/catalog", config->state_dir)
+			: snprintf(path, size, "%s.catalog", config->nvme_path);
+
+	return n < (int)size ? 0 : -ENAMETOOLONG;
+}
+
+int catalog_setup_open(struct hbmd *hbmd, void (*progress)(void *arg), void *arg)
+{
+	const struct config *config = hbmd->config;
+	char path[PATH_MAX];
+	if (!hbmd->nvme || !config->nvme_catalog)
+		return 0;
+
+	int r = catalog_setup_path(hbmd, path, sizeof(path));
+	if (r < 0)
+		return r;
+
+	const struct catalog_options options = {.loop = hbmd->loop,
+						.cache = hbmd->cache,
+						.path = path,
+						.file = nvme_file_id(hbmd->nvme),
+						.fd = nvme_file_fd(hbmd->nvme),
+						.checksums =
+							config->checksum != CONFIG_CHECKSUM_OFF,
+						.commit_ns = config->nvme_catalog_ms * MS,
+						.flush_ns = config->nvme_catalog_flush_ms * MS,
+						.fits = catalog_setup_fits,
+						.fits_arg = hbmd,
+						.progress = progress,
+						.arg = arg};
+
+	return catalog_open(&hbmd->catalog, &options);
+}
+
+void catalog_setup_close(struct hbmd *hbmd)
+{
+	bool idle = !hbmd->mover || mover_active(hbmd->mover) == 0;
+
+	/* Its thread may wait for the disk that does not answer them. */
+	if (idle)
+		hbmd->catalog = catalog_close(hbmd->catalog, true);
+}
