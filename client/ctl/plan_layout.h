@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan_layout: what one user's KV cache takes on each GPU in a layout of sequence.h: what a
+ * plan_layout: what one user's KV cache takes on each GPU in a layout of layout.h: what a
  * growth step costs, and what slabs leave unused. The model gives the layers, --layout the
  * rest.
  */

@@ -17,19 +17,21 @@ check() { # compiler, standard, header, language
 	}
 }
 
-for header in hbm.h sequence.h saved.h wire.h; do
+for header in hbm.h layout.h sequence.h saved.h wire.h; do
 	for standard in c11 gnu11 c17 c2x; do
 		check "$cc" "$standard" "$header" c
 	done
 done
 for standard in c99 gnu99; do
 	check "$cc" "$standard" hbm.h c
+	check "$cc" "$standard" layout.h c
 	check "$cc" "$standard" sequence.h c
 	check "$cc" "$standard" saved.h c
 done
 if command -v "$cxx" >/dev/null; then
 	for standard in c++11 c++17 c++20; do
 		check "$cxx" "$standard" hbm.h c++
+		check "$cxx" "$standard" layout.h c++
 		check "$cxx" "$standard" sequence.h c++
 		check "$cxx" "$standard" saved.h c++
 	done

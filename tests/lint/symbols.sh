@@ -3,7 +3,7 @@
 # The shared library exports exactly the functions that the public headers declare, under its version node.
 # BUILD names the build folder; run from the repository's root.
 set -eu
-library=${BUILD:-build}/libhbm.so headers='include/hbm/hbm.h include/hbm/sequence.h include/hbm/saved.h' map=client/libhbm.map
+library=${BUILD:-build}/libhbm.so headers='include/hbm/hbm.h include/hbm/layout.h include/hbm/sequence.h include/hbm/saved.h' map=client/libhbm.map
 if [ ! -e "$library" ]; then
 	echo "symbols: there is no $library: make first" >&2
 	exit 1
