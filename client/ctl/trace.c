@@ -130,12 +130,13 @@ static void trace_print_way(struct table *table, uint64_t pieces, uint64_t bytes
 	table_cell(table, "%s", units_bytes(bytes).text);
 }
 
-/* How the pieces of device copies were issued; nothing of links that have copied none. */
+/* How the pieces of device copies were issued, and how many of the copies by the daemon's loop;
+ * nothing of links that have copied none. */
 static int trace_print_ways(const struct query *links)
 {
 	static const struct table_column columns[] = {
 		{"LINK", false}, {"PIECES SINGLY", true}, {"BYTES", true}, {"AS ROWS", true},
-		{"BYTES", true}, {"IN BATCHES", true},    {"BYTES", true},
+		{"BYTES", true}, {"IN BATCHES", true},    {"BYTES", true}, {"BY THE LOOP", true},
 	};
 	struct table *table = NULL;
 
@@ -150,6 +151,7 @@ static int trace_print_ways(const struct query *links)
 		trace_print_way(table, link->single_pieces, link->single_bytes);
 		trace_print_way(table, link->row_pieces, link->row_bytes);
 		trace_print_way(table, link->batch_pieces, link->batch_bytes);
+		table_cell(table, "%" PRIu64, link->direct_copies);
 	}
 
 	if (!table)

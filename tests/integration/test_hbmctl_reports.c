@@ -141,6 +141,7 @@ static void test_trace(void **state)
 	/* rows of what has moved or might, an axis, an empty line, headers, links; the pieces */
 	assert_int_equal(hbmctl_line_count(), 6 + 1 + 1 + 1 + HBM_LINKS + 1 + 1 + 2);
 	hbmctl_expect_text("trace", "\nLINK  PIECES SINGLY ");
+	hbmctl_expect_text("trace", "  BY THE LOOP\n");
 	hbmctl_expect_text("trace", "\nLINK ");
 	json_t *document = hbmctl_json("trace --width 20"), *link;
 	size_t index;
