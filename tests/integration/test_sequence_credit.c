@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "tests/support/pool_rig.h"
+#include "tests/support/soft_calls.h"
 #include "tests/support/stage.h"
 #include "tests/support/system_calls.h"
 
@@ -286,6 +287,33 @@ static void test_what_another_takes_over_is_given_up(void **state)
 	finish();
 }
 
+/* A truncated sequence still has slabs beyond its tokens that the device refuses to unmap, and
+ * others have them, too. They stay when memory is short: to give them up frees nothing, and would
+ * be promised to it again. */
+static void test_what_is_shared_beyond_its_tokens_is_kept(void **state)
+{
+	(void)state;
+	spawn_needs_soft();
+	start(false);
+	const struct soft_calls soft = soft_calls_of(rig.kv.driver);
+	struct hbm_sequence *right = open_expecting(rig.pool, 40), *fork;
+
+	assert_int_equal(pool_rig_step(&rig, right, 30), 0);
+	assert_int_equal(hbm_sequence_fork(right, 1, &fork), 0);
+	assert_int_equal(pool_rig_step(&rig, fork, 30), 0);
+	const uint64_t shared = pool_rig_facts(right).shared_bytes;
+
+	soft.fail_nth("cuMemUnmap", 1, CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(hbm_sequence_truncate(right, 2), 0);
+	soft.fail_nth(NULL, 0, CUDA_SUCCESS);
+	assert_int_equal(pool_rig_facts(right).shared_bytes, shared);
+
+	take_the_rest();
+	assert_in_range(overrun(fork), 30, RIG_MAX - 1);
+	assert_int_equal(pool_rig_facts(right).shared_bytes, shared);
+	finish();
+}
+
 /* What is mapped ahead of the one is refused, and of the other it is there. */
 static void test_map_ahead_goes_on_beside_an_overrun(void **state)
 {
@@ -515,6 +543,7 @@ int main(void)
 		TEST(test_pools_share_a_connection),
 		TEST(test_forks_are_promised_nothing),
 		TEST(test_what_another_takes_over_is_given_up),
+		TEST(test_what_is_shared_beyond_its_tokens_is_kept),
 		TEST(test_map_ahead_goes_on_beside_an_overrun),
 		TEST(test_as_many_are_mapped_ahead_as_fit),
 		TEST(test_what_is_over_is_returned),
