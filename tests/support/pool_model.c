@@ -2,6 +2,7 @@
 /* pool_model: see pool_model.h. */
 #include "tests/support/pool_model.h"
 
+#include "tests/support/pool_model_module.h"
 #include "tests/support/pool_model_saved.h"
 #include "tests/support/pool_model_switch.h"
 #include "tests/support/pool_model_tree.h"
@@ -304,6 +305,16 @@ static bool model_restore(struct pool_model *model)
 	return pool_model_restore(model, model_find(model, false));
 }
 
+static bool model_put(struct pool_model *model)
+{
+	return pool_model_put(model, model_find(model, true));
+}
+
+static bool model_append(struct pool_model *model)
+{
+	return pool_model_append(model, model_find(model, true));
+}
+
 static bool model_store(struct pool_model *model)
 {
 	return pool_model_store(model, model_find(model, true));
@@ -319,11 +330,11 @@ static const struct {
 	bool (*operate)(struct pool_model *model);
 	unsigned weight;
 } model_operations[] = {
-	{model_open, 4},        {model_close, 4},        {model_step, 12},   {model_truncate, 2},
-	{model_slide, 1},       {model_map_ahead, 4},    {model_fork, 3},    {model_reorder, 2},
-	{model_draft, 5},       {model_accept, 3},       {model_prune, 4},   {pool_model_switch, 4},
-	{model_keep, 2},        {model_save, 3},         {model_restore, 5}, {model_store, 3},
-	{model_open_cached, 3}, {pool_model_balance, 1},
+	{model_open, 4},    {model_close, 4},     {model_step, 12},       {model_truncate, 2},
+	{model_slide, 1},   {model_map_ahead, 4}, {model_fork, 3},        {model_reorder, 2},
+	{model_draft, 5},   {model_accept, 3},    {model_prune, 4},       {pool_model_switch, 4},
+	{model_keep, 2},    {model_save, 3},      {model_put, 3},         {model_append, 5},
+	{model_restore, 5}, {model_store, 3},     {model_open_cached, 3}, {pool_model_balance, 1},
 };
 #define MODEL_OPERATIONS (sizeof(model_operations) / sizeof(model_operations[0]))
 #define MODEL_RARE 4

@@ -12,6 +12,7 @@
 #define MODEL_OPERATIONS_MAX 32
 #define MODEL_NAMES 4  /* sequences are saved by */
 #define MODEL_STORED 6 /* prefixes in the cache that are remembered */
+#define MODEL_MODULES 2
 
 struct model_draft {
 	int32_t parent;
@@ -31,6 +32,11 @@ struct model_stored {
 	hbm_key keys[RIG_MAX];
 };
 
+struct model_module {
+	uint64_t version, tokens; /* version 0: none */
+	uint64_t values[RIG_MAX];
+};
+
 struct pool_model {
 	struct pool_rig *rig;
 	struct seed *seed;
@@ -45,6 +51,7 @@ struct pool_model {
 	} all[MODEL_SEQUENCES];
 	struct model_saved saved[MODEL_NAMES];
 	struct model_stored stored[MODEL_STORED];
+	struct model_module modules[MODEL_MODULES];
 	uint32_t ns;
 	uint64_t block_tokens; /* 0: the namespace is not open */
 	uint64_t last_value;
