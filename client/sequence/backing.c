@@ -3,6 +3,7 @@
 #include "client/sequence/backing.h"
 
 #include "client/sequence/books.h"
+#include "client/sequence/copies.h"
 #include "client/sequence/page.h"
 #include "client/sequence/pool.h"
 #include "client/sequence/slot.h"
@@ -109,6 +110,10 @@ int hbm_backing_decommit(struct hbm_pool *pool)
 {
 	const struct ranges *ranges = &pool->shrink;
 	size_t done;
+
+	if (ranges->count > 0 && !hbm_copies_settle(pool))
+		return hbm_copies_fail(pool);
+
 	int r = backing_each(pool, ranges, hbm_decommit, &done);
 
 	for (size_t i = 0; i < ranges->count; i++)

@@ -13,7 +13,7 @@ struct hbm_region;
 
 /* Commits pool->grow, all or none. */
 int hbm_backing_commit(struct hbm_pool *pool);
-/* Decommits pool->shrink. HBM_DEVICE: only a part of it. */
+/* Decommits pool->shrink. HBM_DEVICE: only a part of it, or nothing, as copies may go on. */
 int hbm_backing_decommit(struct hbm_pool *pool);
 /* Bytes of a range of any region that are mapped. */
 int64_t hbm_backing_mapped(const struct hbm_region *region, uint64_t offset, uint64_t bytes);

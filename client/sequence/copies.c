@@ -56,14 +56,21 @@ bool hbm_copies_wait(struct hbm_pool *pool)
 
 	if (!pool->stream)
 		return true;
+	pool->copies_unsure = true;
 	if (!hbm_gpu_enter(gpu, pool->region->device))
 		return false;
 
 	bool done = GPU_CALL(gpu, cuStreamSynchronize, pool->stream);
 
 	hbm_gpu_leave(gpu);
+	pool->copies_unsure = !done;
 
 	return done;
+}
+
+bool hbm_copies_settle(struct hbm_pool *pool)
+{
+	return !pool->copies_unsure || hbm_copies_wait(pool);
 }
 
 int hbm_copies_fail(struct hbm_pool *pool)

@@ -82,7 +82,7 @@ static void fork_shrink(struct fork *fork)
 {
 	struct hbm_pool *pool = fork->parent->pool;
 
-	hbm_copies_wait(pool);
+	(void)hbm_copies_wait(pool);
 	hbm_ranges_begin(&pool->shrink);
 	for (size_t i = 0; i < pool->grow.count; i++)
 		hbm_ranges_add(&pool->shrink, pool->region, pool->grow.list[i].offset,
@@ -123,7 +123,8 @@ static int fork_check(struct hbm_sequence *parent, size_t count)
 				     "%zu forks: the pool has %u sequences, and %u are open", count,
 				     pool->max_sequences, pool->open_count);
 
-	return 0;
+	/* Some may be on their way to what is free. */
+	return hbm_copies_settle(pool) ? 0 : hbm_copies_fail(pool);
 }
 
 static int fork_all(struct hbm_sequence *parent, size_t count, struct hbm_sequence **out)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* open: sequences with memory promised for what is expected of them, all or none. */
+#include "client/sequence/copies.h"
 #include "client/sequence/credit.h"
 #include "client/sequence/event.h"
 #include "client/sequence/pool.h"
@@ -46,7 +47,8 @@ static int open_check(struct hbm_pool *pool, const struct hbm_sequence_options *
 				     "%zu sequences: the pool has %u, and %u are open", count,
 				     pool->max_sequences, pool->open_count);
 
-	return 0;
+	/* Some may be on their way to what is free. */
+	return hbm_copies_settle(pool) ? 0 : hbm_copies_fail(pool);
 }
 
 /* They have their slots while the memory is waited for, so that no other call takes these. */

@@ -46,6 +46,7 @@ struct hbm_pool {
 	uint64_t ahead_tokens, warm_slabs_max;
 	void *stream;
 	bool own_stream;
+	bool copies_unsure; /* the device has not said that they have ended: copies.h */
 	bool has_windows; /* some layers of the layout have */
 	bool memory_only; /* nothing is suspended to NVMe */
 	uint32_t max_sequences;

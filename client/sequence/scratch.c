@@ -37,6 +37,8 @@ int hbm_scratch_open(struct hbm_pool *pool, uint32_t slots)
 
 	if (pool->scratch && pool->scratch->address_space >= options.address_space)
 		return scratch_is_empty(pool) ? 0 : hbm_scratch_empty(pool);
+	if (!hbm_copies_settle(pool))
+		return hbm_copies_fail(pool);
 
 	int r = hbm_region_create(pool->hbm, &options, &region);
 	if (r)
@@ -55,7 +57,9 @@ int hbm_scratch_open(struct hbm_pool *pool, uint32_t slots)
 int hbm_scratch_empty(struct hbm_pool *pool)
 {
 	/* Copies that are still under way to it. */
-	hbm_copies_wait(pool);
+	if (!hbm_copies_wait(pool))
+		return hbm_copies_fail(pool);
+
 	scratch_gather(pool);
 	if (pool->shrink.failed)
 		return hbm_pool_fail(pool, -ENOMEM, "cannot allocate the ranges of scratch");

@@ -403,6 +403,36 @@ static void test_a_reorder_that_can_unmap_nothing(void **state)
 	stage_finish(fds);
 }
 
+/* What copies may still be on their way to stays mapped until it is known that they are over. */
+static void test_copies_that_may_go_on(void **state)
+{
+	(void)state;
+	spawn_needs_soft();
+	start(pool_rig_layouts[0]);
+	const struct soft_calls soft = soft_calls_of(rig.kv.driver);
+	struct hbm_sequence *beams[2] = {filled_with(50, 1000), filled_with(23, 2000)}, *other;
+	const uint64_t unmapped = soft.calls("cuMemUnmap");
+
+	soft.hold(true);
+	for (unsigned nth = 1; nth < 9; nth++)
+		soft.fail_nth("cuStreamSynchronize", nth, CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(hbm_sequences_reorder(rig.pool, beams, (const uint32_t[]){1, 0}, 2),
+			 HBM_DEVICE);
+	assert_int_equal(hbm_sequence_fork(beams[0], 1, &other), HBM_DEVICE);
+	assert_int_equal(hbm_sequence_open(rig.pool, NULL, &other), HBM_DEVICE);
+	assert_non_null(strstr(hbm_pool_error(rig.pool), "cuStreamSynchronize"));
+	assert_int_equal(soft.calls("cuMemUnmap"), unmapped);
+	soft.fail_nth(NULL, 0, CUDA_SUCCESS);
+	soft.hold(false);
+
+	expect(beams[0], 0, 50, 1000);
+	expect(beams[1], 0, 23, 2000);
+	assert_int_equal(hbm_sequences_reorder(rig.pool, beams, (const uint32_t[]){1, 0}, 2), 0);
+	expect(beams[0], 0, 23, 2000);
+	expect(beams[1], 0, 50, 1000);
+	finish();
+}
+
 /* What is refused once is tried once more, whatever has been unmapped by then. */
 static void test_a_reorder_that_unmaps_in_two_goes(void **state)
 {
@@ -523,6 +553,7 @@ int main(void)
 		TEST(test_a_common_prefix_stays_where_it_is),
 		TEST(test_reorders_that_are_wrong),
 		TEST(test_a_reorder_that_can_unmap_nothing),
+		TEST(test_copies_that_may_go_on),
 		TEST(test_a_reorder_that_unmaps_in_two_goes),
 		TEST(test_one_that_becomes_one_whose_windows_have_slid),
 		TEST(test_what_is_mapped_ahead_exchanges_nothing),
