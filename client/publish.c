@@ -16,6 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of what is attached, for each slab of which memory is allocated here: the most that a daemon's
+ * limits.address_space can be. */
+#define PUBLISH_BYTES_MAX (UINT64_C(64) << 40)
+
 static int publish_copy_name(struct hbm *hbm, char field[HBM_WIRE_NAME_BYTES], const char *name)
 {
 	size_t length = name ? strnlen(name, HBM_WIRE_NAME_BYTES) : 0;
@@ -99,7 +103,7 @@ static int publish_ask_attach(struct hbm *hbm, struct hbm_wire_attach *attach,
 		return rc;
 
 	if (reply->region != 0 && hbm_region_slab_is_valid(reply->slab) &&
-	    reply->address_space > 0 && reply->address_space <= INT64_MAX &&
+	    reply->address_space > 0 && reply->address_space <= PUBLISH_BYTES_MAX &&
 	    is_aligned(reply->address_space, reply->slab))
 		return 0;
 
