@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/types.h>
 
+#define TIMESTAMP_MAX 9007199254740992.0 /* 2^53: to there a double counts each millisecond */
+
 /* Room for one more line's worth of ids, kept between lines. */
 struct id_buffer {
 	uint64_t *ids;
@@ -106,8 +108,9 @@ static const char *workload_read_request(const json_t *object, struct workload_r
 
 	if (!json_is_object(object))
 		return "expected an object";
-	if (!json_is_number(timestamp) || json_number_value(timestamp) < 0)
-		return "\"timestamp\" is missing or no number from 0 on";
+	if (!json_is_number(timestamp) || json_number_value(timestamp) < 0 ||
+	    json_number_value(timestamp) > TIMESTAMP_MAX)
+		return "\"timestamp\" is missing or no number from 0 to 2^53";
 
 	request->timestamp_ms = json_number_value(timestamp);
 	if (!workload_read_length(object, "input_length", &request->input_length) ||

@@ -5,7 +5,7 @@
  *
  * 	{"timestamp": 27482, "input_length": 6955, "output_length": 52, "hash_ids": [46, 47, 48, 2353]}
  *
- * timestamp is in milliseconds; hash_ids are the blocks of the prompt in order. An id
+ * timestamp is in milliseconds, up to 2^53; hash_ids are the blocks of the prompt in order. An id
  * stands for the whole prefix that ends with it, so two requests with the same id have
  * the same ids before it. Other members are ignored, as are empty lines. input_length and
  * output_length may be missing.

@@ -83,6 +83,8 @@ static void test_bad_lines(void **state)
 	assert_bad("{\"hash_ids\": [1]}\n", -EINVAL, "t, line 1: \"timestamp\" is missing");
 	assert_bad("{\"timestamp\": -1, \"hash_ids\": [1]}\n", -EINVAL,
 		   "t, line 1: \"timestamp\" is missing");
+	assert_bad("{\"timestamp\": 5e83, \"hash_ids\": [1]}\n", -EINVAL,
+		   "t, line 1: \"timestamp\" is missing or no number from 0 to 2^53");
 	assert_bad("{\"timestamp\": \"0\", \"hash_ids\": [1]}\n", -EINVAL,
 		   "t, line 1: \"timestamp\" is missing");
 	assert_bad("{\"timestamp\": 0}\n", -EINVAL, "t, line 1: \"hash_ids\" is missing");
