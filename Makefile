@@ -46,6 +46,7 @@ DEPS_DEMO := $(DEPS_BUILD) libcmocka-dev
 DEPS_BENCH := $(DEPS_BUILD) libcmocka-dev fio
 DEPS_PACK := $(DEPS_BUILD) libcmocka-dev
 DEPS_ANALYZE := $(DEPS_BUILD) clang-tidy
+DEPS_FUZZ = $(DEPS_BUILD) libcmocka-dev libclang-rt-$(shell clang -dumpversion | cut -d . -f 1)-dev
 DEPS_COVERAGE := $(DEPS_CHECK) gcovr
 
 # ---- Warnings: each catches something the others do not. ----
@@ -102,6 +103,8 @@ HOSTILE_SRC := $(wildcard tests/hostile/test_*.c)
 BENCH_SRC := $(wildcard tests/bench/bench_*.c)
 GPU_SRC := $(wildcard tests/gpu/gpu_*.c)
 GPU_SUPPORT_SRC := $(filter-out $(GPU_SRC),$(wildcard tests/gpu/*.c))
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_SUPPORT_SRC := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 PROGRAMS := $(BUILD)/hbmd $(BUILD)/hbmctl
@@ -220,6 +223,24 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbm.a
 	$(call say,LD)
 	$(Q)$(LINK) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson sqlite3) -ldl -lm
 
+# Harnesses: libFuzzer's main() takes their inputs to pieces of the daemon, the library, hbmctl and the soft driver, which
+# are built with SANITIZE=$(FUZZ_SANITIZE). What libhbmsoft.so is instrumented with it finds in the program.
+FUZZ_SANITIZE := address,undefined,fuzzer-no-link
+FUZZERS := $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRC))
+FUZZ_LIBS := $(BUILD)/obj/kernels/soft/ptx.o $(BUILD)/libhbmtest.a $(BUILD)/libhbmctl.a $(BUILD)/libhbmd.a $(BUILD)/libhbm.a
+fuzzers: $(FUZZERS) $(BUILD)/tests/fuzz/seeds $(BUILD)/libhbmsoft.so
+
+$(FUZZERS): private HBM_LDFLAGS += -fsanitize=fuzzer -rdynamic
+$(FUZZERS): $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(call obj,$(filter-out %/seeds.c,$(FUZZ_SUPPORT_SRC))) $(FUZZ_LIBS)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(LINK) $^ -o $@ $(call PKG,cmocka liburing libsystemd libxxhash libzstd sqlite3 inih jansson) -ldl -lm
+
+$(BUILD)/tests/fuzz/seeds: $(BUILD)/obj/tests/fuzz/seeds.o $(call obj,tests/fuzz/fuzz.c tests/fuzz/messages.c) $(FUZZ_LIBS)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(LINK) $^ -o $@ $(call PKG,cmocka liburing libsystemd libxxhash libzstd sqlite3 inih jansson) -ldl -lm
+
 # The calls that tests/support/fault_calls.c makes fail, in a daemon and in tests that want it of the library.
 FAULT_CALLS := malloc calloc realloc reallocarray aligned_alloc strdup strndup asprintf __asprintf_chk mmap sendmsg recvmsg \
 	accept4 eventfd memfd_create socket epoll_create1 signalfd fopen getsockopt fcntl open epoll_ctl poll epoll_wait \
@@ -256,6 +277,7 @@ $(PACK)/gpu_%: $(BUILD)/obj/tests/gpu/gpu_%.o $(call obj,$(GPU_SUPPORT_SRC) $(ad
 deps: ## install the Debian packages that building and checking need
 	@tests/deps $(DEPS_CHECK)
 
+$(BUILD)/.deps-FUZZ: $(BUILD)/.deps-BUILD # the version of clang is known when there is one
 $(BUILD)/.deps-%: Makefile
 	@mkdir -p $(@D)
 	@tests/deps $(DEPS_$*)
@@ -334,8 +356,9 @@ mutants: $(BUILD)/.deps-CHECK ## seed faults into MODULES, or what changed since
 gpu-check: gpu-pack ## prove hbmd on this machine's GPU; without one, say what was looked for and exit with 77
 	@$(PACK)/run.sh
 
-fuzz: ## not there yet: fuzzing
-	@echo "make $@: not there yet: see \"What is missing\" in README.md" >&2; exit 1
+fuzz: $(BUILD)/.deps-FUZZ ## look for inputs that break the daemon, the library or hbmctl, TIME seconds in all; FUZZ="config ptx": only these
+	@$(SUBMAKE) CC=clang SANITIZE=$(FUZZ_SANITIZE) fuzzers
+	@BUILD=build/clang/sanitize-$(subst $(comma),-,$(FUZZ_SANITIZE)) tests/fuzz/run $(or $(TIME),60) $(FUZZ)
 
 install: all ## install into DESTDIR with PREFIX; an hbmd.conf that is there stays
 	install -D -m 755 $(BUILD)/hbmd $(DESTDIR)$(SBINDIR)/hbmd
@@ -380,7 +403,7 @@ dist: ## make build/hbmd-VERSION.tar.gz of the last commit
 
 # What clangd and clang-tidy read: the command for each source, from the variables that compile it.
 PRODUCT_SRC := $(KERNELS_SRC) $(SOFT_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC)
-ALL_SRC := $(PRODUCT_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(MODEL_TEST_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(HOSTILE_SRC) $(BENCH_SRC) $(wildcard tests/gpu/*.c)
+ALL_SRC := $(PRODUCT_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(MODEL_TEST_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(HOSTILE_SRC) $(BENCH_SRC) $(FUZZ_SRC) $(FUZZ_SUPPORT_SRC) $(wildcard tests/gpu/*.c)
 json = "$(subst ",\",$(subst \,\\,$(1)))"
 command_of = {"directory": $(call json,$(CURDIR)), "file": $(call json,$(1)), "command": $(call json,$(strip $(COMPILE) $(call device_ptx,$(1)) -c $(1)))}
 compile_commands.json: FORCE ## write the command that compiles each source, for clangd and clang-tidy
@@ -392,4 +415,4 @@ clean: ## remove everything that was built
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z].*:.*## /{printf "  make %-21s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all tests deps check check-threads check-systemd demo bench lint analyze coverage coverage-run fuzz mutants gpu-check gpu-pack install uninstall dist clean help FORCE
+.PHONY: all tests deps check check-threads check-systemd demo bench lint analyze coverage coverage-run fuzz fuzzers mutants gpu-check gpu-pack install uninstall dist clean help FORCE

@@ -17,7 +17,7 @@ for file in $(sources -name '*.[ch]' -o -name '*.cu'); do
 	[ "$(head -n 1 "$file")" = "/* SPDX-License-Identifier: Apache-2.0 */" ] ||
 		fail "$file: the first line is not the licence"
 done
-for file in $(sources -name '*.sh') tests/run tests/deps .ci/run systemd/*; do
+for file in $(sources -name '*.sh') tests/run tests/deps tests/fuzz/run .ci/run systemd/*; do
 	head -n 3 "$file" | grep -q '^# SPDX-License-Identifier: Apache-2.0$' || fail "$file: no licence in the head"
 done
 for file in man/*.[1-8]; do
