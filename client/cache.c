@@ -180,6 +180,22 @@ int hbm_submit_move(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t d
 	return hbm_submit_move_by(hbm, ns, tier, device, 0, keys, count, results, ticket);
 }
 
+int hbm_submit_retain(struct hbm *hbm, uint32_t ns, uint32_t priority, uint64_t for_us,
+		      const hbm_key *keys, size_t count, hbm_result *results, hbm_ticket *ticket)
+{
+	if (priority > HBM_WIRE_PRIORITY_MAX)
+		return hbm_fail(hbm, HBM_INVALID, "priority %u: expected 0 to %u", priority,
+				HBM_WIRE_PRIORITY_MAX);
+	if (priority == 0 && for_us > 0)
+		return hbm_fail(hbm, HBM_INVALID, "blocks are released now, not for %llu us",
+				(unsigned long long)for_us);
+
+	struct hbm_wire_keys message = {.ns = ns, .flags = priority, .deadline_us = for_us};
+	struct ticket_answer where = {.results = results};
+
+	return cache_keys_submit(hbm, HBM_WIRE_RETAIN, &message, keys, count, where, ticket);
+}
+
 /* ---- The blocking forms ---- */
 
 int hbm_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t count,
@@ -240,6 +256,14 @@ int hbm_count_use(struct hbm *hbm, uint32_t ns, const hbm_key *key, bool one_mor
 		*uses = reply.uses;
 
 	return rc;
+}
+
+int hbm_retain(struct hbm *hbm, uint32_t ns, uint32_t priority, uint64_t for_us,
+	       const hbm_key *keys, size_t count, hbm_result *results)
+{
+	hbm_ticket ticket;
+	int rc = hbm_submit_retain(hbm, ns, priority, for_us, keys, count, results, &ticket);
+	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }
 
 /* ---- Operators ---- */

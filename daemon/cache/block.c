@@ -3,7 +3,8 @@
 
 #include <assert.h>
 
-static_assert(TIER_NUMBERS <= 1 << 7, "block.actual");
+static_assert(TIER_NUMBERS <= 1 << 7, "block.target, block.actual");
+static_assert(BLOCK_STATES <= 1 << 3, "block.state");
 
 #define BLOCK_UNITS_MAX ((1u << 24) - 1) /* the largest block.stored_units: nearly 64 GiB */
 
@@ -13,7 +14,7 @@ static struct block *block_step(struct blocks *blocks, uint32_t number, enum blo
 	enum block_state next = block_next(block->state, event);
 
 	assert(next != BLOCK_ABSENT);
-	block->state = next & 0xf;
+	block->state = next & 0x7;
 
 	return block;
 }
@@ -475,7 +476,7 @@ static void block_join_target(struct blocks *blocks, uint32_t number, struct tie
 	struct namespace *ns = namespaces_get(blocks->namespaces, block->ns);
 
 	block_changing(blocks, number);
-	block->target = tier->number;
+	block->target = tier->number & 0x7fu;
 	block_changed(blocks, number);
 
 	tier->blocks++;

@@ -32,6 +32,11 @@ static void cache_count_out(struct block_listener *listener, uint32_t number, st
 	from->out_bytes += block_bytes_in(&cache->blocks, number, from);
 }
 
+static void cache_dropped(struct block_listener *listener, uint32_t number)
+{
+	cache_retain_forget(container_of(listener, struct cache, traffic), number);
+}
+
 /* ---- opening ---- */
 
 static int cache_open_orders(struct cache *cache, const struct order_ops *ops)
@@ -59,7 +64,7 @@ struct tier *cache_add_tier(struct cache *cache)
 	cache->orders[number] = order;
 	payer_open(&cache->pinned[number], cache->ledger, PAYER_TIER);
 	cache->tiers[cache->tier_count].below = &cache->tiers[number];
-	cache->tier_count = number;
+	cache->tier_count = cache->retention.tiers = number;
 
 	return &cache->tiers[number];
 }
@@ -82,12 +87,16 @@ static int cache_open_parts(struct cache *cache, const struct order_ops *ops)
 		r = namespaces_new(&cache->namespaces, cache->ledger);
 	if (r == 0)
 		r = cache_open_orders(cache, ops);
+	if (r == 0)
+		r = retention_open(&cache->retention, cache->ledger);
 	if (r < 0)
 		return r;
 
+	cache->retention.tiers = cache->tier_count;
+
 	blocks_init(&cache->blocks, cache->index, cache->namespaces, cache->tiers, cache->pinned);
-	cache->traffic =
-		(struct block_listener){.placed = cache_count_in, .unplaced = cache_count_out};
+	cache->traffic = (struct block_listener){
+		.placed = cache_count_in, .unplaced = cache_count_out, .dropped = cache_dropped};
 	block_listen(&cache->blocks, &cache->traffic);
 
 	return usage_open(&cache->usage, &cache->blocks, blocks);
@@ -119,6 +128,7 @@ int cache_open_ordered(struct cache **out, const struct config *config, struct l
 	cache->nvme->kind = HBM_TIER_NVME;
 	cache->ledger = ledger;
 	cache->pinned_limit = config->limit_pinned;
+	cache->retained_limit = config->limit_retained;
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
 		payer_open(&cache->pinned[i], ledger, PAYER_TIER);
 
@@ -151,6 +161,7 @@ struct cache *cache_close(struct cache *cache)
 	}
 
 	usage_close(&cache->usage);
+	retention_close(&cache->retention);
 	blocks_clear(&cache->blocks);
 	cache->namespaces = namespaces_free(cache->namespaces);
 	cache->index = index_free(cache->index);
@@ -242,7 +253,7 @@ int cache_place(struct cache *cache, uint32_t number, struct tier *tier)
 		return HBM_NO_SPACE;
 
 	block_set_target(&cache->blocks, number, to);
-	order_insert(cache->orders[to->number], number, 0);
+	cache_enter(cache, number, 0);
 
 	return HBM_OK;
 }
@@ -260,11 +271,11 @@ int cache_move(struct cache *cache, uint32_t number, struct tier *tier)
 	if (block->refs > 0 && !cache_may_pin(cache, number, to))
 		return HBM_LIMIT;
 	if (block->refs == 0)
-		order_remove(cache->orders[from->number], number);
+		cache_leave(cache, number);
 
 	block_set_target(&cache->blocks, number, to);
 	if (block->refs == 0)
-		order_insert(cache->orders[to->number], number, 0);
+		cache_enter(cache, number, 0);
 
 	return HBM_OK;
 }
@@ -294,16 +305,16 @@ static void cache_use(struct cache *cache, struct cache_touch *touch, uint32_t n
 
 	ahead = cache_ahead_in(cache, ahead, to);
 	if (from == to) {
-		order_use(cache->orders[to->number], number, ahead);
+		cache_reuse(cache, number, ahead);
 		return;
 	}
 
 	if (from)
-		order_remove(cache->orders[from->number], number);
+		cache_leave(cache, number);
 
 	touch->moved = true;
 	block_set_target(&cache->blocks, number, to);
-	order_insert(cache->orders[to->number], number, ahead);
+	cache_enter(cache, number, ahead);
 }
 
 void cache_touch_begin(struct cache *cache, struct cache_touch *touch)

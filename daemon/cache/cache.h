@@ -24,7 +24,7 @@
  * that stays in memory (namespace.h).
  *
  * A pinned block, or an ancestor of one, is in no order and is never evicted; it counts
- * in its tier (cache_pin.c).
+ * in its tier (cache_pin.c). What clients retain goes after the others (cache_retain.c).
  *
  * All of this sets targets only, at once. The bytes follow later (pump.h). block.c decides
  * the state of a block, and when its extent and its number are freed.
@@ -35,6 +35,7 @@
 #include "daemon/base/slice.h"
 #include "daemon/cache/block.h"
 #include "daemon/cache/order.h"
+#include "daemon/cache/retention.h"
 #include "daemon/cache/usage.h"
 #include "daemon/config/config_fields.h"
 
@@ -76,6 +77,8 @@ struct cache {
 	struct ledger *ledger;
 	struct payer pinned[TIER_NUMBERS]; /* of the pinned bytes in each tier */
 	struct config_size pinned_limit;   /* a percentage is of the tier */
+	struct retention retention;
+	struct config_size retained_limit; /* of one user; the same */
 	struct cache_drops drops;
 	struct list kept_pins; /* pins of operators, which outlive their sessions (serve_keys.c) */
 
@@ -300,6 +303,49 @@ void cache_pin_begin(struct cache_pinning *pinning, uint32_t number);
 /* False: the slice is over. Setting status before the next ends it with that. */
 bool cache_pin_some(struct cache *cache, struct cache_pinning *pinning, uint32_t *walk,
 		    struct slice *slice);
+
+/* ---- retention (cache_retain.c) ---- */
+
+/* A block that has a target and no references enters the order of its tier, leaves it, and is
+ * used within it; `ahead` as of order.h. */
+void cache_enter(struct cache *cache, uint32_t number, uint32_t ahead);
+void cache_leave(struct cache *cache, uint32_t number);
+void cache_reuse(struct cache *cache, uint32_t number, uint32_t ahead);
+
+static inline bool cache_is_retained(const struct cache *cache, uint32_t number)
+{
+	return cache->retention.count > 0 && retention_find(&cache->retention, number);
+}
+
+/*
+ * Retains a block and its ancestors for a user, with a priority of 1 to HBM_WIRE_PRIORITY_MAX, in
+ * slices. What they have of both already stays, if it is more. The members are
+ * cache_retain.c's, but for status: when done, HBM_OK, or why it is not so; HBM_LIMIT: nothing
+ * has changed, and the user would have more than [limits] allows, of blocks or of a tier, or
+ * more ancestors would be visited than are left of *walk; HBM_MISS: it is being dropped.
+ */
+struct cache_retaining {
+	int status;
+	struct user *user;
+	unsigned priority;
+	uint64_t until_ns;
+	bool busy, climbing;
+	uint32_t at, length;
+	uint64_t blocks, bytes[TIER_NUMBERS]; /* that it takes */
+	uint32_t stretches, lowest[CACHE_WALK_MAX / CACHE_STRETCH + 1];
+};
+void cache_retain_begin(struct cache_retaining *retaining, uint32_t number, struct user *user,
+			unsigned priority, uint64_t until_ns);
+/* False: the slice is over. Setting status before the next ends it with that. */
+bool cache_retain_some(struct cache *cache, struct cache_retaining *retaining, uint32_t *walk,
+		       struct slice *slice);
+/* A block is retained no longer: HBM_OK, also if it was not. HBM_DENIED: another user retains it,
+ * or a block that continues it is retained. */
+int cache_release(struct cache *cache, uint32_t number, const struct user *user);
+/* Ends at most `max` retentions whose time is over. Whether there are more. */
+bool cache_retain_expire(struct cache *cache, uint32_t max);
+/* The block has been dropped. */
+void cache_retain_forget(struct cache *cache, uint32_t number);
 
 /* Unpins, in slices: begin, and then drops the reference of *at, which begins as the block,
  * until it is true. */

@@ -127,7 +127,7 @@ static void cache_drop_block(struct cache *cache, uint32_t number, uint32_t pare
 	bool pinned = block->refs > 0;
 
 	if (block->target != 0 && !pinned)
-		order_remove(cache_order(cache, number), number);
+		cache_leave(cache, number);
 
 	block_drop(&cache->blocks, number);
 	if (pinned && parent != 0)

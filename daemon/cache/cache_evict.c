@@ -9,14 +9,18 @@
 #include "daemon/cache/tree.h"
 
 #define DESCENT_MAX 256 /* generations of a victim's descendants that are looked at */
+#define EXPIRED_MAX 4   /* blocks that are retained no longer, before each victim */
 
 /* The next victim of a tier, or 0. Children go before their parents whatever the order
- * says. A block with references is in no order, and so are its ancestors. */
-static uint32_t cache_evict_victim(const struct cache *cache, const struct tier *tier)
+ * says, which it does not say of what is retained. A block with references is in no order, and
+ * so are its ancestors. */
+static uint32_t cache_evict_victim(struct cache *cache, const struct tier *tier)
 {
+	(void)cache_retain_expire(cache, EXPIRED_MAX);
+
 	const struct order *order = cache->orders[tier->number];
 	uint32_t number = order_victim(order);
-	if (number == 0 || order->ops->parents_last)
+	if (number == 0 || (order->ops->parents_last && !cache_is_retained(cache, number)))
 		return number;
 
 	for (unsigned depth = 0; depth < DESCENT_MAX; depth++) {
@@ -37,10 +41,10 @@ void cache_stay(struct cache *cache, uint32_t number)
 		return;
 
 	if (block->target != 0 && block->refs == 0)
-		order_remove(cache_order(cache, number), number);
+		cache_leave(cache, number);
 	block_set_target(&cache->blocks, number, here);
 	if (block->refs == 0)
-		order_insert(cache->orders[here->number], number, 0);
+		cache_enter(cache, number, 0);
 }
 
 void cache_give_up_demotion(struct cache *cache, uint32_t number)
@@ -78,9 +82,9 @@ static void cache_evict_one(struct cache *cache, uint32_t number)
 		return;
 	}
 
-	order_remove(cache->orders[tier->number], number);
+	cache_leave(cache, number);
 	block_set_target(&cache->blocks, number, below);
-	order_insert(cache->orders[below->number], number, 0);
+	cache_enter(cache, number, 0);
 }
 
 /* Tiers are numbered from the top down, so the blocks that one tier evicts are settled in

@@ -46,7 +46,7 @@ static bool cache_pin_cache_unref(struct cache *cache, uint32_t number)
 	if (!block_unref(&cache->blocks, number) || dropped)
 		return false;
 
-	order_insert(cache_order(cache, number), number, 0);
+	cache_enter(cache, number, 0);
 	return true;
 }
 
@@ -78,7 +78,7 @@ static int cache_pin_cache_ref_branch(struct cache *cache, uint32_t number, uint
 		    *walk == 0)
 			break;
 		--*walk;
-		order_remove(cache_order(cache, at), at);
+		cache_leave(cache, at);
 		block_ref(&cache->blocks, at);
 		at = cache_block(cache, at)->parent;
 	}

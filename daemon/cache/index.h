@@ -28,11 +28,12 @@ struct block {
 	uint16_t ns; /* namespace number */
 
 	/* block.c, to the end except where named */
-	uint8_t target;             /* number of the tier where the policy wants it; 0: nowhere */
-	uint8_t actual : 7,         /* number of the tier that has its bytes; 0: none */
+	uint16_t target : 7, /* number of the tier where the policy wants it; 0: nowhere */
+		actual : 7,  /* number of the tier that has its bytes; 0: none */
+		level : 2;   /* cache_retain.c: the part of its tier's order that it is in */
+	uint32_t stored_units : 24, state : 3, checksummed : 1, queued : 1, dropping : 1,
+		copied : 1,         /* it has a copy in copies.h */
 		incompressible : 1; /* it was encoded for a disk, and took no less */
-	uint32_t stored_units : 24, state : 4, checksummed : 1, queued : 1, dropping : 1,
-		copied : 1;    /* it has a copy in copies.h */
 	uint32_t refs;         /* pins, and children that have references: not evicted while > 0 */
 	uint32_t touched;      /* cache.c: the last pass that used it */
 	uint32_t newer, older; /* its tier's order; of blocks in none: cache_drop.c's */

@@ -9,6 +9,10 @@
  * may keep two numbers in the block's entry (newer, older), so that it needs no memory for
  * each block.
  *
+ * An order has levels: all of a lower one go before the first of a higher one. The level of a
+ * block (block.level) stays while it is in an order. All are at level 0, but for what clients
+ * retain (cache_retain.c). A kind that knows no levels serves as well; nothing is retained then.
+ *
  * Children go before their parents. That rule is the cache's: where an order names a
  * parent whose child is in the same tier, the cache takes a descendant instead. Finding
  * one costs a walk over children, which an order saves by saying parents_last: its
@@ -17,6 +21,8 @@
 #pragma once
 
 #include "daemon/cache/index.h"
+
+#define ORDER_LEVELS 4u /* block.level */
 
 struct order_ops;
 
@@ -42,8 +48,8 @@ struct order_ops {
 	struct order *(*close)(struct order *order);
 
 	/* Inserts a block that is not in the order. `ahead` is in the order and must
-	 * be evicted after the block: its nearest ancestor used in the same pass; 0:
-	 * none. */
+	 * be evicted after the block, if it has the same level: its nearest ancestor used in
+	 * the same pass; 0: none. */
 	void (*insert)(struct order *order, uint32_t number, uint32_t ahead);
 	/* A use of a block that is in the order; `ahead` as above. */
 	void (*use)(struct order *order, uint32_t number, uint32_t ahead);

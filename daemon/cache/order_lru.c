@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * order_lru: the least recently used block is the victim. One list through the entries,
- * newest first.
+ * order_lru: the least recently used block of the lowest level is the victim. A list for each
+ * level through the entries, newest first.
  *
- * A used block goes to the front, or right behind an ancestor that is in front already.
- * The cache reports uses from the root down, each block right behind its parent, so a
- * parent is always newer than its children.
+ * A used block goes to the front of its level, or right behind an ancestor that is in front
+ * there already. The cache reports uses from the root down, each block right behind its parent,
+ * so a parent is always newer than its children of the same level.
  */
 #include "daemon/base/list.h"
 #include "daemon/cache/order.h"
 
 #include <stdlib.h>
 
+struct order_lru_level {
+	uint32_t newest, oldest;
+};
+
 struct order_lru {
 	struct order order;
-	uint32_t newest, oldest;
+	struct order_lru_level levels[ORDER_LEVELS];
 };
 
 static struct order_lru *order_lru_of(struct order *order)
@@ -25,6 +29,16 @@ static struct order_lru *order_lru_of(struct order *order)
 static const struct order_lru *order_lru_const(const struct order *order)
 {
 	return container_of(order, const struct order_lru, order);
+}
+
+/* The first block, newest first, of that level or the next lower one that has any; 0: none. */
+static uint32_t order_lru_newest(const struct order_lru *lru, unsigned levels)
+{
+	while (levels > 0)
+		if (lru->levels[--levels].newest != 0)
+			return lru->levels[levels].newest;
+
+	return 0;
 }
 
 static struct order *order_lru_open(struct block *table)
@@ -45,9 +59,13 @@ static struct order *order_lru_close(struct order *order)
 
 static void order_lru_insert(struct order *order, uint32_t number, uint32_t ahead)
 {
-	struct order_lru *lru = order_lru_of(order);
 	struct block *block = &order->table[number];
-	uint32_t *link = ahead != 0 ? &order->table[ahead].older : &lru->newest;
+	struct order_lru_level *level = &order_lru_of(order)->levels[block->level];
+
+	if (ahead != 0 && order->table[ahead].level != block->level)
+		ahead = 0;
+
+	uint32_t *link = ahead != 0 ? &order->table[ahead].older : &level->newest;
 
 	block->newer = ahead;
 	block->older = *link;
@@ -55,25 +73,25 @@ static void order_lru_insert(struct order *order, uint32_t number, uint32_t ahea
 	if (*link != 0)
 		order->table[*link].newer = number;
 	else
-		lru->oldest = number;
+		level->oldest = number;
 
 	*link = number;
 }
 
 static void order_lru_remove(struct order *order, uint32_t number)
 {
-	struct order_lru *lru = order_lru_of(order);
 	struct block *block = &order->table[number];
+	struct order_lru_level *level = &order_lru_of(order)->levels[block->level];
 
 	if (block->newer != 0)
 		order->table[block->newer].older = block->older;
 	else
-		lru->newest = block->older;
+		level->newest = block->older;
 
 	if (block->older != 0)
 		order->table[block->older].newer = block->newer;
 	else
-		lru->oldest = block->newer;
+		level->oldest = block->newer;
 
 	block->newer = block->older = 0;
 }
@@ -86,20 +104,32 @@ static void order_lru_use(struct order *order, uint32_t number, uint32_t ahead)
 
 static uint32_t order_lru_victim(const struct order *order)
 {
-	return order_lru_const(order)->oldest;
+	const struct order_lru *lru = order_lru_const(order);
+
+	for (unsigned i = 0; i < ORDER_LEVELS; i++)
+		if (lru->levels[i].oldest != 0)
+			return lru->levels[i].oldest;
+
+	return 0;
 }
 
 static uint32_t order_lru_walk(const struct order *order, uint32_t number)
 {
-	return number != 0 ? order->table[number].older : order_lru_const(order)->newest;
+	const struct order_lru *lru = order_lru_const(order);
+	const struct block *block = &order->table[number];
+
+	if (number == 0)
+		return order_lru_newest(lru, ORDER_LEVELS);
+
+	return block->older != 0 ? block->older : order_lru_newest(lru, block->level);
 }
 
 static bool order_lru_is_valid(const struct order *order, uint32_t number)
 {
-	const struct order_lru *lru = order_lru_const(order);
 	const struct block *block = &order->table[number];
-	uint32_t newer = block->newer != 0 ? order->table[block->newer].older : lru->newest;
-	uint32_t older = block->older != 0 ? order->table[block->older].newer : lru->oldest;
+	const struct order_lru_level *level = &order_lru_const(order)->levels[block->level];
+	uint32_t newer = block->newer != 0 ? order->table[block->newer].older : level->newest;
+	uint32_t older = block->older != 0 ? order->table[block->older].newer : level->oldest;
 
 	return newer == number && older == number;
 }

@@ -99,6 +99,9 @@ struct config {
 	uint64_t limit_pins;             /* a session */
 	uint64_t limit_pins_total;
 	struct config_size limit_pins_per_user; /* % of pins_total */
+	struct config_size limit_retained;      /* a user; % of each tier */
+	uint64_t limit_retained_total;
+	struct config_size limit_retained_per_user; /* % of retained_total */
 	struct config_size limit_held; /* a session; % of the devices' memory for regions */
 	uint64_t limit_loans;          /* a session */
 	uint64_t limit_loans_total;
@@ -110,7 +113,8 @@ struct config {
 	uint64_t limit_reserves_waiting;            /* RESERVE requests */
 	struct config_size limit_reserves_waiting_per_user; /* % of reserves_waiting */
 	uint64_t limit_reserve_ms;                          /* longest wait for a reservation */
-	uint64_t limit_sequences;                           /* a session */
+	uint64_t limit_retain_ms; /* the longest that a block is retained */
+	uint64_t limit_sequences; /* a session */
 	uint64_t limit_sequences_total;
 	struct config_size limit_sequences_per_user; /* % of sequences_total */
 	uint64_t limit_notices;                      /* a session */

@@ -51,6 +51,9 @@ const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	LIMIT(pins, PINS, SESSION, COUNT),
 	LIMIT(pins_total, PINS, HOST, COUNT),
 	SHARE(pins_per_user, PINS, USER, COUNT),
+	SHARE(retained, RETAINED, RETAINER, BYTES), /* of the tier: set by ledger_set_limit() */
+	LIMIT(retained_total, RETAINED_BLOCKS, HOST, COUNT),
+	SHARE(retained_per_user, RETAINED_BLOCKS, USER, COUNT),
 	SHARE(held, HELD, SESSION, BYTES), /* of the devices: the host's by ledger_set_limit() */
 	LIMIT(loans, LOANS, SESSION, COUNT),
 	LIMIT(loans_total, LOANS, HOST, COUNT),
@@ -73,6 +76,7 @@ const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	LIMIT(moves, MOVES, MOVER, COUNT),
 	LIMIT(ready_ms, READY_MS, HOST, MS),
 	LIMIT(reserve_ms, RESERVE_MS, HOST, MS),
+	LIMIT(retain_ms, RETAIN_MS, HOST, MS),
 	LIMIT(hello_ms, HELLO_MS, HOST, MS),
 };
 /* clang-format on */
@@ -85,7 +89,8 @@ static bool ledger_is_charged(enum ledger_resource resource)
 /* Whether only amounts are added and subtracted, without a charge. */
 static bool ledger_is_by_amount(enum ledger_resource resource)
 {
-	return resource == LEDGER_BLOCKS || resource == LEDGER_PINNED;
+	return resource == LEDGER_BLOCKS || resource == LEDGER_PINNED ||
+	       resource == LEDGER_RETAINED;
 }
 
 /* ---- payers ---- */
@@ -110,7 +115,7 @@ static uint64_t ledger_initial_limit(const struct ledger *ledger, unsigned numbe
 	const struct ledger_limit *limit = &ledger_limits[number];
 	struct config_size configured = ledger->configured[number];
 
-	if (limit->resource == LEDGER_PINNED ||
+	if (limit->resource == LEDGER_PINNED || limit->resource == LEDGER_RETAINED ||
 	    (ledger_is_of_files(limit) && configured.bytes == 0))
 		return NO_LIMIT;
 
@@ -286,6 +291,7 @@ void ledger_reason(const struct payer *payer, enum ledger_resource resource, uin
 		[PAYER_SESSION] = "the session has",
 		[PAYER_NAMESPACE] = "the namespace has",
 		[PAYER_TIER] = "the tier has",
+		[PAYER_RETAINER] = "the user has in the tier",
 		[PAYER_MOVER] = "there are",
 	};
 	const struct payer *full = ledger_find_full(payer, resource, amount);

@@ -10,6 +10,7 @@
  * 	   \----- unprivileged -- user -- session
  * 	   \----- namespace	its blocks
  * 	   \----- tier		the pinned bytes in it
+ * 	   \----- retainer	what one user retains in one tier
  * 	   \----- mover		the moves that the policy wants, and those that loads want
  *
  * A user (user.h) is a uid; an operator is one too, and has all limits of the host and no
@@ -48,6 +49,8 @@ enum ledger_resource {
 	LEDGER_BLOCKS,
 	LEDGER_PINNED, /* stored bytes of pinned blocks and their ancestors */
 	LEDGER_PINS,
+	LEDGER_RETAINED,        /* bytes of a tier that are retained there */
+	LEDGER_RETAINED_BLOCKS, /* and their ancestors */
 	LEDGER_MOVES,
 	LEDGER_HELD,       /* device memory that was given back and is still held */
 	LEDGER_UNREAD_FDS, /* descriptors sent, that the client has not read */
@@ -66,6 +69,7 @@ enum ledger_resource {
 	LEDGER_BLOCK_SEGMENTS,
 	LEDGER_READY_MS,
 	LEDGER_RESERVE_MS,
+	LEDGER_RETAIN_MS,
 	LEDGER_HELLO_MS,
 	LEDGER_RESOURCES /* one past the last */
 };
@@ -78,6 +82,7 @@ enum payer_kind {
 	PAYER_SESSION,
 	PAYER_NAMESPACE,
 	PAYER_TIER,
+	PAYER_RETAINER,
 	PAYER_MOVER,
 };
 
@@ -91,7 +96,7 @@ struct ledger_limit {
 	bool is_share; /* a struct config_size there: of what the payer's parent may have */
 };
 
-enum { LEDGER_LIMITS = 51 };
+enum { LEDGER_LIMITS = 55 };
 extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
 
 /* Open to ledger.c; others read it through the functions below. */

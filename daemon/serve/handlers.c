@@ -49,6 +49,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_SESSION_END] = serve_session_end,
 			[HBM_WIRE_REGION_IMPORT] = serve_region_import,
 			[HBM_WIRE_MOVE] = serve_keys,
+			[HBM_WIRE_RETAIN] = serve_keys,
 			[HBM_WIRE_BORROW] = serve_borrow,
 			[HBM_WIRE_RETURN] = serve_return,
 			[HBM_WIRE_SHARE] = serve_share,

@@ -213,30 +213,31 @@ static void inspect_query_tiers(struct page *page)
 		const struct tier *tier = &cache->tiers[i];
 		if (tier->capacity == 0)
 			continue;
-		records[page->count++] =
-			(struct hbm_wire_tier){.tier = tier->kind,
-					       .device = tier->device_index,
-					       .capacity = tier->capacity,
-					       .headroom = tier->headroom,
-					       .usable = tier->usable,
-					       .blocks = tier->blocks,
-					       .bytes = tier->bytes,
-					       .placed = tier->placed,
-					       .moving = tier->moving,
-					       .free = extent_available(tier->extents),
-					       .pinned = cache_pinned(cache, tier),
-					       .in_blocks = tier->in_blocks,
-					       .in_bytes = tier->in_bytes,
-					       .out_blocks = tier->out_blocks,
-					       .out_bytes = tier->out_bytes,
-					       .logical_bytes = tier->logical_bytes,
-					       .lost = tier->lost || tier->silent,
-					       .failed = tier->failed,
-					       .copies = tier->copies,
-					       .copies_max = tier->copies_max,
-					       .reused_blocks = tier->reused_blocks,
-					       .reused_bytes = tier->reused_bytes,
-					       .written_bytes = inspect_written(page->hbmd, tier)};
+		records[page->count++] = (struct hbm_wire_tier){
+			.tier = tier->kind,
+			.device = tier->device_index,
+			.capacity = tier->capacity,
+			.headroom = tier->headroom,
+			.usable = tier->usable,
+			.blocks = tier->blocks,
+			.bytes = tier->bytes,
+			.placed = tier->placed,
+			.moving = tier->moving,
+			.free = extent_available(tier->extents),
+			.pinned = cache_pinned(cache, tier),
+			.in_blocks = tier->in_blocks,
+			.in_bytes = tier->in_bytes,
+			.out_blocks = tier->out_blocks,
+			.out_bytes = tier->out_bytes,
+			.logical_bytes = tier->logical_bytes,
+			.lost = tier->lost || tier->silent,
+			.failed = tier->failed,
+			.copies = tier->copies,
+			.copies_max = tier->copies_max,
+			.reused_blocks = tier->reused_blocks,
+			.reused_bytes = tier->reused_bytes,
+			.written_bytes = inspect_written(page->hbmd, tier),
+			.retained = retention_favoured(&cache->retention, tier->number)};
 	}
 
 	page->cursor = i <= cache->tier_count ? i : 0;
@@ -349,6 +350,7 @@ static void inspect_fill_block(const struct cache *cache, uint32_t number,
 {
 	const struct block *block = cache_block(cache, number);
 	const struct tier *place = &cache->tiers[block->actual];
+	const struct retained *retained = retention_find(&cache->retention, number);
 
 	*record = (struct hbm_wire_block_info){.ns = block->ns,
 					       .device = place->device_index,
@@ -360,7 +362,8 @@ static void inspect_fill_block(const struct cache *cache, uint32_t number,
 					       .checksum = block->checksum,
 					       .pins = block->pins,
 					       .readers = block->users,
-					       .checksummed = block->checksummed};
+					       .checksummed = block->checksummed,
+					       .priority = retained ? retained->priority : 0};
 	if (cache_parent(cache, number) != 0)
 		record->parent = cache_block(cache, block->parent)->key;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * serve_keys: handlers of the requests that are answered from the index alone: LOOKUP, TOUCH,
- * PIN, UNPIN and REMOVE, whose work is keys.h's, COUNT and EVICT; and what becomes of pins at
- * the end of a session.
+ * PIN, UNPIN, REMOVE and MOVE, whose work is keys.h's, RETAIN, which is retain.h's, COUNT
+ * and EVICT; and what becomes of pins at the end of a session.
  */
 #include "daemon/serve/serve_keys.h"
 
@@ -10,6 +10,7 @@
 #include "daemon/move/pump.h"
 #include "daemon/serve/keys.h"
 #include "daemon/serve/pins.h"
+#include "daemon/serve/retain.h"
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/session/validate.h"
 
@@ -21,6 +22,8 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
 	bool moves = message->header.opcode == HBM_WIRE_MOVE;
+	bool pins =
+		message->header.opcode == HBM_WIRE_PIN || message->header.opcode == HBM_WIRE_UNPIN;
 	struct refusal refusal;
 	const struct reason why = refusal_reason(&refusal);
 
@@ -32,9 +35,10 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 			       hbmd->devices->count);
 	else if (moves && serve_namespace_check_tier(hbmd, message->ns, message->flags, &why))
 		request_refuse(request, HBM_INVALID, "%s", refusal.reason);
-	else if (!moves && message->flags == HBM_WIRE_KEEP &&
-		 !session_is_operator(request->session))
+	else if (pins && message->flags == HBM_WIRE_KEEP && !session_is_operator(request->session))
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid keep pins");
+	else if (message->header.opcode == HBM_WIRE_RETAIN)
+		retain_begin(hbmd, request);
 	else
 		keys_begin(hbmd, request);
 }

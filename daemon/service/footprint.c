@@ -7,6 +7,7 @@
 #include "daemon/cache/copies.h"
 #include "daemon/cache/index.h"
 #include "daemon/cache/namespace.h"
+#include "daemon/cache/retention.h"
 #include "daemon/catalog/catalog.h"
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
@@ -24,6 +25,7 @@
 #include "daemon/serve/borrow.h"
 #include "daemon/serve/keys.h"
 #include "daemon/serve/pins.h"
+#include "daemon/serve/retain.h"
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/session/session.h"
 #include "daemon/tier/extent.h"
@@ -71,6 +73,8 @@ static uint64_t footprint_request(const struct ledger *ledger)
 
 	most = footprint_larger(most,
 				keys_bytes(HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)));
+	most = footprint_larger(most,
+				retain_bytes(HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)));
 	most = footprint_larger(
 		most, decommit_bytes(HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_range)));
 	most = footprint_larger(most, footprint_commit(ledger));
@@ -94,7 +98,9 @@ static uint64_t footprint_index(const struct ledger *ledger, const struct config
 	if (config->nvme_path[0] != '\0' && config->nvme_catalog)
 		bytes += catalog_bytes_for(blocks);
 
-	return bytes + tiers * extent_table_bytes(blocks);
+	return bytes + tiers * extent_table_bytes(blocks) +
+	       retention_bytes_for(ledger_limit(&ledger->host, LEDGER_RETAINED_BLOCKS),
+				   ledger_limit(&ledger->host, LEDGER_SESSIONS), tiers);
 }
 
 static uint64_t footprint_sessions(uint64_t sessions, const struct payer *session,

@@ -107,24 +107,32 @@ static int body_no_reserved(const struct hbm_wire_key *keys, uint32_t count, str
 	return HBM_OK;
 }
 
-/* Device and deadline are for PREFETCH and MOVE only; and a device for MOVE to HBM. */
+/* Device and deadline are for PREFETCH and MOVE only, and a device for MOVE to HBM; a time also
+ * for RETAIN with a priority. */
 static int body_moves_only(const struct hbm_wire_keys *keys, struct refusal *why)
 {
-	if (keys->header.opcode == HBM_WIRE_PREFETCH)
+	unsigned opcode = keys->header.opcode;
+	if (opcode == HBM_WIRE_PREFETCH)
 		return HBM_OK;
 
-	bool move = keys->header.opcode == HBM_WIRE_MOVE;
-	bool to_hbm = move && keys->flags == HBM_TIER_HBM;
+	bool to_hbm = opcode == HBM_WIRE_MOVE && keys->flags == HBM_TIER_HBM;
+	bool timed = opcode == HBM_WIRE_MOVE || (opcode == HBM_WIRE_RETAIN && keys->flags > 0);
 	int status = to_hbm ? HBM_OK : field_zero("device", keys->device, why);
 
-	return status == HBM_OK && !move ? field_zero("deadline_us", keys->deadline_us, why)
-					 : status;
+	return status == HBM_OK && !timed ? field_zero("deadline_us", keys->deadline_us, why)
+					  : status;
 }
 
 static int body_keys_flags(const struct hbm_wire_keys *keys, struct refusal *why)
 {
 	unsigned opcode = keys->header.opcode;
 	bool pins = opcode == HBM_WIRE_PIN || opcode == HBM_WIRE_UNPIN;
+	if (opcode == HBM_WIRE_RETAIN)
+		return keys->flags <= HBM_WIRE_PRIORITY_MAX
+			       ? HBM_OK
+			       : field_refuse(why, HBM_INVALID,
+					      "flags is %u, expected a priority, 0 to %u",
+					      keys->flags, HBM_WIRE_PRIORITY_MAX);
 	if (opcode != HBM_WIRE_MOVE)
 		return field_flags("flags", keys->flags, pins ? HBM_WIRE_KEEP : 0, why);
 

@@ -59,6 +59,7 @@ struct form {
 #define FORM_SESSION_END .check = NULL
 #define FORM_REGION_IMPORT .check = body_import
 #define FORM_MOVE KEYS
+#define FORM_RETAIN KEYS
 #define FORM_SHARE                                                                                 \
 	.count_at = offsetof(struct hbm_wire_shares, count),                                       \
 	.record = sizeof(struct hbm_wire_share),                                                   \

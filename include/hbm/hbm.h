@@ -484,6 +484,22 @@ HBM_API int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t n
 HBM_API int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags,
 		     const hbm_key *keys, size_t count, hbm_result *results);
 
+/* Retains blocks, with all their ancestors: they are evicted from a tier when nothing of a lower
+ * priority is left there. It is no pin: they are used, moved and removed as any other. priority:
+ * 1 to HBM_WIRE_PRIORITY_MAX, the last to go; all others have 0. for_us: from now, in us; 0: as
+ * long as limits.retain_ms allows. Then a block is as one that was used last. What is retained
+ * already stays so with the higher priority and until the later end. A user has so much in each
+ * tier (limits.retained): what it retains beyond that is in the tier as any other.
+ * With the priority 0 they are released; a chain from its tail.
+ * Results: HBM_LIMIT: it, or an ancestor, exceeds what the user may retain in the tier where it is,
+ * or of blocks (limits.retained_total, retained_per_user); nothing of it has changed. HBM_DENIED:
+ * another user retains it, or what continues it is retained. HBM_MISS. */
+HBM_API int hbm_submit_retain(struct hbm *hbm, uint32_t ns, uint32_t priority, uint64_t for_us,
+			      const hbm_key *keys, size_t count, hbm_result *results,
+			      hbm_ticket *ticket);
+HBM_API int hbm_retain(struct hbm *hbm, uint32_t ns, uint32_t priority, uint64_t for_us,
+		       const hbm_key *keys, size_t count, hbm_result *results);
+
 /* Moves blocks to a tier, of HBM to that of `device` (else 0), or to the next one below it that
  * exists, without a use of them; their ancestors stay. Pinned ones stay pinned. The ticket ends
  * when it is decided; the bytes follow, and blocks can be loaded all the time. Results:

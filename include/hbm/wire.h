@@ -394,16 +394,21 @@ static_assert(sizeof(struct hbm_wire_namespace_drop) == 32, "wire layout");
  * own uid only. */
 #define HBM_WIRE_KEEP 1u
 
-/* LOOKUP, PREFETCH, TOUCH, PIN, UNPIN, REMOVE, MOVE */
+/* RETAIN: the highest priority; 0 is that of all blocks. */
+#define HBM_WIRE_PRIORITY_MAX 3u
+
+/* LOOKUP, PREFETCH, TOUCH, PIN, UNPIN, REMOVE, MOVE, RETAIN */
 struct hbm_wire_keys {
 	struct hbm_wire_header header;
 	uint32_t ns, count;
 	uint32_t
 		device; /* PREFETCH, MOVE to HBM_TIER_HBM: move the blocks to its HBM tier; else 0 */
 	/* PIN, UNPIN: HBM_WIRE_KEEP or 0; MOVE: the enum hbm_tier that the blocks go to, or the
-	 * next one below that exists; else 0 */
+	 * next one below that exists; RETAIN: the priority, 0: retained no longer; else 0 */
 	uint32_t flags;
-	uint64_t deadline_us; /* PREFETCH, MOVE: us from now, or 0: none; else 0 */
+	/* PREFETCH, MOVE: us from now, or 0: none; RETAIN: for so long, in us, or 0: as long as
+	 * may be; else 0 */
+	uint64_t deadline_us;
 	struct hbm_wire_key keys[];
 };
 static_assert(sizeof(struct hbm_wire_keys) == 48, "wire layout");
@@ -454,7 +459,7 @@ struct hbm_wire_result {
 };
 static_assert(sizeof(struct hbm_wire_result) == 4, "wire layout");
 
-/* The reply to LOOKUP, STORE, LOAD, PREFETCH, TOUCH, PIN, UNPIN, REMOVE, MOVE. */
+/* The reply to LOOKUP, STORE, LOAD, PREFETCH, TOUCH, PIN, UNPIN, REMOVE, MOVE, RETAIN. */
 struct hbm_wire_results {
 	struct hbm_wire_header header;
 	uint32_t count; /* of results: one for each key or block of the request */

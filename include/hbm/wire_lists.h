@@ -69,7 +69,8 @@
 	X(PUBLISH, 32, hbm_wire_publish, hbm_wire_header)                                          \
 	X(ATTACH, 33, hbm_wire_attach, hbm_wire_attached)                                          \
 	X(UNPUBLISH, 34, hbm_wire_unpublish, hbm_wire_header)                                      \
-	X(COUNT, 35, hbm_wire_count, hbm_wire_counted)
+	X(COUNT, 35, hbm_wire_count, hbm_wire_counted)                                             \
+	X(RETAIN, 36, hbm_wire_keys, hbm_wire_results)
 
 /* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
 #define HBM_TIER_LIST(X)                                                                           \

@@ -240,7 +240,9 @@
 	X(R, uint64_t, reused_bytes, , BYTES, 8, COUNTER, "REUSED",                                \
 	  "hbmd_tier_reused_bytes_total", "Bytes of those blocks.")                                \
 	X(R, uint64_t, written_bytes, , BYTES, 8, COUNTER, "WRITTEN",                              \
-	  "hbmd_tier_written_bytes_total", "Bytes written to the tier's disk.")
+	  "hbmd_tier_written_bytes_total", "Bytes written to the tier's disk.") \
+	X(R, uint64_t, retained, , BYTES, 8, GAUGE, "RETAINED",                                    \
+	  "hbmd_tier_retained_bytes", "Bytes of blocks that go after the others, as they are retained.")
 
 /* A connected client, or a dead one whose process still runs. */
 #define HBM_RECORD_SESSION(X, R)                                                                   \
@@ -346,7 +348,10 @@
 	  "", "Pins of the block itself; they keep its ancestors too.")                            \
 	X(R, uint32_t, readers, , ID, 2, GAUGE, "READERS",                                         \
 	  "", "Transfers and requests that use it.")                                               \
-	X(R, uint32_t, checksummed, , BOOL, 2, FACT, "", "", "1: it has a checksum.")
+	X(R, uint32_t, checksummed, , BOOL, 2, FACT, "", "", "1: it has a checksum.") \
+	X(R, uint32_t, priority, , ID, 2, FACT, "PRIORITY",                                        \
+	  "", "With which it is retained; 0: it is not.")                                          \
+	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")
 
 /* The account of a pool: capacity = free + placed + moving + quarantined + held. */
 #define HBM_RECORD_ACCOUNT(X, R)                                                                   \

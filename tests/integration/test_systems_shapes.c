@@ -194,10 +194,66 @@ static void tensorrt_reuse(void)
 		pool_rig_close(&engines[i]);
 }
 
+/* Chains of 4 blocks, of a quarter of what all tiers hold at a time. */
+static void tensorrt_press(struct kv *kv, uint64_t first)
+{
+	hbm_result results[4];
+
+	for (uint64_t i = 0; i < 256; i += 4) {
+		assert_int_equal(kv_store(kv, 0, first + i, 4, 0, results), 0);
+		for (uint64_t k = 0; k < 4; k++)
+			assert_int_equal(results[k].status, HBM_OK);
+	}
+}
+
+static void tensorrt_expect(struct kv *kv, uint64_t first, bool there)
+{
+	for (uint64_t i = 0; i < 4; i++)
+		assert_int_equal(kv_tier(kv, first + i) != HBM_TIER_NONE, there);
+}
+
+/* Three prompts of one request each, of which one is retained, one for a moment, and one not: by
+ * priority and time, not by use. */
+static void tensorrt_retain(struct kv *kv)
+{
+	const hbm_key tails[] = {kv_key(4), kv_key(14)};
+	hbm_result results[4];
+
+	for (uint64_t first = 1; first <= 21; first += 10)
+		assert_int_equal(kv_store(kv, 0, first, 4, 0, results), 0);
+	assert_int_equal(hbm_retain(kv->hbm, kv->ns, 3, 0, &tails[0], 1, results), 0);
+	assert_int_equal(results[0].status, HBM_OK);
+	assert_int_equal(hbm_retain(kv->hbm, kv->ns, 3, 1, &tails[1], 1, results), 0);
+	assert_int_equal(results[0].status, HBM_OK);
+	for (uint64_t round = 1; round <= 2; round++)
+		tensorrt_press(kv, 1000 * round);
+	tensorrt_expect(kv, 1, true);
+	tensorrt_expect(kv, 11, false);
+	tensorrt_expect(kv, 21, false);
+	assert_int_equal(kv_load(kv, 0, 1, 4, results), 0);
+	for (uint64_t i = 0; i < 4; i++)
+		assert_int_equal(results[i].status, HBM_OK);
+}
+
+static void tensorrt_cache(void)
+{
+	static const char *const sets[] = {"device.cache=2MiB", "ddr.size=2MiB", "nvme.size=4MiB",
+					   NULL};
+	struct kv kv;
+
+	system_stage_start(sets);
+	kv_open(&kv, &daemon_, 0, 65536, 8);
+	tensorrt_retain(&kv);
+	kv_close(&kv);
+	system_stage_finish();
+}
+
 /*
  * TensorRT-LLM keeps a pool for each window and number of heads; a window slides by freeing from
  * the front, so that it takes no more memory however long the sequence becomes; and a request
- * whose prompt ends within a block reuses what is cached of it, of that block by a copy.
+ * whose prompt ends within a block reuses what is cached of it, of that block by a copy. Ranges
+ * of tokens have a retention priority for a time: the prefix of a system prompt outlives what
+ * was used after it, with all that leads to it, and not for longer.
  */
 static void test_system_tensorrt_llm(void **state)
 {
@@ -225,6 +281,10 @@ static void test_system_tensorrt_llm(void **state)
 	assert_int_equal(hbm_sequence_close(full), 0);
 	tensorrt_reuse();
 	finish();
+
+	stage_teardown(NULL);
+	stage_setup(NULL);
+	tensorrt_cache();
 }
 
 /* ---- Compression ---- */

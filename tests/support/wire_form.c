@@ -201,6 +201,15 @@ const struct wire_form wire_forms[] = {
 	{HBM_WIRE_PIN, KEYS_BYTES, {KEYS(HBM_WIRE_KEEP)}},
 	{HBM_WIRE_UNPIN, KEYS_BYTES, {KEYS(HBM_WIRE_KEEP)}},
 	{HBM_WIRE_REMOVE, KEYS_BYTES, {KEYS(0)}},
+	{HBM_WIRE_RETAIN, /* no longer, or as long as may be */
+	 KEYS_BYTES,
+	 {ANY("ns", 4),
+	  COUNT("count", 2),
+	  ZERO("device", 4),
+	  {"flags", WIRE_NUMBER, 4, 0, 0, HBM_WIRE_PRIORITY_MAX, HBM_INVALID, NULL},
+	  ZERO("deadline_us", 8),
+	  A_KEY("keys[0]", WIRE_KEY),
+	  A_KEY("keys[1]", WIRE_KEY)}},
 	{HBM_WIRE_MOVE, /* to memory or disk, of no device */
 	 KEYS_BYTES,
 	 {ANY("ns", 4),

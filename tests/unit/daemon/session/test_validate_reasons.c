@@ -71,6 +71,7 @@ static void test_every_opcode_has_its_name(void **state)
 		[HBM_WIRE_ATTACH] = "ATTACH",
 		[HBM_WIRE_UNPUBLISH] = "UNPUBLISH",
 		[HBM_WIRE_COUNT] = "COUNT",
+		[HBM_WIRE_RETAIN] = "RETAIN",
 	};
 
 #define SAME_NAME(opcode, value, request, reply)                                                   \
@@ -100,7 +101,7 @@ static void test_reasons_of_a_header(void **state)
 	ping.zero = 9;
 	assert_refused(ping, HBM_INVALID, "header.zero is 9, expected 0");
 	ping.opcode = HBM_WIRE_OPCODES;
-	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 36, expected 1 to 35");
+	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 37, expected 1 to 36");
 }
 
 static void test_reasons_of_boards_and_asking(void **state)
