@@ -293,7 +293,8 @@ void catalog_contents_clear(struct catalog_contents *contents)
 
 uint64_t catalog_contents_bytes_for(uint64_t blocks)
 {
-	/* Arrays double, and while they do there are two; keys have up to four slots each. */
-	return blocks * (3 * sizeof(struct catalog_block) + sizeof(struct catalog_rank) +
-			 5 * sizeof(uint32_t) + sizeof(uint8_t));
+	/* Arrays double, and keys have up to four slots each; of an array that large what is not
+	 * used yet takes no memory, and growing copies nothing. */
+	return blocks * (sizeof(struct catalog_block) + sizeof(struct catalog_rank) +
+			 5 * sizeof(uint32_t) + sizeof(int64_t) + sizeof(uint8_t));
 }

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define CLAIMED_AT_ONCE 64u /* blocks, of one step */
+
 /* ---- namespaces ---- */
 
 /* Whether the daemon encodes so, and clients may. */
@@ -57,13 +59,42 @@ static uint16_t catalog_recovery_number_of(const struct catalog_recovery *recove
 
 /* ---- blocks ---- */
 
-static void catalog_recovery_claim(struct catalog_recovery *recovery, uint32_t i)
+/* How many blocks, from that one on, lie side by side; at most `max`. */
+static uint32_t catalog_recovery_run(const struct catalog_contents *contents, uint32_t i,
+				     uint32_t max)
 {
-	struct catalog_block *block = &recovery->contents->blocks[i];
+	const struct catalog_block *blocks = &contents->blocks[i];
+	uint32_t count = 1;
 
-	/* What is beyond the bytes that are formatted is free, and not to be let go. */
-	if (!tier_claim(recovery->cache->nvme, block->unit, (uint64_t)block->units * EXTENT_UNIT))
-		block->units = 0;
+	while (count < max && i + count < contents->count &&
+	       blocks[count].unit == blocks[count - 1].unit + blocks[count - 1].units)
+		count++;
+
+	return count;
+}
+
+static bool catalog_recovery_claim_run(struct catalog_recovery *recovery, uint32_t i,
+				       uint32_t count)
+{
+	const struct catalog_block *first = &recovery->contents->blocks[i],
+				   *last = &first[count - 1];
+	uint64_t units = (uint64_t)last->unit + last->units - first->unit;
+
+	return tier_claim(recovery->cache->nvme, first->unit, units * EXTENT_UNIT, count);
+}
+
+/* What lies side by side is claimed at once: how many blocks that was. What is beyond the bytes
+ * that are formatted is free, and not to be let go. */
+static uint32_t catalog_recovery_claim(struct catalog_recovery *recovery, uint32_t i)
+{
+	uint32_t count = catalog_recovery_run(recovery->contents, i, CLAIMED_AT_ONCE);
+
+	if (catalog_recovery_claim_run(recovery, i, count))
+		return count;
+	if (!catalog_recovery_claim_run(recovery, i, 1))
+		recovery->contents->blocks[i].units = 0;
+
+	return 1;
 }
 
 static void catalog_recovery_recover(struct catalog_recovery *recovery, uint32_t i)
@@ -98,18 +129,18 @@ static void catalog_recovery_let_go(struct catalog_recovery *recovery, uint32_t 
 
 /* ---- the phases ---- */
 
-static void catalog_recovery_step(struct catalog_recovery *recovery, uint32_t i)
+/* How many of the phase are done with that. */
+static uint32_t catalog_recovery_step(struct catalog_recovery *recovery, uint32_t i)
 {
 	switch (recovery->phase) {
 	case CATALOG_CLAIMING:
-		catalog_recovery_claim(recovery, i);
-		break;
+		return catalog_recovery_claim(recovery, i);
 	case CATALOG_RECOVERING:
 		catalog_recovery_recover(recovery, recovery->contents->order[i]);
-		break;
+		return 1;
 	default:
 		catalog_recovery_let_go(recovery, i);
-		break;
+		return 1;
 	}
 }
 
@@ -127,7 +158,7 @@ bool catalog_recovery_some(struct catalog_recovery *recovery, uint32_t max)
 							       : recovery->contents->count;
 
 	for (; max > 0 && recovery->next < count; max--)
-		catalog_recovery_step(recovery, recovery->next++);
+		recovery->next += catalog_recovery_step(recovery, recovery->next);
 	if (recovery->next < count)
 		return true;
 

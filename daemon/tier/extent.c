@@ -429,10 +429,11 @@ static uint32_t extent_range_at(const struct extent_pool *pool, uint32_t start)
 	return found;
 }
 
-bool extent_take(struct extent_pool *pool, uint64_t offset, uint64_t bytes)
+bool extent_take(struct extent_pool *pool, uint64_t offset, uint64_t bytes, uint32_t ranges)
 {
 	if (bytes == 0 || !checked_range(offset, bytes, EXTENT_END) ||
-	    !is_aligned(offset | bytes, EXTENT_UNIT) || pool->allocated == pool->max_allocated)
+	    !is_aligned(offset | bytes, EXTENT_UNIT) ||
+	    pool->max_allocated - pool->allocated < ranges)
 		return false;
 
 	uint32_t start = (uint32_t)(offset / EXTENT_UNIT), units = (uint32_t)(bytes / EXTENT_UNIT);
@@ -449,7 +450,7 @@ bool extent_take(struct extent_pool *pool, uint64_t offset, uint64_t bytes)
 	if (end < range_end)
 		extent_insert(pool, end, range_end - end);
 	pool->available -= units;
-	pool->allocated++;
+	pool->allocated += ranges;
 
 	return true;
 }

@@ -49,9 +49,10 @@ void extent_pool_divide(struct extent_pool *pool, uint64_t offset);
 uint64_t extent_alloc(struct extent_pool *pool, uint64_t bytes);
 /* The same, of the free ranges that begin at `from` or after it if one is large enough. */
 uint64_t extent_alloc_from(struct extent_pool *pool, uint64_t bytes, uint64_t from);
-/* Allocates exactly [offset, offset + bytes), both multiples of the unit. False: it is not all
- * free, or max_allocated ranges are allocated, and nothing has changed. */
-bool extent_take(struct extent_pool *pool, uint64_t offset, uint64_t bytes);
+/* Allocates exactly [offset, offset + bytes), both multiples of the unit, as so many ranges that
+ * touch and are freed one by one. False: it is not all free, or more than max_allocated ranges
+ * would be allocated, and nothing has changed. */
+bool extent_take(struct extent_pool *pool, uint64_t offset, uint64_t bytes, uint32_t ranges);
 /* Frees exactly what extent_alloc returned for `bytes`. A double free is our bug and
  * asserts. */
 void extent_free(struct extent_pool *pool, uint64_t offset, uint64_t bytes);

@@ -94,10 +94,10 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 	return 0;
 }
 
-bool tier_claim(struct tier *tier, uint32_t unit, uint64_t bytes)
+bool tier_claim(struct tier *tier, uint32_t unit, uint64_t bytes, uint32_t extents)
 {
 	assert(tier->claiming && tier->part_count == 0);
-	if (!extent_take(tier->extents, tier_offset(unit), bytes))
+	if (!extent_take(tier->extents, tier_offset(unit), bytes, extents))
 		return false;
 
 	tier->moving += bytes;

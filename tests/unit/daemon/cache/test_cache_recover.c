@@ -54,7 +54,7 @@ static int claim_and_recover(const struct cache_recovered *one, uint32_t *number
 	bool usable = !nvme->claiming;
 
 	nvme->claiming = true;
-	assert_true(tier_claim(nvme, one->unit, one->units * UNIT));
+	assert_true(tier_claim(nvme, one->unit, one->units * UNIT, 1));
 	nvme->claiming = false;
 	if (!usable)
 		tier_end_claims(nvme);

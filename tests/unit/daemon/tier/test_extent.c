@@ -182,19 +182,24 @@ static void test_take_refuses(void **state)
 	(void)state;
 	struct extent_pool *pool = pool_of(10, 2);
 
-	assert_false(extent_take(pool, 0, 0));
-	assert_false(extent_take(pool, 1, U));
-	assert_false(extent_take(pool, U, U + 1));
-	assert_false(extent_take(pool, 9 * U, 2 * U));
-	assert_false(extent_take(pool, UINT64_MAX - U + 1, U));
-	assert_true(extent_take(pool, 3 * U, 2 * U));
-	assert_false(extent_take(pool, 2 * U, 2 * U));
-	assert_false(extent_take(pool, 4 * U, U));
-	assert_true(extent_take(pool, 9 * U, U));
-	assert_false(extent_take(pool, 0, U)); /* as many as may be */
+	assert_false(extent_take(pool, 0, 0, 1));
+	assert_false(extent_take(pool, 1, U, 1));
+	assert_false(extent_take(pool, U, U + 1, 1));
+	assert_false(extent_take(pool, 9 * U, 2 * U, 1));
+	assert_false(extent_take(pool, UINT64_MAX - U + 1, U, 1));
+	assert_true(extent_take(pool, 3 * U, 2 * U, 1));
+	assert_false(extent_take(pool, 2 * U, 2 * U, 1));
+	assert_false(extent_take(pool, 4 * U, U, 1));
+	assert_true(extent_take(pool, 9 * U, U, 1));
+	assert_false(extent_take(pool, 0, U, 1)); /* as many as may be */
 	assert_int_equal(extent_available(pool), 7 * U);
 	extent_free(pool, 3 * U, 2 * U);
-	assert_true(extent_take(pool, 0, 9 * U));
+	assert_false(extent_take(pool, 0, 9 * U, 2));
+	extent_free(pool, 9 * U, U);
+	assert_true(extent_take(pool, 0, 9 * U, 2));
+	extent_free(pool, 0, 4 * U);
+	extent_free(pool, 4 * U, 5 * U);
+	assert_true(extent_take(pool, 0, 10 * U, 1));
 	assert_int_equal(extent_available(pool), 0);
 	assert_sound(pool);
 	extent_pool_free(pool);
@@ -334,7 +339,7 @@ static void model_take(struct model *model, struct extent_pool *pool, uint64_t s
 		free = run > i - start; /* no bound but at its begin */
 	}
 
-	assert_int_equal(extent_take(pool, start * U, units * U), free);
+	assert_int_equal(extent_take(pool, start * U, units * U, 1), free);
 	if (!free)
 		return;
 

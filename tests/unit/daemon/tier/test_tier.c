@@ -277,9 +277,9 @@ static void test_claims(void **state)
 	assert_int_equal(tier.usable, 0);
 	assert_int_equal(tier_alloc(&tier, U), UINT32_MAX);
 	tier_request(&tier, &waiter.wait, (struct fair_payer){0});
-	assert_true(tier_claim(&tier, 1, 3 * U));
-	assert_false(tier_claim(&tier, 3, U));
-	assert_false(tier_claim(&tier, 5, 2 * U)); /* beyond */
+	assert_true(tier_claim(&tier, 1, 3 * U, 2));
+	assert_false(tier_claim(&tier, 3, U, 1));
+	assert_false(tier_claim(&tier, 5, 2 * U, 1)); /* beyond */
 	assert_int_equal(tier.moving, 3 * U);
 	assert_int_equal(tier_grow(&tier, 6 * U, 4 * U), 0);
 	assert_int_equal(tier.usable, 0);
@@ -291,7 +291,8 @@ static void test_claims(void **state)
 	assert_int_equal(waiter.unit, 4);
 	assert_int_equal(tier_alloc(&tier, U), 0);
 	assert_books(&tier);
-	tier_free(&tier, 1, 3 * U);
+	tier_free(&tier, 1, U);
+	tier_free(&tier, 2, 2 * U);
 	assert_int_equal(tier_alloc(&tier, 3 * U), 1);
 	assert_books(&tier);
 	tier_clear(&tier);
