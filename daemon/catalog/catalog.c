@@ -224,11 +224,11 @@ static void catalog_begin_keeping(struct catalog *catalog, enum catalog_state st
 	catalog->options.progress(catalog->options.arg);
 }
 
-static bool catalog_fits(void *arg, const struct hbm_wire_encoding *encoding, uint64_t block_bytes)
+static bool catalog_fits(void *arg, const struct namespace_identity *identity)
 {
 	const struct catalog *catalog = arg;
 
-	return catalog->options.fits(catalog->options.fits_arg, encoding, block_bytes);
+	return catalog->options.fits(catalog->options.fits_arg, identity);
 }
 
 static void catalog_recovered(void *arg, uint32_t number, const struct catalog_block *record)

@@ -50,8 +50,8 @@ struct catalog_options {
 	int fd;              /* of the NVMe file, for its flush; borrowed */
 	bool checksums;      /* blocks have them */
 	uint64_t commit_ns, flush_ns;
-	/* Whether clients may have blocks of that size. */
-	bool (*fits)(void *arg, const struct hbm_wire_encoding *encoding, uint64_t block_bytes);
+	/* Whether that namespace may have blocks of its size on NVMe. */
+	bool (*fits)(void *arg, const struct namespace_identity *identity);
 	void *fits_arg;
 	/* The tier may be usable, or have more blocks. */
 	void (*progress)(void *arg);

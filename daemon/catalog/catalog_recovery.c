@@ -29,7 +29,7 @@ static uint16_t catalog_recovery_open_namespace(struct catalog_recovery *recover
 	uint16_t number = 0;
 
 	if (catalog_recovery_is_known(&record->encoding) &&
-	    recovery->fits(recovery->arg, &record->encoding, record->spec.block_bytes))
+	    recovery->fits(recovery->arg, &identity))
 		user = user_open(cache->ledger, record->uid);
 	if (user)
 		number = namespaces_open(cache->namespaces, &identity, user);

@@ -31,8 +31,8 @@ struct catalog_recovery {
 	struct cache *cache;
 	struct catalog_ids *ids;
 	struct catalog_contents *contents;
-	/* A namespace of that size may be opened: the daemon's limits and staging allow it. */
-	bool (*fits)(void *arg, const struct hbm_wire_encoding *encoding, uint64_t block_bytes);
+	/* Whether that namespace may have blocks of its size on NVMe. */
+	bool (*fits)(void *arg, const struct namespace_identity *identity);
 	/* The block has that record. */
 	void (*recovered)(void *arg, uint32_t number, const struct catalog_block *record);
 	void *arg;

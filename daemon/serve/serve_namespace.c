@@ -119,11 +119,17 @@ serve_namespace_encoding(const struct hbm_wire_header *message)
 		       : &open->encoding;
 }
 
+static bool serve_namespace_salt_may_be_on_nvme(const struct hbmd *hbmd,
+						const struct hbm_wire_namespace_spec *spec)
+{
+	return hbmd->config->nvme_salted || spec->salt[0] == '\0';
+}
+
 struct namespace_identity serve_namespace_identity(const struct hbmd *hbmd,
 						   const struct hbm_wire_header *message)
 {
 	const struct hbm_wire_namespace_open *open = (const void *)message;
-	bool on_nvme = hbmd->config->nvme_salted || open->spec.salt[0] == '\0';
+	bool on_nvme = serve_namespace_salt_may_be_on_nvme(hbmd, &open->spec);
 
 	return (struct namespace_identity){
 		.spec = &open->spec,
@@ -158,10 +164,12 @@ static int serve_namespace_check_block_bytes(const struct hbmd *hbmd,
 		       : HBM_LIMIT;
 }
 
-bool serve_namespace_may_have(struct hbmd *hbmd, const struct hbm_wire_encoding *encoding,
-			      uint64_t block_bytes)
+bool serve_namespace_may_be_on_nvme(const struct hbmd *hbmd,
+				    const struct namespace_identity *identity)
 {
-	return serve_namespace_check_block_bytes(hbmd, encoding, block_bytes) == HBM_OK;
+	return serve_namespace_salt_may_be_on_nvme(hbmd, identity->spec) &&
+	       serve_namespace_check_block_bytes(hbmd, identity->encoding,
+						 identity->spec->block_bytes) == HBM_OK;
 }
 
 static void serve_namespace_open_by_number(struct hbmd *hbmd, struct request *request,

@@ -13,9 +13,9 @@ bool serve_namespace_answer_open(struct hbmd *hbmd, struct request *request);
 /* The namespace that a NAMESPACE_OPEN by its spec asks for; its members are the message's. */
 struct namespace_identity serve_namespace_identity(const struct hbmd *hbmd,
 						   const struct hbm_wire_header *message);
-/* Whether a namespace with blocks of that size may be opened. */
-bool serve_namespace_may_have(struct hbmd *hbmd, const struct hbm_wire_encoding *encoding,
-			      uint64_t block_bytes);
+/* Whether that namespace may have blocks of its size, and on NVMe. */
+bool serve_namespace_may_be_on_nvme(const struct hbmd *hbmd,
+				    const struct namespace_identity *identity);
 
 /* Adds the session's open of a namespace that has been counted already, and replies;
  * opening twice counts once. */

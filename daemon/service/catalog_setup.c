@@ -14,10 +14,9 @@
 
 #define MS UINT64_C(1000000)
 
-static bool catalog_setup_fits(void *arg, const struct hbm_wire_encoding *encoding,
-			       uint64_t block_bytes)
+static bool catalog_setup_fits(void *arg, const struct namespace_identity *identity)
 {
-	return serve_namespace_may_have(arg, encoding, block_bytes);
+	return serve_namespace_may_be_on_nvme(arg, identity);
 }
 
 static int catalog_setup_path(const struct hbmd *hbmd, char *path, size_t size)

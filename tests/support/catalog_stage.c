@@ -14,8 +14,6 @@
 
 #include "tests/support/file.h"
 
-struct kv kv;
-hbm_result results[CATALOG_STAGE_SLOTS];
 char catalog_stage_path[128];
 
 const char *const catalog_stage_usual[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB",

@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * catalog_stage: a stage (stage.h) whose daemon is stopped, killed and started again on the same
- * NVMe file, and a client that says what is found. Calls succeed, or fail the test.
+ * NVMe file, and a client, that of kv_stage.h, that says what is found. Calls succeed, or fail
+ * the test.
  */
 #pragma once
 
-#include "tests/support/kv.h"
-#include "tests/support/stage.h"
+#include "tests/support/kv_stage.h"
 
 #define CATALOG_STAGE_BLOCK 65536u
 #define CATALOG_STAGE_SLOTS 64u
 #define CATALOG_STAGE_SOME 32u /* blocks that most tests use */
 
-extern struct kv kv;
-extern hbm_result results[CATALOG_STAGE_SLOTS]; /* of the last call */
-extern char catalog_stage_path[128];            /* of the catalog */
+extern char catalog_stage_path[128]; /* of the catalog */
 /* Settings: 4 MiB of HBM and of DDR, 8 MiB of NVMe. */
 extern const char *const catalog_stage_usual[];
 
