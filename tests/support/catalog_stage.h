@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * catalog_stage: a stage (stage.h) whose daemon is stopped, killed and started again on the same
- * NVMe file, and a client, that of kv_stage.h, that says what is found. Calls succeed, or fail
- * the test.
+ * NVMe file, and a client, kv_stage.h's, that says what is found. Calls succeed, or fail the
+ * test.
  */
 #pragma once
 
