@@ -294,7 +294,8 @@ void catalog_contents_clear(struct catalog_contents *contents)
 uint64_t catalog_contents_bytes_for(uint64_t blocks)
 {
 	/* Arrays double, and keys have up to four slots each; of an array that large what is not
-	 * used yet takes no memory, and growing copies nothing. */
+	 * used yet takes no memory, and growing copies nothing. What is refused was no block, or
+	 * is refused when the ranks, which take more, are gone. */
 	return blocks * (sizeof(struct catalog_block) + sizeof(struct catalog_rank) +
-			 5 * sizeof(uint32_t) + sizeof(int64_t) + sizeof(uint8_t));
+			 5 * sizeof(uint32_t) + sizeof(uint8_t));
 }

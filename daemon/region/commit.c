@@ -28,7 +28,7 @@ struct per_pool {
 
 struct commit {
 	struct claim claim;
-	struct per_pool *per_pools; /* [claim.count] allocated */
+	struct per_pool *per_pools; /* commit_per_pool_room() of them */
 	size_t per_pool_count;
 	int *fds;                     /* [claim.slots]; NULL: of a share */
 	struct share_source *sources; /* [claim.count], of a share */
@@ -64,9 +64,18 @@ static struct per_pool *commit_per_pool_for(struct commit *commit, const struct 
 	return per_pool;
 }
 
+/* At most: a pool for each device and size of slab. */
+static size_t commit_per_pool_room(size_t ranges)
+{
+	const size_t pools = (size_t)HBM_WIRE_DEVICES_MAX * SLAB_SIZES;
+
+	return ranges < pools ? ranges : pools;
+}
+
 static int commit_make_per_pools(struct commit *commit)
 {
-	commit->per_pools = calloc(commit->claim.count, sizeof(*commit->per_pools));
+	commit->per_pools =
+		calloc(commit_per_pool_room(commit->claim.count), sizeof(*commit->per_pools));
 	if (!commit->per_pools)
 		return HBM_NO_SPACE;
 
@@ -143,8 +152,8 @@ uint64_t commit_slabs(const struct commit *commit)
 
 uint64_t commit_bytes_for(uint64_t slabs, uint64_t ranges)
 {
-	return sizeof(struct commit) + slabs * sizeof(int) +
-	       ranges * (sizeof(struct slot_run) + sizeof(struct per_pool));
+	return sizeof(struct commit) + slabs * sizeof(int) + ranges * sizeof(struct slot_run) +
+	       commit_per_pool_room(ranges) * sizeof(struct per_pool);
 }
 
 uint64_t commit_bytes(const struct commit *commit)

@@ -19,15 +19,16 @@
 #include "daemon/base/log.h"
 #include "daemon/region/slab_pool.h"
 
-#define SLAB_MIN (2ull << 20)
 #define RELEASES 8         /* that wait at the worker */
 #define AHEAD (1ull << 30) /* bytes kept ready, or two default slabs if that is more */
 #define RETRY_FIRST_NS 100000000ull
 #define RETRY_LAST_NS 10000000000ull
 
+static_assert(SLAB_BYTES_MIN << (SLAB_SIZES - 1) == SLAB_BYTES_MAX, "the number of sizes");
+
 bool slabs_is_size(uint64_t bytes)
 {
-	return is_power_of_two(bytes) && bytes >= SLAB_MIN && bytes <= SLAB_BYTES_MAX;
+	return is_power_of_two(bytes) && bytes >= SLAB_BYTES_MIN && bytes <= SLAB_BYTES_MAX;
 }
 
 struct slab *slab_new(struct slabs *slabs, uint64_t bytes)

@@ -37,7 +37,9 @@ struct slabs;
  * milliseconds for each long one, not a second. Fewer would cost more calls that work on
  * whole runs. */
 #define SLABS_PER_TURN 64
+#define SLAB_BYTES_MIN (2ull << 20)
 #define SLAB_BYTES_MAX (1ull << 30)
+#define SLAB_SIZES 10u /* powers of two from the one to the other */
 /* The most slabs that change their promise after one change of the pool. */
 #define SLABS_DISOWNED 64
 
@@ -104,7 +106,7 @@ bool slabs_can_reserve(const struct slabs *slabs, const struct promise *promise,
 /* It would not: what is idle and would help it comes back to the pool, a little later. */
 void slabs_reclaim(struct slabs *slabs, const struct promise *promise, uint64_t reserved);
 uint64_t slabs_default(const struct slabs *slabs); /* bytes of the default slab */
-bool slabs_is_size(uint64_t bytes);                /* 2 MiB << k, k = 0..9 */
+bool slabs_is_size(uint64_t bytes);                /* 2 MiB << k, k < SLAB_SIZES */
 /* Checks the pool's counts against its slabs, in steps: begin, some until it is false, and
  * then, before anything changes, end, which returns the first fault as a static sentence, or
  * NULL. Between two steps slabs may come and go. */

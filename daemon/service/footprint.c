@@ -66,10 +66,10 @@ static uint64_t footprint_commit(const struct ledger *ledger)
  * not: it is refused instead. */
 static uint64_t footprint_request(const struct ledger *ledger)
 {
+	/* Each block has a segment at least, and takes more than others in its place would. */
 	uint64_t blocks = HBM_WIRE_MESSAGE_MAX /
 			  (sizeof(struct hbm_wire_block) + sizeof(struct hbm_wire_range)),
-		 spans = HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_range),
-		 most = batch_bytes(blocks, spans);
+		 most = batch_bytes(blocks, blocks);
 
 	most = footprint_larger(most,
 				keys_bytes(HBM_WIRE_MESSAGE_MAX / sizeof(struct hbm_wire_key)));
