@@ -310,3 +310,30 @@ int hbm_session_end(struct hbm *hbm, uint64_t session)
 	};
 	return hbm_request_query(hbm, &request);
 }
+
+/* False: it does not fit. */
+static bool cache_copy_name(char to[HBM_WIRE_NAME_BYTES], const char *from)
+{
+	size_t length = strnlen(from, HBM_WIRE_NAME_BYTES);
+
+	memcpy(to, from, length < HBM_WIRE_NAME_BYTES ? length : 0);
+
+	return length < HBM_WIRE_NAME_BYTES;
+}
+
+int hbm_tenant_set(struct hbm *hbm, const char *tenant, const char *key, const char *value)
+{
+	struct hbm_wire_tenant_set set = {0};
+	struct request request = {
+		.opcode = HBM_WIRE_TENANT_SET,
+		.kind = &hbm_kind_bare,
+		.pieces = {{&set, sizeof(set)}},
+		.piece_count = 1,
+	};
+
+	if (!cache_copy_name(set.tenant, tenant) || !cache_copy_name(set.key, key) ||
+	    !cache_copy_name(set.value, value))
+		return HBM_INVALID;
+
+	return hbm_request_query(hbm, &request);
+}

@@ -9,6 +9,7 @@
 #include "client/ctl/plan_request.h"
 #include "client/ctl/replay.h"
 #include "client/ctl/suspend.h"
+#include "client/ctl/tenants.h"
 #include "client/ctl/trace.h"
 #include "client/ctl/verify.h"
 
@@ -20,6 +21,10 @@ static const char block_words[] =
 static const char namespaces_words[] =
 	"drop: drops every block of the given namespaces, pinned or not.\n"
 	"NAMESPACE is a number, or a model that only one namespace has.\n";
+static const char tenants_words[] =
+	"A tenant is a section [tenant NAME] of the configuration, or a user that none matches.\n"
+	"set: changes a key of such a section until the daemon reads the configuration again.\n"
+	"What is used beyond a new limit stays; nothing more is let in.\n";
 static const char sessions_words[] =
 	"end: ends the given sessions, as if their clients had hung up. SESSION is a number.\n"
 	"Device memory that a session has comes back when its process ends.\n";
@@ -54,6 +59,9 @@ static const struct command commands[] = {
 	{"devices", "", "show each device and how its memory is divided", inspect_devices, NULL, 0,
 	 0, NULL},
 	{"tiers", "", "show the capacity and use of each tier", inspect_tiers, NULL, 0, 0, NULL},
+	{"tenants", "[set NAME KEY=VALUE...]",
+	 "show what tenants may have and do have, or change it", tenants_run, NULL, 0, SIZE_MAX,
+	 tenants_words},
 	{"sessions", "[end SESSION...]", "show the clients, or end some", operate_sessions, NULL, 0,
 	 SIZE_MAX, sessions_words},
 	{"regions", "", "show the regions of clients", inspect_regions, NULL, 0, 0, NULL},

@@ -316,6 +316,11 @@ int inspect_blocks(struct ctl *ctl)
 	return r;
 }
 
+int inspect_tenants(struct ctl *ctl)
+{
+	return inspect_show_all(ctl, HBM_QUERY_TENANTS);
+}
+
 int inspect_limits(struct ctl *ctl)
 {
 	return inspect_show_all(ctl, HBM_QUERY_LIMITS);

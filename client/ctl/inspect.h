@@ -15,6 +15,7 @@ int inspect_sequences(struct ctl *ctl);
 int inspect_namespaces(struct ctl *ctl);
 int inspect_blocks(struct ctl *ctl);
 int inspect_limits(struct ctl *ctl);
+int inspect_tenants(struct ctl *ctl);
 int inspect_version(struct ctl *ctl);
 
 extern const struct option_spec inspect_blocks_options[];

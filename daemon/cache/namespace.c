@@ -125,16 +125,18 @@ static void namespaces_fill(struct namespaces *namespaces, uint16_t number, stru
 				 .user = user_ref(user)};
 	memcpy(ns->fingerprint, canonical.digest, sizeof(ns->fingerprint));
 	salts_set(namespaces->salts, number, salt);
-	payer_open(&ns->payer, user->payer.ledger, PAYER_NAMESPACE);
+	payer_open_below(&ns->payer, &user->payer, PAYER_NAMESPACE);
 	ledger_charge_always(&ns->charge, &user->payer, LEDGER_NAMESPACES, 1);
 }
 
 static uint16_t namespaces_find_shown(const struct namespaces *namespaces,
-				      const struct namespace_shown *shown, const char *salt)
+				      const struct namespace_shown *shown, const char *salt,
+				      const struct user *user)
 {
 	for (uint32_t i = 1; i <= namespaces->max; i++) {
 		const struct namespace *ns = &namespaces->list[i];
-		if (ns->used && memcmp(&ns->spec, &shown->spec, sizeof(ns->spec)) == 0 &&
+		if (ns->used && user_shares(ns->user, user) &&
+		    memcmp(&ns->spec, &shown->spec, sizeof(ns->spec)) == 0 &&
 		    memcmp(&ns->encoding, &shown->encoding, sizeof(ns->encoding)) == 0 &&
 		    ns->memory_only == shown->memory_only &&
 		    salts_equal(namespaces->salts, i, salt))
@@ -145,11 +147,11 @@ static uint16_t namespaces_find_shown(const struct namespaces *namespaces,
 }
 
 uint16_t namespaces_find(const struct namespaces *namespaces,
-			 const struct namespace_identity *identity)
+			 const struct namespace_identity *identity, const struct user *user)
 {
 	const struct namespace_shown shown = namespace_without_salt(identity);
 
-	return namespaces_find_shown(namespaces, &shown, identity->spec->salt);
+	return namespaces_find_shown(namespaces, &shown, identity->spec->salt, user);
 }
 
 void namespaces_ref(struct namespaces *namespaces, uint16_t number)
@@ -162,7 +164,7 @@ uint16_t namespaces_open(struct namespaces *namespaces, const struct namespace_i
 {
 	const struct namespace_shown shown = namespace_without_salt(identity);
 	const char *salt = identity->spec->salt;
-	uint16_t found = namespaces_find_shown(namespaces, &shown, salt);
+	uint16_t found = namespaces_find_shown(namespaces, &shown, salt, user);
 	if (found != 0) {
 		namespaces_ref(namespaces, found);
 		return found;
@@ -252,8 +254,10 @@ static bool namespace_may_give_way(const struct namespace *ns, const struct user
 	if (!ns->used || ns->opens > 0 || ns->pins > 0 || ns->drop)
 		return false;
 
-	return user ? ns->user == user
-		    : ledger_used(&ns->user->payer, LEDGER_NAMESPACES) > more_than;
+	const struct payer *tenant = ledger_tenant(&ns->user->payer);
+
+	return user ? tenant == ledger_tenant(&user->payer)
+		    : ledger_used(tenant, LEDGER_NAMESPACES) > more_than;
 }
 
 uint16_t namespaces_coldest(const struct namespaces *namespaces, const struct user *user,

@@ -4,6 +4,9 @@
  * namespace, any equal spec finds it again, and it is forgotten when it has no opens and
  * no blocks. Its number is part of every key in the index, added by the daemon.
  *
+ * Each is for the users that share with the one who made it (user_shares()). For the others there
+ * is none, and what they say is not compared with it.
+ *
  * Specs are compared whole. Knowing the salt is what lets a client in, so the salt is kept
  * apart (salts.h), and the fingerprint is a digest of the spec without it, with what else it is
  * told apart by after it, unless that is raw and may be on NVMe: it says no more
@@ -58,9 +61,10 @@ struct namespaces;
 
 int namespaces_new(struct namespaces **out, struct ledger *ledger); /* at most 65534 */
 struct namespaces *namespaces_free(struct namespaces *namespaces);
-/* The number of that namespace; 0: there is none. */
+/* The number of that namespace, among those that the user shares with who made them; 0: there is
+ * none. */
 uint16_t namespaces_find(const struct namespaces *namespaces,
-			 const struct namespace_identity *identity);
+			 const struct namespace_identity *identity, const struct user *user);
 /* Opens that namespace, which the user pays for if it is new, and returns its number (from 1);
  * 0: there are as many as [limits] allows. */
 uint16_t namespaces_open(struct namespaces *namespaces, const struct namespace_identity *identity,
@@ -82,7 +86,7 @@ void namespaces_on_forget(struct namespaces *namespaces, void (*fn)(void *arg, u
 void namespaces_on_abandon(struct namespaces *namespaces, void (*fn)(void *arg, uint16_t number),
 			   void *arg);
 /* Of those that are not open, have no pins and are not being dropped: the one that was
- * closed longest ago. Only those that the user made; NULL: that any user made that has more
+ * closed longest ago. Only those that the user's tenant made; NULL: that any made that has more
  * than so many. 0: there is none. */
 uint16_t namespaces_coldest(const struct namespaces *namespaces, const struct user *user,
 			    uint64_t more_than);

@@ -3,40 +3,19 @@
  * config_file.c reads. */
 #include "daemon/config/config.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/base/checked.h"
+#include "daemon/config/config_error.h"
 #include "daemon/config/config_keys.h"
+#include "daemon/config/config_tenant.h"
 
 static bool config_is_owned(const struct config_key *key)
 {
 	return key->kind.type == VALUE_TEXT || key->kind.type == VALUE_PATH;
-}
-
-int config_refuse(char *error, size_t error_size, const char *format, ...)
-{
-	va_list arguments;
-	size_t used = strlen(error);
-	if (used + 1 >= error_size)
-		return -EINVAL;
-	if (used > 0)
-		error[used++] = '\n';
-
-	va_start(arguments, format);
-	vsnprintf(error + used, error_size - used, format, arguments);
-	va_end(arguments);
-
-	/* What was written there may be quoted: it is to stay one line. */
-	for (error += used; *error; error++)
-		if (iscntrl((unsigned char)*error))
-			*error = '?';
-
-	return -EINVAL;
 }
 
 void config_clear(struct config *config)
@@ -44,6 +23,7 @@ void config_clear(struct config *config)
 	for (size_t i = 0; i < config_keys_count; i++)
 		if (config_is_owned(&config_keys[i]))
 			free(*(char **)config_field(config, &config_keys[i]));
+	config_tenants_clear(config);
 	*config = (struct config){0};
 }
 
@@ -76,7 +56,7 @@ int config_copy(struct config *out, const struct config *from)
 		complete = complete && *text;
 	}
 
-	if (!complete) {
+	if (config_tenants_copy(&copy, from) < 0 || !complete) {
 		config_clear(&copy);
 		return -ENOMEM;
 	}
@@ -138,7 +118,9 @@ int config_check(const struct config *config, char *error, size_t error_size)
 				  "limits.request_bytes_total: expected at least "
 				  "limits.request_bytes");
 
-	return r;
+	int tenants = config_tenants_check(config, error, error_size);
+
+	return r < 0 ? r : tenants;
 }
 
 static void config_print_keys(const struct config *config, bool with_help, FILE *out)
@@ -164,9 +146,11 @@ static void config_print_keys(const struct config *config, bool with_help, FILE 
 void config_print_reference(FILE *out)
 {
 	config_print_keys(NULL, true, out);
+	config_tenant_print_reference(out);
 }
 
 void config_print(const struct config *config, FILE *out)
 {
 	config_print_keys(config, false, out);
+	config_tenants_print(config, out);
 }

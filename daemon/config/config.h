@@ -43,6 +43,3 @@ unsigned config_nvme_depth_max(const struct config *config);
 
 /* A deep copy: -ENOMEM leaves out untouched. */
 int config_copy(struct config *out, const struct config *from);
-/* Adds a line to error and returns -EINVAL. */
-int config_refuse(char *error, size_t error_size, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));

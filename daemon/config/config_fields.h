@@ -2,6 +2,7 @@
 /* config_fields: the configuration as a struct, one member for each key. */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* A size as written: bytes, or a share of something only known later. */
@@ -22,6 +23,7 @@ struct config {
 	uint64_t socket_mode;
 	char *socket_group; /* empty: leave it */
 	char *state_dir;
+	uint64_t share_namespaces; /* bool: among users that no tenant has */
 	uint64_t driver;           /* enum config_driver */
 	uint64_t io;               /* enum config_io */
 	uint64_t log_level;        /* a syslog priority */
@@ -124,4 +126,7 @@ struct config {
 	uint64_t limit_moves;                           /* moves between tiers in flight */
 	uint64_t limit_ready_ms;                        /* longest wait for a client's data */
 	uint64_t limit_hello_ms;                        /* longest silence before HELLO */
+	/* [tenant NAME], in the order they were read */
+	struct config_tenant *tenants; /* config_tenant.h; owned */
+	size_t tenant_count;
 };

@@ -14,7 +14,9 @@
 #include <string.h>
 
 #include "daemon/config/config.h"
+#include "daemon/config/config_error.h"
 #include "daemon/config/config_keys.h"
+#include "daemon/config/config_tenant.h"
 
 /* "socket, socket_mode, ..." of a section, or the sections themselves if section is NULL. */
 static void config_file_list_names(const char *section, char *list, size_t size)
@@ -41,19 +43,61 @@ static bool config_file_is_section(const char *section)
 	return false;
 }
 
+/* "match, share, ..." of a tenant. */
+static void config_file_list_tenant_keys(char *list, size_t size)
+{
+	size_t length = 0;
+
+	list[0] = '\0';
+	for (size_t i = 0; i < config_tenant_keys_count && length < size; i++)
+		length += (size_t)snprintf(list + length, size - length, "%s%s", i ? ", " : "",
+					   config_tenant_keys[i].name);
+}
+
 static int config_file_refuse_section(const char *where, const char *section, char *error,
 				      size_t error_size)
 {
 	char names[256];
 	config_file_list_names(NULL, names, sizeof(names));
-	return config_refuse(error, error_size, "%s: unknown section '%s', expected one of: %s",
-			     where, section, names);
+	return config_refuse(error, error_size,
+			     "%s: unknown section '%s', expected one of: %s, tenant NAME", where,
+			     section, names);
+}
+
+/* A value to be set. */
+struct target {
+	const struct config_key *key;
+	void *field;
+	struct config_tenant *tenant; /* of a tenant, or NULL */
+};
+
+static int config_file_find_tenant(struct config *config, const char *where, const char *section,
+				   const char *name, struct target *target, char *error,
+				   size_t error_size)
+{
+	char names[512];
+	const struct config_key *key = config_tenant_key(name);
+	struct config_tenant *tenant = config_tenant_of(config, section, where, error, error_size);
+	if (!tenant)
+		return -EINVAL;
+
+	if (!key) {
+		config_file_list_tenant_keys(names, sizeof(names));
+		return config_refuse(error, error_size,
+				     "%s: unknown key '%s' in section [%s], expected one of: %s",
+				     where, name, section, names);
+	}
+
+	*target = (struct target){key, config_tenant_field(tenant, key), tenant};
+
+	return 0;
 }
 
 /* Looks up a key; NULL, and a sentence in error, if there is none. `where` starts the
  * sentence. */
-static const struct config_key *config_file_find(const char *where, const char *section,
-						 const char *name, char *error, size_t error_size)
+static const struct config_key *config_file_find_key(const char *where, const char *section,
+						     const char *name, char *error,
+						     size_t error_size)
 {
 	for (size_t i = 0; i < config_keys_count; i++)
 		if (strcmp(config_keys[i].section, section) == 0 &&
@@ -76,16 +120,34 @@ static const struct config_key *config_file_find(const char *where, const char *
 	return NULL;
 }
 
-static int config_file_set_value(struct config *config, const struct config_key *key,
-				 const char *text, const char *where, char *error,
-				 size_t error_size)
+/* The same of any section; a section of a tenant is made if it is new. */
+static int config_file_find(struct config *config, const char *where, const char *section,
+			    const char *name, struct target *target, char *error, size_t error_size)
 {
-	int r = value_parse(&key->kind, text, config_field(config, key));
+	if (config_tenant_is_section(section))
+		return config_file_find_tenant(config, where, section, name, target, error,
+					       error_size);
+
+	const struct config_key *key =
+		config_file_find_key(where, section, name, error, error_size);
+	if (!key)
+		return -EINVAL;
+
+	*target = (struct target){key, config_field(config, key), NULL};
+
+	return 0;
+}
+
+static int config_file_set_value(const struct target *target, const char *section, const char *text,
+				 const char *where, char *error, size_t error_size)
+{
+	const struct config_key *key = target->key;
+	int r = value_parse(&key->kind, text, target->field);
 	if (r == -EINVAL) {
 		char sentence[256];
 		value_expected(&key->kind, text, sentence, sizeof(sentence));
-		config_refuse(error, error_size, "%s: %s.%s: got '%s', expected %s", where,
-			      key->section, key->name, text, sentence);
+		config_refuse(error, error_size, "%s: %s.%s: got '%s', expected %s", where, section,
+			      key->name, text, sentence);
 	} else if (r < 0) {
 		config_refuse(error, error_size, "%s: out of memory", where);
 	}
@@ -96,6 +158,7 @@ static int config_file_set_value(struct config *config, const struct config_key 
 int config_set(struct config *config, const char *assignment, char *error, size_t error_size)
 {
 	char section[64], name[64];
+	struct target target;
 	size_t dot = strcspn(assignment, ".="), equals = strcspn(assignment, "=");
 	if (assignment[dot] != '.' || assignment[equals] != '=' || dot >= sizeof(section) ||
 	    equals - dot - 1 >= sizeof(name))
@@ -104,11 +167,11 @@ int config_set(struct config *config, const char *assignment, char *error, size_
 
 	snprintf(section, sizeof(section), "%.*s", (int)dot, assignment);
 	snprintf(name, sizeof(name), "%.*s", (int)(equals - dot - 1), assignment + dot + 1);
-	const struct config_key *key = config_file_find("--set", section, name, error, error_size);
-	if (!key)
-		return -EINVAL;
+	int r = config_file_find(config, "--set", section, name, &target, error, error_size);
+	if (r < 0)
+		return r;
 
-	return config_file_set_value(config, key, assignment + equals + 1, "--set", error,
+	return config_file_set_value(&target, section, assignment + equals + 1, "--set", error,
 				     error_size);
 }
 
@@ -141,8 +204,15 @@ static void config_file_check_section(struct reading *reading, const char *line)
 		return;
 
 	config_file_where(reading, place, sizeof(place));
-	reading->result =
-		config_file_refuse_section(place, name, reading->error, reading->error_size);
+	if (!config_tenant_is_section(name))
+		reading->result = config_file_refuse_section(place, name, reading->error,
+							     reading->error_size);
+	else if (config_tenant_of(reading->config, name, place, reading->error,
+				  reading->error_size))
+		return;
+	else
+		reading->result = -EINVAL;
+
 	snprintf(reading->unknown, sizeof(reading->unknown), "%s", name);
 }
 
@@ -195,9 +265,22 @@ static char *config_file_next_line(char *line, int size, void *arg)
 	return line;
 }
 
+/* Whether this file has given that value already; from now on it has. */
+static bool config_file_see(struct reading *reading, const struct target *target)
+{
+	if (target->tenant)
+		return config_tenant_see(target->tenant, target->key);
+
+	bool *seen = &reading->seen[target->key - config_keys], before = *seen;
+	*seen = true;
+
+	return before;
+}
+
 static int config_file_on_pair(void *arg, const char *section, const char *name, const char *value)
 {
 	struct reading *reading = arg;
+	struct target target;
 	char place[4200];
 
 	reading->pending = false;
@@ -205,18 +288,15 @@ static int config_file_on_pair(void *arg, const char *section, const char *name,
 		return 1;
 
 	config_file_where(reading, place, sizeof(place));
-	const struct config_key *key =
-		config_file_find(place, section, name, reading->error, reading->error_size);
-	int r = -EINVAL;
-	if (key && reading->seen[key - config_keys])
-		config_refuse(reading->error, reading->error_size,
-			      "%s: %s.%s is given a second time", place, section, name);
-	else if (key)
-		r = config_file_set_value(reading->config, key, value, place, reading->error,
+	int r = config_file_find(reading->config, place, section, name, &target, reading->error,
+				 reading->error_size);
+	if (r == 0 && config_file_see(reading, &target))
+		r = config_refuse(reading->error, reading->error_size,
+				  "%s: %s.%s is given a second time", place, section, name);
+	else if (r == 0)
+		r = config_file_set_value(&target, section, value, place, reading->error,
 					  reading->error_size);
 
-	if (key)
-		reading->seen[key - config_keys] = true;
 	if (reading->result == 0)
 		reading->result = r;
 
@@ -238,6 +318,7 @@ static int config_file_read_file(struct config *config, const char *path, char *
 				  .file = file,
 				  .error = error,
 				  .error_size = error_size};
+	config_tenants_unsee(config);
 	int line = ini_parse_stream(config_file_next_line, &reading, config_file_on_pair, &reading);
 	int failed = ferror(file) ? -EIO : 0;
 	fclose(file);

@@ -81,6 +81,8 @@ const struct config_key config_keys[] = {
 	{"hbmd", "socket_mode", AT(socket_mode), MODE, "0660", "mode of the socket file"},
 	{"hbmd", "socket_group", AT(socket_group), TEXT, "", "group of the socket file; empty: unchanged"},
 	{"hbmd", "state_dir", AT(state_dir), PATH(1, 4096), "/var/lib/hbmd", "folder for the files of the daemon"},
+	{"hbmd", "share_namespaces", AT(share_namespaces), BOOL, "yes",
+	 "users that no [tenant] has share namespaces if they know the whole specification; no: each has its own"},
 	{"hbmd", "driver", AT(driver), CHOICE(drivers), "auto", "auto: cuda if a device answers, else soft"},
 	{"hbmd", "io", AT(io), CHOICE(engines), "auto", "auto: io_uring if the kernel allows it, else threads"},
 	{"hbmd", "log_level", AT(log_level), CHOICE(levels), "info", "least important message that is logged"},

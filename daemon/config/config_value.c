@@ -286,10 +286,13 @@ static void config_value_print_choice(const struct value_choice *choices, uint64
 	fputs(choices->name ? choices->name : "?", out);
 }
 
+/* A count or a size, or the word for it. */
 static void config_value_print_count(const struct value_kind *kind, uint64_t value, FILE *out)
 {
-	if (kind->choices && value < kind->min)
+	if (kind->choices && (value < kind->min || value > kind->max))
 		config_value_print_choice(kind->choices, value, out);
+	else if (kind->type == VALUE_SIZE)
+		config_value_print_size(value, out);
 	else
 		fprintf(out, "%" PRIu64, value);
 }
@@ -319,6 +322,7 @@ void value_print(const struct value_kind *kind, const void *field, FILE *out)
 		config_value_print_choice(kind->choices, *(const uint64_t *)field, out);
 		break;
 	case VALUE_COUNT:
+	case VALUE_SIZE:
 		config_value_print_count(kind, *(const uint64_t *)field, out);
 		break;
 	case VALUE_MODE:
@@ -326,9 +330,6 @@ void value_print(const struct value_kind *kind, const void *field, FILE *out)
 		break;
 	case VALUE_DECIMAL:
 		config_value_print_decimal(*(const double *)field, out);
-		break;
-	case VALUE_SIZE:
-		config_value_print_size(*(const uint64_t *)field, out);
 		break;
 	case VALUE_SHARE:
 		config_value_print_share(field, out);
@@ -341,6 +342,13 @@ static void config_value_expect_choice(const struct value_choice *choices, FILE 
 	fputs("one of", out);
 	for (; choices->name; choices++)
 		fprintf(out, " %s", choices->name);
+}
+
+/* Words that stand for numbers; NULL: none. */
+static void config_value_expect_words(const struct value_choice *words, FILE *out)
+{
+	for (; words && words->name; words++)
+		fprintf(out, ", or %s", words->name);
 }
 
 static void config_value_expect_size(const struct value_kind *kind, const char *what, FILE *out)
@@ -357,6 +365,7 @@ static void config_value_expect_size(const struct value_kind *kind, const char *
 
 	if (kind->type == VALUE_SHARE)
 		fputs(", or a percentage up to 100%", out);
+	config_value_expect_words(kind->choices, out);
 }
 
 /* "64GB", "64 mb", "64K", "64Gi": a number and a unit that resembles one of ours. */
@@ -376,8 +385,7 @@ static void config_value_expect_path(const struct value_kind *kind, FILE *out)
 static void config_value_expect_count(const struct value_kind *kind, FILE *out)
 {
 	fprintf(out, "a whole number from %" PRIu64 " to %" PRIu64, kind->min, kind->max);
-	for (const struct value_choice *word = kind->choices; word && word->name; word++)
-		fprintf(out, ", or %s", word->name);
+	config_value_expect_words(kind->choices, out);
 }
 
 static void config_value_expect(const struct value_kind *kind, FILE *out)

@@ -34,7 +34,7 @@ struct value_kind {
 	enum value_type type;
 	uint64_t min, max; /* inclusive, in what the type counts */
 	uint64_t unit;     /* sizes: must be a multiple; 0: need not */
-	/* of a choice; of a count, or NULL: words for numbers that are out of its bounds */
+	/* of a choice; of a count or size, or NULL: words for numbers that are out of bounds */
 	const struct value_choice *choices;
 };
 

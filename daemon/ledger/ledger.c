@@ -93,7 +93,25 @@ static bool ledger_is_by_amount(enum ledger_resource resource)
 	       resource == LEDGER_RETAINED;
 }
 
+/* Whether a limit stands at payers of that kind: at tenants those of users. */
+static bool ledger_is_of(const struct ledger_limit *limit, enum payer_kind kind)
+{
+	return limit->payer == (kind == PAYER_TENANT ? PAYER_USER : kind);
+}
+
 /* ---- payers ---- */
+
+/* The number of the limit that payers of that kind have for a resource; LEDGER_LIMITS: none. */
+static unsigned ledger_number_of(enum payer_kind kind, enum ledger_resource resource)
+{
+	unsigned i = 0;
+
+	while (i < LEDGER_LIMITS &&
+	       (!ledger_is_of(&ledger_limits[i], kind) || ledger_limits[i].resource != resource))
+		i++;
+
+	return i;
+}
 
 /* 0: unless it is set, it is what RLIMIT_NOFILE leaves. */
 static bool ledger_is_of_files(const struct ledger_limit *limit)
@@ -137,17 +155,14 @@ static void ledger_init_payer(struct payer *payer, struct ledger *ledger, struct
 	list_init(&payer->children);
 
 	for (unsigned i = 0; i < LEDGER_RESOURCES; i++)
-		payer->limits[i] = NO_LIMIT;
-	for (unsigned i = 0; i < LEDGER_LIMITS; i++)
-		if (ledger_limits[i].payer == kind)
-			payer->limits[ledger_limits[i].resource] =
-				ledger_initial_limit(ledger, i, parent);
+		ledger_reset_limit(payer, (enum ledger_resource)i);
 }
 
 void ledger_open(struct ledger *ledger, const struct config *config)
 {
-	*ledger = (struct ledger){0};
+	*ledger = (struct ledger){.share_namespaces = config->share_namespaces};
 	list_init(&ledger->users);
+	list_init(&ledger->tenants);
 	list_init(&ledger->charges);
 
 	for (unsigned i = 0; i < LEDGER_LIMITS; i++) {
@@ -195,6 +210,20 @@ void ledger_set_limit(struct payer *payer, enum ledger_resource resource, uint64
 	payer->limits[resource] = limit;
 }
 
+void ledger_reset_limit(struct payer *payer, enum ledger_resource resource)
+{
+	unsigned number = ledger_number_of(payer->kind, resource);
+
+	payer->limits[resource] =
+		number < LEDGER_LIMITS ? ledger_initial_limit(payer->ledger, number, payer->parent)
+				       : NO_LIMIT;
+}
+
+uint64_t ledger_own_limit(const struct payer *payer, enum ledger_resource resource)
+{
+	return payer->limits[resource];
+}
+
 uint64_t ledger_limit(const struct payer *payer, enum ledger_resource resource)
 {
 	uint64_t limit = NO_LIMIT;
@@ -239,27 +268,45 @@ bool ledger_has_own_room(const struct payer *payer, enum ledger_resource resourc
 	return !ledger_is_full(payer, resource, amount);
 }
 
+/* What is right below the host, or below all users that are no operators. */
+static bool ledger_is_tenant(const struct payer *payer)
+{
+	const struct payer *parent = payer->parent;
+
+	return parent == &payer->ledger->host || parent == &payer->ledger->unprivileged;
+}
+
+const struct payer *ledger_tenant(const struct payer *payer)
+{
+	while (payer->parent && !ledger_is_tenant(payer))
+		payer = payer->parent;
+
+	return payer;
+}
+
+bool ledger_has_tenant_room(const struct payer *payer, enum ledger_resource resource,
+			    uint64_t amount)
+{
+	while (!ledger_is_full(payer, resource, amount) && !ledger_is_tenant(payer))
+		payer = payer->parent;
+
+	return !ledger_is_full(payer, resource, amount);
+}
+
 bool ledger_has_shared_room(const struct payer *session, enum ledger_resource resource)
 {
 	const struct ledger *ledger = session->ledger;
-	uint64_t sessions = session->parent->used[LEDGER_SESSIONS];
+	const struct payer *tenant = ledger_tenant(session->parent);
+	uint64_t sessions = tenant->used[LEDGER_SESSIONS];
 	uint64_t share = ledger->host.limits[resource];
+
+	if (tenant != &ledger->host && ledger_is_full(tenant, resource, 1))
+		return false;
 
 	share /= ledger->connected > 0 ? ledger->connected : 1;
 	share /= sessions > 0 ? sessions : 1;
 
 	return !ledger_is_full(&ledger->host, resource, 1) || session->used[resource] < share;
-}
-
-/* The number of the limit that payers of that kind have for a resource. */
-static unsigned ledger_number_of(enum payer_kind kind, enum ledger_resource resource)
-{
-	unsigned i = 0;
-
-	while (ledger_limits[i].payer != kind || ledger_limits[i].resource != resource)
-		i++;
-
-	return i;
 }
 
 void ledger_set_whole(struct ledger *ledger, enum ledger_resource resource, uint64_t whole)
@@ -275,10 +322,27 @@ void ledger_set_whole(struct ledger *ledger, enum ledger_resource resource, uint
 bool ledger_check(struct payer *payer, enum ledger_resource resource, uint64_t amount)
 {
 	const struct payer *full = ledger_find_full(payer, resource, amount);
-	if (full)
-		payer->ledger->refused[ledger_number_of(full->kind, resource)]++;
+	unsigned number = full ? ledger_number_of(full->kind, resource) : LEDGER_LIMITS;
+
+	if (number < LEDGER_LIMITS)
+		payer->ledger->refused[number]++;
+	if (full && full->section)
+		full->section->refused[resource]++;
 
 	return !full;
+}
+
+/* As in the configuration. */
+static void ledger_name_limit(const struct payer *payer, enum ledger_resource resource, char *name,
+			      size_t size)
+{
+	const struct ledger_section *section = payer->section;
+	unsigned number = ledger_number_of(payer->kind, resource);
+
+	if (section && section->keys[resource])
+		snprintf(name, size, "tenant %s.%s", section->name, section->keys[resource]);
+	else
+		snprintf(name, size, "%s", ledger_limits[number].name);
 }
 
 void ledger_reason(const struct payer *payer, enum ledger_resource resource, uint64_t amount,
@@ -287,6 +351,7 @@ void ledger_reason(const struct payer *payer, enum ledger_resource resource, uin
 	static const char *const whose[] = {
 		[PAYER_HOST] = "all sessions together have",
 		[PAYER_UNPRIVILEGED] = "all users that are no operators together have",
+		[PAYER_TENANT] = "it has",
 		[PAYER_USER] = "the user has",
 		[PAYER_SESSION] = "the session has",
 		[PAYER_NAMESPACE] = "the namespace has",
@@ -301,7 +366,8 @@ void ledger_reason(const struct payer *payer, enum ledger_resource resource, uin
 		return;
 	}
 
-	const char *name = ledger_limits[ledger_number_of(full->kind, resource)].name;
+	char name[64];
+	ledger_name_limit(full, resource, name, sizeof(name));
 	unsigned long long limit = full->limits[resource], used = full->used[resource],
 			   more = amount;
 	if (!ledger_is_charged(resource))
@@ -313,11 +379,13 @@ void ledger_reason(const struct payer *payer, enum ledger_resource resource, uin
 
 /* ---- charges ---- */
 
-/* Counts the users that have sessions. */
-static void ledger_count_user(const struct payer *payer, enum ledger_resource resource,
-			      uint64_t before)
+/* Counts the tenants that have sessions. */
+static void ledger_count_tenant(const struct payer *payer, enum ledger_resource resource,
+				uint64_t before)
 {
-	if (payer->kind != PAYER_USER || resource != LEDGER_SESSIONS)
+	bool counts = payer->kind == PAYER_TENANT || payer->kind == PAYER_USER;
+
+	if (resource != LEDGER_SESSIONS || !counts || !ledger_is_tenant(payer))
 		return;
 
 	payer->ledger->connected += payer->used[resource] > 0;
@@ -330,7 +398,7 @@ void ledger_add(struct payer *payer, enum ledger_resource resource, uint64_t amo
 
 	for (; payer; payer = payer->parent) {
 		payer->used[resource] += amount;
-		ledger_count_user(payer, resource, payer->used[resource] - amount);
+		ledger_count_tenant(payer, resource, payer->used[resource] - amount);
 	}
 }
 
@@ -339,7 +407,7 @@ void ledger_subtract(struct payer *payer, enum ledger_resource resource, uint64_
 	for (; payer; payer = payer->parent) {
 		assert(payer->used[resource] >= amount);
 		payer->used[resource] -= amount;
-		ledger_count_user(payer, resource, payer->used[resource] + amount);
+		ledger_count_tenant(payer, resource, payer->used[resource] + amount);
 	}
 }
 
@@ -449,7 +517,7 @@ static void ledger_add_to_account(const struct payer *payer, const struct ledger
 	uint64_t used = payer->used[limit->resource], most = payer->limits[limit->resource];
 
 	/* An operator is a user that no share bounds. */
-	if (payer->kind == limit->payer && (payer->kind != PAYER_USER || most != NO_LIMIT)) {
+	if (ledger_is_of(limit, payer->kind) && (payer->kind != PAYER_USER || most != NO_LIMIT)) {
 		account->used += used;
 		account->highest = used > account->highest ? used : account->highest;
 		if (account->payers++ == 0 || most > account->limit)

@@ -7,15 +7,18 @@
  * too, so that a limit can stand at either:
  *
  * 	host ---- operator ------------ session	what a client has: requests, regions, opens, pins
- * 	   \----- unprivileged -- user -- session
- * 	   \----- namespace	its blocks
+ * 	   |            \---- namespace	its blocks
+ * 	   \----- unprivileged -- user -- session, namespace
+ * 	   |             \------ tenant -- user -- session, namespace
  * 	   \----- tier		the pinned bytes in it
  * 	   \----- retainer	what one user retains in one tier
  * 	   \----- mover		the moves that the policy wants, and those that loads want
  *
  * A user (user.h) is a uid; an operator is one too, and has all limits of the host and no
  * others. All users that are no operators are one payer together, so that what they may
- * have leaves something to operators.
+ * have leaves something to operators. A tenant (tenant.h) is a section of the configuration: it
+ * has the limits that its section sets and else those of one user, and the users below it have
+ * none. Where no section matches a user, operator or not, it is a tenant alone.
  *
  * A charge is embedded in what it pays for and is released with it. Where that is too
  * small for a charge of its own (a block), its owner adds and subtracts amounts instead,
@@ -63,6 +66,7 @@ enum ledger_resource {
 	LEDGER_NOTICES,   /* messages unasked that wait for the client */
 	LEDGER_PUBLICATIONS,
 	LEDGER_PUBLISHED, /* bytes of them */
+	LEDGER_MEMORY,    /* device memory of regions, asked for or not free again; see promise.h */
 	/* checked, never charged */
 	LEDGER_COMMIT_SLABS,
 	LEDGER_BLOCK_BYTES,
@@ -78,6 +82,7 @@ enum ledger_resource {
 enum payer_kind {
 	PAYER_HOST,
 	PAYER_UNPRIVILEGED,
+	PAYER_TENANT, /* has the limits of PAYER_USER, and more */
 	PAYER_USER,
 	PAYER_SESSION,
 	PAYER_NAMESPACE,
@@ -99,6 +104,13 @@ struct ledger_limit {
 enum { LEDGER_LIMITS = 55 };
 extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
 
+/* A section of the configuration with limits of its own, by resource. */
+struct ledger_section {
+	const char *name;                   /* as in "tenant NAME" */
+	const char *const *keys;            /* NULL: it has none for that */
+	uint64_t refused[LEDGER_RESOURCES]; /* requests, since start */
+};
+
 /* Open to ledger.c; others read it through the functions below. */
 struct payer {
 	struct ledger *ledger;
@@ -111,6 +123,7 @@ struct payer {
 	uint64_t recounted[LEDGER_RESOURCES]; /* by its charges, in that recount */
 	uint32_t recount;
 	uint64_t limits[LEDGER_RESOURCES]; /* UINT64_MAX: none */
+	struct ledger_section *section;    /* TENANT: where its limits are set; else NULL */
 };
 
 struct ledger {
@@ -119,7 +132,9 @@ struct ledger {
 	struct list *recount; /* the next to be counted again; NULL: no recount goes on */
 	uint32_t recounts;    /* so far, with that one */
 	struct list users;    /* struct user, of user.c */
-	uint64_t connected;   /* users that have sessions */
+	struct list tenants;  /* struct tenant, of tenant.c */
+	bool share_namespaces;
+	uint64_t connected; /* tenants that have sessions, users without one included */
 	struct config_size configured[LEDGER_LIMITS]; /* bytes where it is no share */
 	uint64_t refused[LEDGER_LIMITS];              /* since start */
 };
@@ -147,8 +162,12 @@ void payer_close(struct payer *payer);
 
 /* Sets a payer's limit. What is above it already stays. */
 void ledger_set_limit(struct payer *payer, enum ledger_resource resource, uint64_t limit);
+/* Sets it to what it was when the payer was opened, or would be now. */
+void ledger_reset_limit(struct payer *payer, enum ledger_resource resource);
 /* Sets the limit of the host, if that is a share: `whole` is what it is a share of. */
 void ledger_set_whole(struct ledger *ledger, enum ledger_resource resource, uint64_t whole);
+/* The payer's own; UINT64_MAX: none. */
+uint64_t ledger_own_limit(const struct payer *payer, enum ledger_resource resource);
 /* The lowest limit on the way up from that payer. */
 uint64_t ledger_limit(const struct payer *payer, enum ledger_resource resource);
 uint64_t ledger_used(const struct payer *payer, enum ledger_resource resource);
@@ -157,8 +176,15 @@ uint64_t ledger_used(const struct payer *payer, enum ledger_resource resource);
 bool ledger_has_room(const struct payer *payer, enum ledger_resource resource, uint64_t amount);
 /* Whether the payer's own limit lets it have so much more. */
 bool ledger_has_own_room(const struct payer *payer, enum ledger_resource resource, uint64_t amount);
-/* Whether the limit of all sessions lets this one have any more: there is room, or the
- * session has less than its share, where every user with sessions has an equal one, and
+/* The tenant that pays for it, or the user that no tenant has; the host, of what is neither's. */
+const struct payer *ledger_tenant(const struct payer *payer);
+/* Whether the limits of the payer, and of those above it up to its tenant, let it have so much
+ * more. */
+bool ledger_has_tenant_room(const struct payer *payer, enum ledger_resource resource,
+			    uint64_t amount);
+/* Whether the limits of the tenant and of all sessions let this one have any more. Of all:
+ * there is room, or the
+ * session has less than its share, where every tenant with sessions has an equal one, and
  * its sessions share that equally. So those that have the most wait first, and all
  * together have at most twice the limit and what each charges last. */
 bool ledger_has_shared_room(const struct payer *session, enum ledger_resource resource);

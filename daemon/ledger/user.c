@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 bool user_is_operator(uid_t uid)
@@ -10,31 +11,39 @@ bool user_is_operator(uid_t uid)
 	return uid == 0 || uid == geteuid();
 }
 
-static struct user *user_find(const struct ledger *ledger, uid_t uid)
+static struct user *user_find(const struct ledger *ledger, uid_t uid, const struct tenant *tenant)
 {
 	list_for_each (node, &ledger->users) {
 		struct user *user = container_of(node, struct user, link);
-		if (user->uid == uid)
+		if (user->uid == uid && user->tenant == tenant)
 			return user;
 	}
 
 	return NULL;
 }
 
-static struct user *user_new(struct ledger *ledger, uid_t uid)
+static struct payer *user_parent(struct ledger *ledger, uid_t uid, struct tenant *tenant)
 {
-	bool is_operator = user_is_operator(uid);
+	if (tenant)
+		return &tenant->payer;
+
+	return user_is_operator(uid) ? &ledger->host : &ledger->unprivileged;
+}
+
+static struct user *user_new(struct ledger *ledger, uid_t uid, struct tenant *tenant)
+{
+	bool unbounded = tenant || user_is_operator(uid);
 	struct user *user = calloc(1, sizeof(*user));
 	if (!user)
 		return NULL;
 
 	user->uid = uid;
+	user->tenant = tenant_ref(tenant);
 	list_init(&user->silent);
 	list_init(&user->waiting);
 	list_init(&user->turn);
-	payer_open_below(&user->payer, is_operator ? &ledger->host : &ledger->unprivileged,
-			 PAYER_USER);
-	for (unsigned i = 0; is_operator && i < LEDGER_RESOURCES; i++)
+	payer_open_below(&user->payer, user_parent(ledger, uid, tenant), PAYER_USER);
+	for (unsigned i = 0; unbounded && i < LEDGER_RESOURCES; i++)
 		ledger_set_limit(&user->payer, (enum ledger_resource)i, UINT64_MAX);
 
 	list_push_back(&ledger->users, &user->link);
@@ -42,11 +51,33 @@ static struct user *user_new(struct ledger *ledger, uid_t uid)
 	return user;
 }
 
+struct user *user_open_of(struct ledger *ledger, uid_t uid, struct tenant *tenant)
+{
+	struct user *user = user_find(ledger, uid, tenant);
+
+	return user_ref(user ? user : user_new(ledger, uid, tenant));
+}
+
 struct user *user_open(struct ledger *ledger, uid_t uid)
 {
-	struct user *user = user_find(ledger, uid);
+	return user_open_of(ledger, uid, NULL);
+}
 
-	return user_ref(user ? user : user_new(ledger, uid));
+bool user_shares(const struct user *user, const struct user *other)
+{
+	const struct tenant *one = user->tenant, *two = other->tenant;
+
+	if (user == other || (one && one == two))
+		return true;
+	if (!one || !two)
+		return !one && !two && user->payer.ledger->share_namespaces;
+
+	return one->rule.share[0] != '\0' && strcmp(one->rule.share, two->rule.share) == 0;
+}
+
+uint32_t user_weight(const struct user *user)
+{
+	return user->tenant ? (uint32_t)user->tenant->rule.weight : 1;
 }
 
 struct user *user_ref(struct user *user)
@@ -64,6 +95,7 @@ struct user *user_close(struct user *user)
 
 	assert(list_empty(&user->silent) && list_empty(&user->waiting));
 	payer_close(&user->payer);
+	tenant_close(user->tenant);
 	list_remove(&user->link);
 	free(user);
 

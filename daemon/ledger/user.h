@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * user: the payer for all that the clients of one uid have. It is opened with the first
- * thing of that uid, a session or a namespace, and closed with the last: a namespace
- * outlives the sessions that used it.
+ * user: the payer for all that the clients of one uid have, and of one tenant, if one has them
+ * (tenant.h). It is opened with the first thing of theirs, a session or a namespace, and closed
+ * with the last: a namespace outlives the sessions that used it. What is private to a user is so
+ * to its clients of that tenant: two services that run with one uid are two users if they are
+ * two tenants.
  *
  * An operator is uid 0 or the daemon's own uid. It may do what concerns other clients, and
- * no share bounds it, so that it gets in whatever the others do.
+ * no share bounds it, unless a tenant has it, so that it gets in whatever the others do.
  */
 #pragma once
 
 #include "daemon/base/list.h"
 #include "daemon/ledger/ledger.h"
+#include "daemon/ledger/tenant.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,6 +22,7 @@
 struct user {
 	struct list link; /* in ledger->users */
 	struct payer payer;
+	struct tenant *tenant; /* that pays for it; NULL: it pays itself */
 	uid_t uid;
 	uint64_t refs;
 	struct list silent;  /* its connections without HELLO, oldest first (session.c) */
@@ -28,8 +32,15 @@ struct user {
 
 bool user_is_operator(uid_t uid);
 
-/* The user of that uid, with one more reference; NULL: out of memory. */
+/* The user of that uid and tenant (NULL: none), with one more reference; NULL: out of memory. */
+struct user *user_open_of(struct ledger *ledger, uid_t uid, struct tenant *tenant);
+/* The same of a uid that no tenant has. */
 struct user *user_open(struct ledger *ledger, uid_t uid);
+/* Whether both see the same namespaces: they are one; or of one tenant, or of two that share with
+ * one word; or no tenant has either, and such users share (hbmd.share_namespaces). */
+bool user_shares(const struct user *user, const struct user *other);
+/* The weight of its sessions where they take turns (fair_queue.h). */
+uint32_t user_weight(const struct user *user);
 /* One reference more, or fewer: closed with the last one. Accepts NULL. */
 struct user *user_ref(struct user *user);
 struct user *user_close(struct user *user); /* NULL */

@@ -19,6 +19,22 @@ static uint64_t promise_due(const struct promise *promise)
 	return promise_larger(promise_outstanding(promise), promise->asked);
 }
 
+static uint64_t promise_memory(const struct promise *promise)
+{
+	return promise->user ? promise->used + promise->asked : 0;
+}
+
+static void promise_charge_memory(struct promise *promise)
+{
+	uint64_t bytes = promise_memory(promise);
+	if (bytes == promise->memory.amount)
+		return;
+
+	ledger_release(&promise->memory);
+	if (bytes > 0)
+		ledger_charge_always(&promise->memory, &promise->user->payer, LEDGER_MEMORY, bytes);
+}
+
 /* Around each change of a promise: out of the sums, and in again. */
 static void promise_leave_sums(const struct promise *promise)
 {
@@ -29,13 +45,14 @@ static void promise_leave_sums(const struct promise *promise)
 	promises->used -= promise->used;
 }
 
-static void promise_enter_sums(const struct promise *promise)
+static void promise_enter_sums(struct promise *promise)
 {
 	struct promises *promises = promise->promises;
 
 	promises->promised += promise_outstanding(promise);
 	promises->due += promise_due(promise);
 	promises->used += promise->used;
+	promise_charge_memory(promise);
 }
 
 static void promise_init(struct promise *promise, struct promises *promises, uint32_t device)
@@ -52,14 +69,26 @@ void promises_init(struct promises *promises)
 	promise_init(&promises->unowned, promises, 0);
 }
 
-struct promise *promise_new(struct promises *promises, uint32_t device)
+struct promise *promise_new_for(struct promises *promises, uint32_t device, struct user *user)
 {
 	struct promise *promise = malloc(sizeof(*promise));
+	if (!promise)
+		return NULL;
 
-	if (promise)
-		promise_init(promise, promises, device);
+	promise_init(promise, promises, device);
+	promise->user = user_ref(user);
 
 	return promise;
+}
+
+struct promise *promise_new(struct promises *promises, uint32_t device)
+{
+	return promise_new_for(promises, device, NULL);
+}
+
+bool promise_is_paid(const struct promise *promise, uint64_t bytes)
+{
+	return !promise->user || ledger_check(&promise->user->payer, LEDGER_MEMORY, bytes);
 }
 
 static void promise_free_unused(struct promise *promise)
@@ -68,6 +97,7 @@ static void promise_free_unused(struct promise *promise)
 		return;
 
 	list_remove(&promise->link);
+	user_close(promise->user);
 	free(promise);
 }
 
@@ -240,6 +270,8 @@ const char *promises_check(const struct promises *promises)
 			return "a session has left more than it uses";
 		if (promise->charge.amount != promise->reserved)
 			return "a reservation is not what its session is charged for";
+		if (promise->memory.amount != promise_memory(promise))
+			return "what a session uses is not what its user is charged for";
 	}
 
 	if (sum.promised != promises->promised || sum.due != promises->due)

@@ -31,6 +31,9 @@
  * for what clients hold, all of it that is idle is closed (slabs_on_shortage), and what that
  * frees is what the request gets.
  *
+ * A promise with a user charges it for what is used or asked (LEDGER_MEMORY), as long as that is,
+ * also when its session has ended. What is without a session is not charged.
+ *
  * Here is arithmetic alone: the pool calls it for each change. Requests without a session
  * have one together, of which nothing is reserved.
  */
@@ -38,6 +41,7 @@
 
 #include "daemon/base/list.h"
 #include "daemon/ledger/ledger.h"
+#include "daemon/ledger/user.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -51,6 +55,8 @@ struct promise {
 	uint64_t left;        /* of what is used: lent, and in no slot any more */
 	bool ended;           /* its session has; freed when nothing is used or asked */
 	struct charge charge; /* for what is reserved */
+	struct user *user;    /* that pays for what is used; NULL: no user does */
+	struct charge memory; /* for that and what is asked */
 };
 
 /* A pool's; embedded, does not move. */
@@ -63,8 +69,11 @@ struct promises {
 };
 
 void promises_init(struct promises *promises);
-/* Of a session, without a reservation. NULL: no memory. */
-struct promise *promise_new(struct promises *promises, uint32_t device);
+/* Of a session, without a reservation, for which that user (NULL: none) pays. NULL: no memory. */
+struct promise *promise_new_for(struct promises *promises, uint32_t device, struct user *user);
+struct promise *promise_new(struct promises *promises, uint32_t device); /* no user */
+/* Whether who pays for it may have so much more. Counts a refusal. */
+bool promise_is_paid(const struct promise *promise, uint64_t bytes);
 /* The session has ended: nothing is reserved any more. May free it. */
 void promise_end(struct promise *promise);
 

@@ -34,12 +34,18 @@ int publications_open(struct publications **out, struct ledger *ledger)
 
 /* ---- Look up ---- */
 
+static bool publication_is_of(const struct publication *publication, uid_t uid,
+			      const struct tenant *tenant)
+{
+	return publication->user->uid == uid && publication->user->tenant == tenant;
+}
+
 struct publication *publication_find(const struct publications *publications, uid_t uid,
-				     const char *name)
+				     const struct tenant *tenant, const char *name)
 {
 	list_for_each (node, &publications->all) {
 		struct publication *publication = container_of(node, struct publication, link);
-		if (!publication->withdrawn && publication->user->uid == uid &&
+		if (!publication->withdrawn && publication_is_of(publication, uid, tenant) &&
 		    strcmp(publication->name, name) == 0)
 			return publication;
 	}
@@ -85,7 +91,7 @@ uint64_t publications_attached(const struct publications *publications, const st
 	return attached;
 }
 
-uint32_t publications_records(const struct publications *publications, const uid_t *uid,
+uint32_t publications_records(const struct publications *publications, const struct user *user,
 			      uint32_t from, struct hbm_wire_region *records, uint32_t room,
 			      uint32_t *next)
 {
@@ -95,7 +101,7 @@ uint32_t publications_records(const struct publications *publications, const uid
 	list_for_each (node, &publications->all) {
 		const struct publication *publication =
 			container_of(node, struct publication, link);
-		if (publication->region->id < from || (uid && publication->user->uid != *uid))
+		if (publication->region->id < from || (user && publication->user != user))
 			continue;
 
 		if (count == room) {
@@ -222,12 +228,14 @@ static int publication_check_range(struct range *range, const struct publication
 }
 
 /* The withdrawn one of that user which has just these slabs. */
-static struct publication *publication_to_renew(const struct range *range, uid_t uid)
+static struct publication *publication_to_renew(const struct range *range,
+						const struct publication_form *form)
 {
 	const struct slot *slots = &range->region->slots[range->first];
 	struct publication *publication = slots[0].slab->publication;
 
-	if (!publication || !publication->withdrawn || publication->user->uid != uid ||
+	if (!publication || !publication->withdrawn ||
+	    !publication_is_of(publication, form->uid, form->tenant) ||
 	    publication->region->slot_count != range->count)
 		return NULL;
 
@@ -268,11 +276,13 @@ static void publication_free(struct publication *publication)
 }
 
 /* Charged, in no list, without slabs. */
-static int publication_make(struct publication **out, struct publications *publications, uid_t uid,
-			    const struct range *range, const struct reason *why)
+static int publication_make(struct publication **out, struct publications *publications,
+			    const struct publication_form *form, const struct range *range,
+			    const struct reason *why)
 {
 	struct publication *publication = calloc(1, sizeof(*publication));
-	struct user *user = publication ? user_open(publications->ledger, uid) : NULL;
+	struct user *user =
+		publication ? user_open_of(publications->ledger, form->uid, form->tenant) : NULL;
 	uint64_t slab = range->region->slab;
 	if (!user) {
 		free(publication);
@@ -351,7 +361,7 @@ static int publication_add(struct publications *publications, const struct publi
 			   const struct range *range, const struct reason *why)
 {
 	struct publication *publication = NULL;
-	int status = publication_make(&publication, publications, form->uid, range, why);
+	int status = publication_make(&publication, publications, form, range, why);
 	if (status != HBM_OK)
 		return status;
 
@@ -375,10 +385,10 @@ int publication_new(struct publications *publications, const struct publication_
 	int status = publication_check_range(&range, form, why);
 	if (status != HBM_OK)
 		return status;
-	if (publication_find(publications, form->uid, form->name))
+	if (publication_find(publications, form->uid, form->tenant, form->name))
 		return reason_set(why, HBM_EXISTS, "the name is taken");
 
-	struct publication *withdrawn = publication_to_renew(&range, form->uid);
+	struct publication *withdrawn = publication_to_renew(&range, form);
 	if (!withdrawn)
 		return publication_add(publications, form, &range, why);
 

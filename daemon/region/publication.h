@@ -13,8 +13,8 @@
  * 	  \_____________/
  * 	   the same range is published again
  *
- * A name is unique among the published ones of a uid. A withdrawn one is not found any more. What
- * is attached stays: the memory is charged to the uid that published it until it is closed.
+ * A name is unique among the published ones of a user. A withdrawn one is not found any more. What
+ * is attached stays: the memory is charged to the user that published it until it is closed.
  * Slots of a client that was killed count as others until its process is gone, for it may
  * still write.
  *
@@ -46,13 +46,15 @@ int publications_open(struct publications **out, struct ledger *ledger); /* -ENO
 /* For the time when no session is left. Accepts NULL, returns NULL. */
 struct publications *publications_close(struct publications *publications);
 
-/* The published one of that name and uid; NULL: there is none. */
+/* The published one of that name, uid and tenant (NULL: of a uid that none has); NULL: there is
+ * none. */
 struct publication *publication_find(const struct publications *publications, uid_t uid,
-				     const char *name);
+				     const struct tenant *tenant, const char *name);
 /* What is to be published, and as what. */
 struct publication_form {
 	const char *name;
 	uid_t uid;
+	struct tenant *tenant; /* that has the session; or NULL */
 	bool for_group;
 	gid_t gid;
 	struct region *region; /* of that user's */
@@ -72,9 +74,9 @@ uid_t publication_uid(const struct publication *publication);
 const struct publication *publication_bars_loan(const struct region *region, uint64_t offset,
 						uint64_t bytes, const struct user *user);
 
-/* Fills in at most `room` records, of those of one uid or (NULL) of all, as
+/* Fills in at most `room` records, of those of one user or (NULL) of all, as
  * regions_records() does. */
-uint32_t publications_records(const struct publications *publications, const uid_t *uid,
+uint32_t publications_records(const struct publications *publications, const struct user *user,
 			      uint32_t from, struct hbm_wire_region *records, uint32_t room,
 			      uint32_t *next);
 /* How many regions are attached to those of a device. */

@@ -64,7 +64,8 @@ struct promise *regions_promise(struct regions *regions, struct device *device)
 			return promise;
 	}
 
-	struct promise *promise = promise_new(slabs_promises(device->slabs), device->index);
+	struct promise *promise =
+		promise_new_for(slabs_promises(device->slabs), device->index, regions->user);
 	if (promise)
 		list_push_back(&regions->promises, &promise->by_session);
 

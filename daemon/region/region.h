@@ -47,6 +47,7 @@ struct regions {
 	struct holder holder; /* of what it gave back and still holds */
 	struct borrower borrower;
 	struct list promises; /* struct promise: what it has reserved, one of a device */
+	struct user *user; /* that pays for their memory, and outlives them; NULL: no user does */
 	uint32_t last_id;
 	struct list by_id[REGION_BUCKETS]; /* the live ones */
 	struct list waiting;               /* struct region_wait */

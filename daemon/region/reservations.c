@@ -189,7 +189,7 @@ static int reservations_try(struct reservations *reservations,
 
 	struct payer *payer = reservation->regions->payer;
 	uint64_t net = *more > less ? *more - less : 0;
-	if (net > 0 && !ledger_has_own_room(payer->parent, LEDGER_RESERVED, net)) {
+	if (net > 0 && !ledger_has_tenant_room(payer->parent, LEDGER_RESERVED, net)) {
 		*more = net;
 		(void)ledger_check(payer, LEDGER_RESERVED, net); /* counts it */
 		return HBM_LIMIT;

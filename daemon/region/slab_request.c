@@ -283,6 +283,8 @@ int slabs_request(struct slabs *slabs, struct slab_request *request)
 		    books->ready + books->uncreated + books->retiring + books->held &&
 	    !slabs_is_reclaiming(slabs))
 		return HBM_NO_SPACE;
+	if (!promise_is_paid(request->promise, need))
+		return HBM_LIMIT;
 
 	list_init(&request->taken);
 	request->slabs = slabs;

@@ -14,6 +14,7 @@
 #include "daemon/serve/serve_reserve.h"
 #include "daemon/serve/serve_sequences.h"
 #include "daemon/serve/serve_share.h"
+#include "daemon/serve/serve_tenant.h"
 
 static void handlers_cancelled(struct request *request)
 {
@@ -62,6 +63,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_ATTACH] = serve_attach,
 			[HBM_WIRE_UNPUBLISH] = serve_unpublish,
 			[HBM_WIRE_COUNT] = serve_count,
+			[HBM_WIRE_TENANT_SET] = serve_tenant_set,
 		},
 	.cancelled = handlers_cancelled,
 	.session_gone = serve_session_gone,

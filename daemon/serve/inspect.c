@@ -22,6 +22,7 @@
 #include "daemon/region/slab.h"
 #include "daemon/serve/inspect_boards.h"
 #include "daemon/serve/serve_lent.h"
+#include "daemon/serve/serve_tenant.h"
 #include "daemon/serve/serve_verify.h"
 #include "daemon/tier/nvme_io.h"
 #include "daemon/tier/nvme_name.h"
@@ -269,7 +270,7 @@ static bool inspect_query_published(struct page *page, uint32_t from)
 	uint32_t next;
 
 	page->count = publications_records(
-		page->hbmd->publications, visible->all ? NULL : &visible->viewer->uid, from,
+		page->hbmd->publications, visible->all ? NULL : visible->viewer->user, from,
 		(struct hbm_wire_region *)(void *)page->records, page->room, &next);
 	page->cursor = next;
 
@@ -471,6 +472,7 @@ static inspect_fill *const fills[HBM_QUERY_KINDS] = {
 	[HBM_QUERY_LINKS] = inspect_query_links,
 	[HBM_QUERY_TIMELINE] = inspect_query_timeline,
 	[HBM_QUERY_NODES] = inspect_query_nodes,
+	[HBM_QUERY_TENANTS] = inspect_tenants,
 };
 
 #define RECORD_SIZE(name, value, record, text, members) [value] = sizeof(struct record),

@@ -20,17 +20,21 @@ struct namespace_room {
 	uint16_t taking;   /* the namespace that gives way; 0: none */
 };
 
-/* Users that have made namespaces. */
-static uint64_t namespace_room_users(const struct ledger *ledger)
+/* Tenants that have made namespaces; users that are one alone count as one. */
+static uint64_t namespace_room_tenants(const struct ledger *ledger)
 {
-	uint64_t users = 0;
+	uint64_t tenants = 0;
 
 	list_for_each (node, &ledger->users) {
 		const struct user *user = container_of(node, struct user, link);
-		users += ledger_used(&user->payer, LEDGER_NAMESPACES) > 0;
+		tenants += !user->tenant && ledger_used(&user->payer, LEDGER_NAMESPACES) > 0;
+	}
+	list_for_each (node, &ledger->tenants) {
+		const struct tenant *tenant = container_of(node, struct tenant, link);
+		tenants += ledger_used(&tenant->payer, LEDGER_NAMESPACES) > 0;
 	}
 
-	return users > 0 ? users : 1;
+	return tenants > 0 ? tenants : 1;
 }
 
 /* The namespace that gives way to this user's next; 0: none may. */
@@ -38,13 +42,14 @@ static uint16_t namespace_room_victim(const struct hbmd *hbmd, const struct user
 {
 	const struct namespaces *namespaces = hbmd->cache->namespaces;
 	const struct ledger *ledger = hbmd->ledger;
+	const struct payer *tenant = ledger_tenant(&user->payer);
 	uint64_t part =
-		ledger_limit(&ledger->host, LEDGER_NAMESPACES) / namespace_room_users(ledger);
+		ledger_limit(&ledger->host, LEDGER_NAMESPACES) / namespace_room_tenants(ledger);
 
-	if (!ledger_has_own_room(&user->payer, LEDGER_NAMESPACES, 1))
+	if (!ledger_has_own_room(tenant, LEDGER_NAMESPACES, 1))
 		return namespaces_coldest(namespaces, user, 0);
 
-	bool has_part = ledger_used(&user->payer, LEDGER_NAMESPACES) >= part;
+	bool has_part = ledger_used(tenant, LEDGER_NAMESPACES) >= part;
 	uint16_t victim = namespaces_coldest(namespaces, has_part ? user : NULL, part);
 
 	return victim != 0 ? victim : namespaces_coldest(namespaces, NULL, 0);
@@ -178,7 +183,8 @@ static bool namespace_room_may_try(const struct namespace_room *room, const stru
 {
 	const struct namespace_identity identity =
 		serve_namespace_identity(room->hbmd, request->message);
-	uint16_t found = namespaces_find(room->hbmd->cache->namespaces, &identity);
+	uint16_t found =
+		namespaces_find(room->hbmd->cache->namespaces, &identity, request->session->user);
 
 	return found != 0 ? found != room->taking : list_empty(&room->turns);
 }

@@ -221,7 +221,7 @@ static bool serve_namespace_guesses_too_fast(const struct hbmd *hbmd, const stru
 	if (!guesses_may(guesses, session->uid, clock_now()))
 		return true;
 
-	if (namespaces_find(hbmd->cache->namespaces, identity) == 0)
+	if (namespaces_find(hbmd->cache->namespaces, identity, session->user) == 0)
 		guesses_count(guesses, session->uid, clock_now());
 
 	return false;

@@ -28,7 +28,22 @@ static struct publication *serve_publish_find(const struct hbmd *hbmd,
 					      const char *name)
 {
 	return publication_find(hbmd->publications, uid == HBM_WIRE_OWN_UID ? session->uid : uid,
-				name);
+				session->user->tenant, name);
+}
+
+/* For an operator: of any tenant, the first that has it. */
+static struct publication *serve_publish_find_any(const struct hbmd *hbmd, uint32_t uid,
+						  const char *name)
+{
+	struct publication *publication = publication_find(hbmd->publications, uid, NULL, name);
+
+	list_for_each (node, &hbmd->ledger->tenants) {
+		const struct tenant *tenant = container_of(node, struct tenant, link);
+		if (!publication)
+			publication = publication_find(hbmd->publications, uid, tenant, name);
+	}
+
+	return publication;
 }
 
 /* ---- PUBLISH, UNPUBLISH ---- */
@@ -39,6 +54,7 @@ static int serve_publish_publish(const struct hbmd *hbmd, struct session *sessio
 	const struct publication_form form = {
 		.name = publish->name,
 		.uid = session->uid,
+		.tenant = session->user->tenant,
 		.for_group = publish->flags & HBM_WIRE_PUBLISH_GROUP,
 		.gid = publish->gid,
 		.region = region_find(&session->regions, publish->region),
@@ -75,8 +91,10 @@ void serve_unpublish(struct hbmd *hbmd, struct request *request)
 	const struct session *session = request->session;
 	struct publication *publication = NULL;
 
-	if (serve_publish_is_own(session, unpublish->uid) || session_is_operator(session))
+	if (serve_publish_is_own(session, unpublish->uid))
 		publication = serve_publish_find(hbmd, session, unpublish->uid, unpublish->name);
+	if (!publication && session_is_operator(session))
+		publication = serve_publish_find_any(hbmd, unpublish->uid, unpublish->name);
 	if (!publication) {
 		serve_publish_refuse_name(request);
 		return;

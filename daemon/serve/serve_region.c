@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/base/checked.h"
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
 #include "daemon/region/commit.h"
@@ -246,6 +247,19 @@ static void serve_region_refuse_for_space(struct request *request)
 		       text);
 }
 
+/* Memory that a COMMIT asks for. */
+static uint64_t serve_region_wanted(const struct request *request)
+{
+	const struct hbm_wire_ranges *ranges = (const void *)request->message;
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < ranges->count; i++)
+		if (!checked_add(bytes, ranges->ranges[i].bytes, &bytes))
+			return UINT64_MAX;
+
+	return bytes;
+}
+
 /* The reasons of COMMIT and DECOMMIT. */
 static void serve_region_refuse_ranges(struct request *request, int status)
 {
@@ -262,6 +276,13 @@ static void serve_region_refuse_ranges(struct request *request, int status)
 
 	if (status == HBM_LIMIT && !ledger_has_own_room(&request->session->payer, LEDGER_HELD, 1)) {
 		request_refuse_limit(request, LEDGER_HELD, 1);
+		return;
+	}
+
+	uint64_t wanted = serve_region_wanted(request);
+	if (status == HBM_LIMIT &&
+	    !ledger_has_room(&request->session->user->payer, LEDGER_MEMORY, wanted)) {
+		request_refuse_limit(request, LEDGER_MEMORY, wanted);
 		return;
 	}
 

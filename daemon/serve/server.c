@@ -206,7 +206,7 @@ static void server_limit_silence(struct server *server, struct user *user)
 {
 	user_ref(user);
 	while (!ledger_check(&user->payer, LEDGER_SILENT, 0)) {
-		bool own = !ledger_has_own_room(&user->payer, LEDGER_SILENT, 0);
+		bool own = !ledger_has_tenant_room(&user->payer, LEDGER_SILENT, 0);
 		struct user *most = own ? user : server_most_silent(server);
 
 		session_drop(container_of(most->silent.next, struct session, silent),
@@ -393,6 +393,16 @@ struct server *server_close(struct server *server)
 	free(server);
 
 	return NULL;
+}
+
+void server_tenants_changed(struct server *server)
+{
+	list_for_each (node, &server->sessions) {
+		struct session *session = container_of(node, struct session, link);
+		session->fair_payer.weight = user_weight(session->user);
+	}
+
+	session_turn_resume_others(&server->owner);
 }
 
 struct list *server_sessions(struct server *server)

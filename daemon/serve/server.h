@@ -40,6 +40,8 @@ struct server *server_close(struct server *server); /* removes the socket file i
 /* For HELLO: the daemon is stopping. */
 bool server_is_draining(const struct server *server);
 struct list *server_sessions(struct server *server); /* of struct session, live and dead */
+/* The limits and weights of tenants are others now. */
+void server_tenants_changed(struct server *server);
 /* Of sessions and requests. */
 const struct counters *server_counters(const struct server *server);
 /* Regions and sessions as records for HBM_QUERY_SESSIONS and _REGIONS. */

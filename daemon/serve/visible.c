@@ -37,7 +37,7 @@ uint32_t visible_bytes(const struct visible *visible, enum hbm_wire_query_kind k
 
 bool visible_session(const struct visible *visible, const struct session *session)
 {
-	return visible->all || session->uid == visible->viewer->uid;
+	return visible->all || session->user == visible->viewer->user;
 }
 
 bool visible_namespace(const struct visible *visible, uint16_t ns)

@@ -6,10 +6,10 @@
  * 	STATUS		which daemon it is and how it does, no figure of its work
  * 	DEVICES		all: COMMIT tells as much
  * 	TIERS		their sizes, not what is in them
- * 	SESSIONS	those of its uid
- * 	REGIONS		those of its uid
- * 	SEQUENCES	those of its uid
- * 	EVENTS		those of its uid
+ * 	SESSIONS	those of its user (user.h)
+ * 	REGIONS		those of its user (user.h)
+ * 	SEQUENCES	those of its user (user.h)
+ * 	EVENTS		those of its user (user.h)
  * 	NAMESPACES	those that this session has open
  * 	BLOCKS		of these, without where they lie
  * 	others		nothing

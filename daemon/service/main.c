@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * hbmd: parse, set up, run, tear down. Signals are a descriptor of the loop: SIGTERM and
- * SIGINT drain (a second one does not wait for clients), SIGHUP is only logged,
- * because nothing can be reloaded yet.
+ * SIGINT drain (a second one does not wait for clients), SIGHUP reads the configuration again:
+ * what it says of tenants applies from then on, the rest at the next start.
  */
 #include "daemon/base/clock.h"
 #include "daemon/base/list.h"
@@ -11,6 +11,7 @@
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
 #include "daemon/ledger/ledger.h"
+#include "daemon/ledger/tenant.h"
 #include "daemon/loop/loop.h"
 #include "daemon/move/mover.h"
 #include "daemon/region/publication.h"
@@ -20,6 +21,7 @@
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/server.h"
 #include "daemon/service/catalog_setup.h"
+#include "daemon/service/configuration.h"
 #include "daemon/service/descriptors.h"
 #include "daemon/service/exit_status.h"
 #include "daemon/service/footprint.h"
@@ -44,23 +46,20 @@
 #include <unistd.h>
 
 #define DEFAULT_CONFIG "/etc/hbmd/hbmd.conf"
-#define SETS_MAX 256
 #define LINE 512
-#define ERRORS 65536 /* bytes, of all lines about the configuration */
 #define SERVICE_USER "hbmd"
 /* while stopping: between checks whether the last transfer has ended */
 #define IDLE_POLL_NS 5000000ull
 
 struct options {
-	const char *config;
+	struct configuration configuration;
 	const char
 		*user; /* --check-config checks files as this user; NULL: see hbmd_become_user() */
-	bool config_given, check, reference, print;
-	const char *sets[SETS_MAX];
-	size_t set_count;
+	bool check, reference, print;
 };
 
 struct service {
+	const struct configuration *configuration;
 	struct hbmd hbmd;
 	struct config config;
 	struct ledger ledger;
@@ -143,15 +142,16 @@ static int hbmd_parse(int argc, char **argv, struct options *options)
 	for (int c; (c = getopt_long(argc, argv, ":c:s:h", longs, NULL)) != -1;) {
 		switch (c) {
 		case 'c':
-			options->config = optarg;
-			options->config_given = true;
+			options->configuration.file = optarg;
+			options->configuration.given = true;
 			break;
 		case 's':
-			if (options->set_count == SETS_MAX) {
-				hbmd_report("more than %d --set: put them into a file", SETS_MAX);
+			if (options->configuration.set_count == CONFIGURATION_SETS) {
+				hbmd_report("more than %d --set: put them into a file",
+					    CONFIGURATION_SETS);
 				return 2;
 			}
-			options->sets[options->set_count++] = optarg;
+			options->configuration.sets[options->configuration.set_count++] = optarg;
 			break;
 		case OPTION_CHECK:
 			options->check = true;
@@ -186,30 +186,6 @@ static int hbmd_parse(int argc, char **argv, struct options *options)
 	}
 
 	return 0;
-}
-
-static int hbmd_read_config(const struct options *options, struct config *config)
-{
-	static char error[ERRORS];
-	int r = config_defaults(config);
-	if (r == 0)
-		r = config_read(config, options->config, error, sizeof(error));
-	if (r == -ENOENT && !options->config_given) {
-		r = 0; /* the defaults are a configuration */
-		error[0] = '\0';
-	}
-
-	for (size_t i = 0; i < options->set_count; i++) {
-		int one = config_set(config, options->sets[i], error, sizeof(error));
-		r = r < 0 ? r : one;
-	}
-
-	if (r == 0)
-		r = config_check(config, error, sizeof(error));
-	if (r < 0)
-		hbmd_report_all(error[0] != '\0' ? error : strerror(-r));
-
-	return r;
 }
 
 /* ---- running ---- */
@@ -289,8 +265,7 @@ static void hbmd_signalled(struct watch *watch, uint32_t events)
 		return;
 
 	if (info.ssi_signo == SIGHUP)
-		log_notice("SIGHUP ignored: the configuration is read at start only, restart hbmd "
-			   "to change it");
+		configuration_reload(service->configuration, &service->hbmd);
 	else
 		hbmd_stop(service, info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
 }
@@ -411,8 +386,11 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 	if (r == 0) {
 		service->inherited.socket = -1; /* the server's now */
 		descriptors_apply(hbmd);
-		r = pressure_open(&hbmd->pressure, hbmd);
+		r = tenants_configure(hbmd->ledger, hbmd->config);
 	}
+
+	if (r == 0)
+		r = pressure_open(&hbmd->pressure, hbmd);
 
 	if (r == 0)
 		r = notify_open(&service->notify, hbmd->loop);
@@ -460,6 +438,7 @@ static void hbmd_tear_down(struct service *service)
 
 	hbmd->loop = loop_free(hbmd->loop);
 	hbmd->namespace_room = namespace_room_close(hbmd->namespace_room);
+	tenants_close(hbmd->ledger);
 	if (service->signals.fd >= 0)
 		close(service->signals.fd);
 }
@@ -523,7 +502,7 @@ static int hbmd_become_user(const struct options *options)
 		return 0;
 
 	const char *user = options->user ? options->user : SERVICE_USER;
-	if (!options->user && (options->config_given || geteuid() != 0))
+	if (!options->user && (options->configuration.given || geteuid() != 0))
 		return 0;
 
 	int r = start_check_become(user);
@@ -551,7 +530,7 @@ static enum exit_status hbmd_check(const struct config *config)
 
 int main(int argc, char **argv)
 {
-	struct options options = {.config = DEFAULT_CONFIG};
+	struct options options = {.configuration.file = DEFAULT_CONFIG};
 
 	log_open(LOG_INFO);
 	int r = hbmd_parse(argc, argv, &options);
@@ -562,8 +541,12 @@ int main(int argc, char **argv)
 		.signals = {.fd = -1}, .inherited = {.socket = -1}, .state_dir = -1};
 	enum exit_status status = EXIT_STATUS_OK;
 	r = hbmd_become_user(&options);
-	if (r == 0)
-		r = hbmd_read_config(&options, &service.config);
+	if (r == 0) {
+		const char *wrong;
+		r = configuration_read(&options.configuration, &service.config, &wrong);
+		if (r < 0)
+			hbmd_report_all(wrong);
+	}
 
 	if (r < 0) {
 		status = hbmd_status_of_config(r);
@@ -572,6 +555,7 @@ int main(int argc, char **argv)
 	} else if (options.check) {
 		status = hbmd_check(&service.config);
 	} else {
+		service.configuration = &options.configuration;
 		log_open((int)service.config.log_level);
 		hbmd_raise_descriptor_limit();
 		status = hbmd_run(&service);

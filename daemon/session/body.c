@@ -400,6 +400,16 @@ int body_count(const void *message, struct refusal *why)
 		       : field_refuse(why, HBM_INVALID, "key is all zero, which is reserved");
 }
 
+int body_tenant_set(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_tenant_set *set = message;
+	int status = field_text("tenant", set->tenant, why);
+	if (status == HBM_OK)
+		status = field_text("key", set->key, why);
+
+	return status == HBM_OK ? field_text("value", set->value, why) : status;
+}
+
 int body_query(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_query *query = message;

@@ -35,3 +35,4 @@ body_check body_publish;
 body_check body_attach;
 body_check body_unpublish;
 body_check body_count;
+body_check body_tenant_set;

@@ -3,9 +3,12 @@
 #include "daemon/session/peer.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <systemd/sd-login.h>
 #include <unistd.h>
 
 #ifndef SO_PEERGROUPS
@@ -44,6 +47,19 @@ int peer_identify(int socket, struct peer *out)
 	*out = (struct peer){credentials.pid, credentials.uid, credentials.gid, pidfd};
 
 	return 0;
+}
+
+/* The file in /proc is found by number. If the process lives after it was read, the number was
+ * its own all along. */
+void peer_unit(const struct peer *peer, char *unit, size_t size)
+{
+	struct pollfd process = {.fd = peer->pidfd, .events = POLLIN};
+	char *name = NULL;
+
+	unit[0] = '\0';
+	if (sd_pid_get_unit(peer->pid, &name) >= 0 && poll(&process, 1, 0) == 0)
+		snprintf(unit, size, "%s", name);
+	free(name);
 }
 
 /* Its supplementary groups, which the caller frees: how many; -1: they are not known. */

@@ -13,6 +13,9 @@ struct peer {
 	int pidfd; /* the caller's; polls readable when the process that connected is gone */
 };
 
+/* The system unit that the process is in; empty: none, or it is gone, or its files in /proc are
+ * hidden. Reads one of them. A unit that a user's own manager runs is in user@UID.service. */
+void peer_unit(const struct peer *peer, char *unit, size_t size);
 /* Whether the process that connected is in a group, by its group or a supplementary one. */
 bool peer_in_group(int socket, gid_t gid);
 /* Negative errno: -ESRCH if the process is already gone. */

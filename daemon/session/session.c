@@ -298,7 +298,7 @@ static struct session *session_new(struct session_owner *owner, uint64_t id, str
 
 	*session = (struct session){
 		.id = id,
-		.fair_payer = {.id = id},
+		.fair_payer = {.id = id, .weight = user_weight(user)},
 		.pid = peer->pid,
 		.uid = peer->uid,
 		.gid = peer->gid,
@@ -325,6 +325,7 @@ static struct session *session_new(struct session_owner *owner, uint64_t id, str
 	notices_init(&session->notices, &session->payer, &session->connection);
 	backlog_init(&session->backlog, &session->payer);
 	regions_init(&session->regions, &session->payer);
+	session->regions.user = user;
 	session->regions.emptied = session_regions_emptied;
 
 	return session;
@@ -340,6 +341,17 @@ static void session_discard(struct session *session)
 	free(session);
 }
 
+/* The user that the process is of, with the tenant that has it now. */
+static struct user *session_user(struct ledger *ledger, const struct peer *peer)
+{
+	struct identity identity = {.uid = peer->uid, .gid = peer->gid};
+
+	if (tenants_need_unit(ledger))
+		peer_unit(peer, identity.unit, sizeof(identity.unit));
+
+	return user_open_of(ledger, peer->uid, tenant_match(ledger, &identity));
+}
+
 int session_open(struct session **out, struct session_owner *owner, int socket, uint64_t id)
 {
 	struct peer peer;
@@ -347,7 +359,7 @@ int session_open(struct session **out, struct session_owner *owner, int socket, 
 	if (r < 0)
 		return r;
 
-	struct user *user = user_open(owner->ledger, peer.uid);
+	struct user *user = session_user(owner->ledger, &peer);
 	struct session *session = user ? session_new(owner, id, user, &peer) : NULL;
 	if (!session)
 		user_close(user);

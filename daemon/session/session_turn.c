@@ -39,8 +39,13 @@ static bool session_turn_may_read(const struct session *session)
 /* Whether other sessions have to make room before this one goes on. */
 static bool session_turn_waits_for_others(const struct session *session)
 {
-	return session->state < SESSION_CLOSING && session_turn_in_flight(session) > 0 &&
-	       !ledger_has_shared_room(&session->payer, LEDGER_REQUEST_BYTES);
+	if (session->state >= SESSION_CLOSING || session_turn_in_flight(session) == 0)
+		return false;
+
+	bool others_fill_tenant = ledger_has_own_room(&session->payer, LEDGER_REQUESTS, 1) &&
+				  !ledger_has_tenant_room(&session->payer, LEDGER_REQUESTS, 1);
+
+	return others_fill_tenant || !ledger_has_shared_room(&session->payer, LEDGER_REQUEST_BYTES);
 }
 
 /* Polls for reading if there is room; if not, and if that is for others to change, it is

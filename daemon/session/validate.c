@@ -85,6 +85,8 @@ struct form {
 #define FORM_UNPUBLISH .zero_at = offsetof(struct hbm_wire_unpublish, zero), .check = body_unpublish
 #define FORM_COUNT .check = body_count
 
+#define FORM_TENANT_SET .check = body_tenant_set
+
 #define FORM(opcode, value, request, reply)                                                        \
 	[value] = {.name = #opcode, .fixed = sizeof(struct request), FORM_##opcode},
 static const struct form forms[HBM_WIRE_OPCODES] = {HBM_OPCODE_LIST(FORM)};

@@ -529,6 +529,11 @@ HBM_API int hbm_ping(struct hbm *hbm);
  * it has comes back as after that: device memory when its process ends. For operators;
  * HBM_NOT_FOUND: it has ended, or never was. */
 HBM_API int hbm_session_end(struct hbm *hbm, uint64_t session);
+/* Sets a key of a tenant (HBM_QUERY_TENANTS), as a line of the configuration would, until the
+ * daemon reads that again: see hbmd.conf(5). Nothing is taken back that is used beyond a new
+ * limit. For operators. HBM_NOT_FOUND: there is no such tenant; HBM_INVALID: no such key, or
+ * not that value, or one of them is longer than the protocol carries. */
+HBM_API int hbm_tenant_set(struct hbm *hbm, const char *tenant, const char *key, const char *value);
 /* Asks another session to suspend or resume a sequence (HBM_QUERY_SEQUENCES), 0: all of its
  * sequences; it decides whether and when. tier: where they are to be suspended to;
  * HBM_TIER_NONE: where it likes, and to resume. For operators. HBM_NOT_FOUND: there is no such

@@ -585,6 +585,16 @@ struct hbm_wire_session_ref {
 };
 static_assert(sizeof(struct hbm_wire_session_ref) == 32, "wire layout");
 
+/* TENANT_SET: sets a key of a tenant, as a line of the configuration would, until the
+ * configuration is read again. For uid 0 and the daemon's own uid only. What is used beyond a new
+ * limit stays. Reply: a bare header; HBM_NOT_FOUND: there is no such tenant; HBM_INVALID: there is
+ * no such key, or it cannot have that value. */
+struct hbm_wire_tenant_set {
+	struct hbm_wire_header header;
+	char tenant[HBM_WIRE_NAME_BYTES], key[HBM_WIRE_NAME_BYTES], value[HBM_WIRE_NAME_BYTES];
+};
+static_assert(sizeof(struct hbm_wire_tenant_set) == 216, "wire layout");
+
 /* ---- Sequences ---- */
 
 /* A board: a memfd in which a client says what sequences it has, and the daemon reads when it is
@@ -767,6 +777,11 @@ struct hbm_wire_lent {
 	HBM_RECORD_LENT(HBM_WIRE_MEMBER, )
 };
 static_assert(offsetof(struct hbm_wire_lent, unchecked) == 32, "wire layout");
+
+struct hbm_wire_tenant {
+	HBM_RECORD_TENANT(HBM_WIRE_MEMBER, )
+};
+static_assert(offsetof(struct hbm_wire_tenant, configured) == 92, "wire layout");
 
 struct hbm_wire_link {
 	HBM_RECORD_LINK(HBM_WIRE_MEMBER, )

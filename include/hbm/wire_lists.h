@@ -70,7 +70,8 @@
 	X(ATTACH, 33, hbm_wire_attach, hbm_wire_attached)                                          \
 	X(UNPUBLISH, 34, hbm_wire_unpublish, hbm_wire_header)                                      \
 	X(COUNT, 35, hbm_wire_count, hbm_wire_counted)                                             \
-	X(RETAIN, 36, hbm_wire_keys, hbm_wire_results)
+	X(RETAIN, 36, hbm_wire_keys, hbm_wire_results)                                             \
+	X(TENANT_SET, 37, hbm_wire_tenant_set, hbm_wire_header)
 
 /* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
 #define HBM_TIER_LIST(X)                                                                           \
@@ -160,8 +161,8 @@
  * X(name, value, record, text, members): enum hbm_wire_query_kind, HBM_QUERY_<name>, the struct
  * of its records, and the list of their members in wire_records.h. There is one STATUS, one
  * account of VERIFY for each pool, one LENT for each device, one link for each kind of link, one
- * interval for each of the last few thousand movements, and one event for each of the last of
- * each board.
+ * interval for each of the last few thousand movements, one event for each of the last of
+ * each board, and one of TENANTS for each limit of each tenant.
  */
 #define HBM_QUERY_LIST(X)                                                                          \
 	X(STATUS, 1, hbm_wire_status, "status", HBM_RECORD_STATUS)                                 \
@@ -178,7 +179,8 @@
 	X(NODES, 12, hbm_wire_node, "nodes", HBM_RECORD_NODE)                                      \
 	X(SEQUENCES, 13, hbm_wire_sequence, "sequences", HBM_RECORD_SEQUENCE)                      \
 	X(EVENTS, 14, hbm_wire_event, "events", HBM_RECORD_EVENT)                                  \
-	X(LENT, 15, hbm_wire_lent, "lent", HBM_RECORD_LENT)
+	X(LENT, 15, hbm_wire_lent, "lent", HBM_RECORD_LENT)                                        \
+	X(TENANTS, 16, hbm_wire_tenant, "tenants", HBM_RECORD_TENANT)
 
 /* clang-format on */
 

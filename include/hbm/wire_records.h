@@ -499,6 +499,22 @@
 	X(R, char, problem, [96], TEXT, 2, FACT, "PROBLEM",                                        \
 	  "", "The first difference found, or empty.")
 
+/* What a tenant may have of one thing: a section [tenant NAME] of the configuration, or the clients
+ * of one uid that none matches. */
+#define HBM_RECORD_TENANT(X, R)                                                                    \
+	X(R, char, tenant, [32], TEXT, 1, FACT, "TENANT",                       \
+	  "", "Its name; of a uid without a section \"uid:\" and the number.")                     \
+	X(R, char, key, [32], TEXT, 1, FACT, "KEY",                             \
+	  "", "The key of the configuration.")                                                     \
+	X(R, uint64_t, limit, , COUNT, 1, FACT, "LIMIT", "", "UINT64_MAX: none.")                  \
+	X(R, uint64_t, used, , COUNT, 1, GAUGE, "USED", "", "What its clients have together.")     \
+	X(R, uint64_t, refused, , COUNT, 1, COUNTER, "REFUSED",                                    \
+	  "", "Requests that the limit refused; 0 without a section.")                             \
+	X(R, uint32_t, unit, , UNIT, 1, FACT, "UNIT",                                              \
+	  "", "Unit of the limit, an enum hbm_wire_unit.")                                         \
+	X(R, uint32_t, configured, , BOOL, 1, FACT, "CONFIGURED",                                  \
+	  "", "1: the configuration has a section for it.")
+
 /* clang-format on */
 
 #endif

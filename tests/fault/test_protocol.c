@@ -440,7 +440,8 @@ static int ask_as_nobody(uint32_t kind)
 static bool is_for_operators(uint32_t kind)
 {
 	return kind == HBM_QUERY_VERIFY || kind == HBM_QUERY_LIMITS || kind == HBM_QUERY_LINKS ||
-	       kind == HBM_QUERY_TIMELINE || kind == HBM_QUERY_NODES || kind == HBM_QUERY_LENT;
+	       kind == HBM_QUERY_TIMELINE || kind == HBM_QUERY_NODES || kind == HBM_QUERY_LENT ||
+	       kind == HBM_QUERY_TENANTS;
 }
 
 /* What holds up everybody, or tells of everybody, is not for everybody. */

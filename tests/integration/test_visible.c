@@ -119,6 +119,7 @@ static void test_what_is_for_operators(void **state)
 		{HBM_QUERY_LIMITS, "only uid 0 and the daemon's uid may see limits"},
 		{HBM_QUERY_NODES, "only uid 0 and the daemon's uid may see nodes"},
 		{HBM_QUERY_LENT, "only uid 0 and the daemon's uid may see lent"},
+		{HBM_QUERY_TENANTS, "only uid 0 and the daemon's uid may see tenants"},
 	};
 	two_users_needed();
 

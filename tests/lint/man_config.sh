@@ -18,12 +18,12 @@ compare() { # what, the daemon's, the other
 "$build/hbmd" --help-config >"$work/reference" || exit 1
 [ -s "$work/reference" ] || { echo "hbmd --help-config prints nothing"; exit 1; }
 
-# section.key = default
-awk '/^\[/ { section = substr($0, 2, length($0) - 2) }
-	/^[a-z]/ { sub(/ *= */, " = "); sub(/ *$/, ""); print section "." $0 }' "$work/reference" >"$work/keys"
+# section.key = default; a tenant's are commented out, because there is none
+sed -e 's/^#\([[a-z]\)/\1/' "$work/reference" | awk '/^\[/ { section = substr($0, 2, length($0) - 2) }
+	/^[a-z]/ { sub(/ *= */, " = "); sub(/ *$/, ""); print section "." $0 }' >"$work/keys"
 
 # In the page a section is ".Ss [name]", a key ".It Cm key = Ar type", its default ".Pq Default: Li value", or "empty".
-awk '/^\.Ss \[/ { section = substr($2, 2, length($2) - 2) }
+awk '/^\.Ss \[/ { section = substr($0, 6, length($0) - 6) }
 	/^\.It Cm .* = Ar / { key = $3 }
 	/^\.Pq Default: empty/ { print section "." key " =" }
 	/^\.Pq Default: Li / { value = $4; print section "." key " = " value }' "$page" >"$work/page"

@@ -271,6 +271,9 @@ const struct wire_form wire_forms[] = {
 	  ZERO("device", 4),
 	  ZERO("zero", 4),
 	  ZERO("bytes", 8)}},
+	{HBM_WIRE_TENANT_SET,
+	 sizeof(struct hbm_wire_tenant_set),
+	 {STRING("tenant"), STRING("key"), STRING("value")}},
 	{HBM_WIRE_PING, sizeof(struct hbm_wire_header), {{.kind = WIRE_END}}},
 	{HBM_WIRE_CANCEL, /* one request */
 	 sizeof(struct hbm_wire_cancel),

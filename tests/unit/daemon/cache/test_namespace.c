@@ -118,17 +118,17 @@ static void test_an_encoding_is_part_of_what_it_is(void **state)
 	for (uint16_t i = 0; i < COUNT; i++) {
 		const struct namespace_identity one = {.spec = &spec, .encoding = &encodings[i]};
 
-		assert_int_equal(namespaces_find(namespaces, &one), i ? 0 : 1);
+		assert_int_equal(namespaces_find(namespaces, &one, user), i ? 0 : 1);
 		assert_int_equal(namespaces_open(namespaces, &one, user), i + 1);
-		assert_int_equal(namespaces_find(namespaces, &one), i + 1);
+		assert_int_equal(namespaces_find(namespaces, &one, user), i + 1);
 	}
 
 	for (uint16_t i = 1; i <= COUNT; i++)
 		for (uint16_t j = 1; j < i; j++)
 			assert_memory_not_equal(namespaces_get(namespaces, i)->fingerprint,
 						namespaces_get(namespaces, j)->fingerprint, 16);
-	assert_int_equal(namespaces_find(namespaces, &(struct namespace_identity){.spec = &spec}),
-			 1);
+	assert_int_equal(
+		namespaces_find(namespaces, &(struct namespace_identity){.spec = &spec}, user), 1);
 	assert_int_equal(namespaces_get(namespaces, 2)->logical_bytes, 4096);
 	assert_int_equal(namespaces_get(namespaces, 4)->logical_bytes, 8192);
 	user_close(user);
@@ -149,9 +149,9 @@ static void test_memory_only_is_part_of_what_it_is(void **state)
 		const struct namespace_identity one = {
 			.spec = &spec, .encoding = i & 1 ? &lossless : NULL, .memory_only = i & 2};
 
-		assert_int_equal(namespaces_find(namespaces, &one), 0);
+		assert_int_equal(namespaces_find(namespaces, &one, user), 0);
 		assert_int_equal(namespaces_open(namespaces, &one, user), i + 1);
-		assert_int_equal(namespaces_find(namespaces, &one), i + 1);
+		assert_int_equal(namespaces_find(namespaces, &one, user), i + 1);
 		assert_int_equal(namespaces_get(namespaces, i + 1u)->memory_only, i >= 2);
 	}
 

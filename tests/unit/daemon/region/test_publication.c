@@ -106,7 +106,7 @@ static struct region *publish_new(struct fixture *f)
 
 static struct publication *find(struct fixture *f)
 {
-	return publication_find(f->publications, UID, "name");
+	return publication_find(f->publications, UID, NULL, "name");
 }
 
 /* A region of the second session; NULL and the status: refused. */

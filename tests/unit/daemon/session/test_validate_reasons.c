@@ -72,6 +72,7 @@ static void test_every_opcode_has_its_name(void **state)
 		[HBM_WIRE_UNPUBLISH] = "UNPUBLISH",
 		[HBM_WIRE_COUNT] = "COUNT",
 		[HBM_WIRE_RETAIN] = "RETAIN",
+		[HBM_WIRE_TENANT_SET] = "TENANT_SET",
 	};
 
 #define SAME_NAME(opcode, value, request, reply)                                                   \
@@ -101,7 +102,7 @@ static void test_reasons_of_a_header(void **state)
 	ping.zero = 9;
 	assert_refused(ping, HBM_INVALID, "header.zero is 9, expected 0");
 	ping.opcode = HBM_WIRE_OPCODES;
-	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 37, expected 1 to 36");
+	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 38, expected 1 to 37");
 }
 
 static void test_reasons_of_boards_and_asking(void **state)

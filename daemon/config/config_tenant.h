@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config_tenant: the sections [tenant NAME] of the configuration: for which clients each is,
+ * and what they may have together. Keys and values are read as those of other sections; the
+ * table of keys here is their only definition.
+ *
+ * A limit that is CONFIG_DEFAULT is not set: the tenant may have what one user may that no
+ * tenant has.
+ */
+#pragma once
+
+#include "daemon/config/config_fields.h"
+#include "daemon/config/config_keys.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum {
+	CONFIG_TENANTS_MAX = 256,    /* they are compared one by one with each client */
+	CONFIG_TENANT_BYTES = 32,    /* of a name, with its end: as in the protocol */
+	CONFIG_TENANT_MATCHES = 16,  /* words of one */
+	CONFIG_TENANT_WEIGHT = 1000, /* the most */
+};
+#define CONFIG_DEFAULT UINT64_MAX
+#define CONFIG_TENANT_SECTION "tenant "
+
+/* X(name): the limits of a tenant, in the order they are shown. */
+#define CONFIG_TENANT_LIMITS(X)                                                                    \
+	X(sessions)                                                                                \
+	X(requests_in_flight)                                                                      \
+	X(request_bytes)                                                                           \
+	X(regions)                                                                                 \
+	X(address_space)                                                                           \
+	X(memory)                                                                                  \
+	X(reserved)                                                                                \
+	X(published)                                                                               \
+	X(lent)                                                                                    \
+	X(loans)                                                                                   \
+	X(sequences)                                                                               \
+	X(namespaces)                                                                              \
+	X(pins)
+
+#define CONFIG_TENANT_MEMBER(name) uint64_t name;
+struct config_tenant {
+	char name[CONFIG_TENANT_BYTES];
+	char *match; /* as written */
+	char *share; /* empty: its namespaces are its own */
+	uint64_t weight;
+	CONFIG_TENANT_LIMITS(CONFIG_TENANT_MEMBER)
+	uint32_t seen; /* keys that the file being read has given, by number */
+};
+#undef CONFIG_TENANT_MEMBER
+
+extern const struct config_key config_tenant_keys[]; /* their section is "tenant" */
+extern const size_t config_tenant_keys_count;
+
+static inline void *config_tenant_field(struct config_tenant *tenant, const struct config_key *key)
+{
+	return (char *)tenant + key->offset;
+}
+
+/* Whether a section is that of a tenant, however it is named. */
+bool config_tenant_is_section(const char *section);
+/* The tenant of that section, with defaults if there was none of that name. NULL, and a line in
+ * error that begins with `where`: the name is none, or there are too many, or no memory. */
+struct config_tenant *config_tenant_of(struct config *config, const char *section,
+				       const char *where, char *error, size_t error_size);
+/* The key of that name; NULL: none. */
+const struct config_key *config_tenant_key(const char *name);
+
+/* Whether the file being read has given that key already; from now on it has. */
+bool config_tenant_see(struct config_tenant *tenant, const struct config_key *key);
+/* Another file is read. */
+void config_tenants_unsee(struct config *config);
+/* Whether what each matches can be read: 0, or -EINVAL and a line for each error. */
+int config_tenants_check(const struct config *config, char *error, size_t error_size);
+int config_tenant_copy(struct config_tenant *out, const struct config_tenant *from); /* -ENOMEM */
+void config_tenant_clear(struct config_tenant *tenant);
+/* -ENOMEM leaves out untouched. */
+int config_tenants_copy(struct config *out, const struct config *from);
+void config_tenants_clear(struct config *config);
+/* Every key with its default and a line of help, commented out. */
+void config_tenant_print_reference(FILE *out);
+void config_tenants_print(const struct config *config, FILE *out);

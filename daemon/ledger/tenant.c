@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/ledger/tenant.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* X(key, resource, unit) */
+#define LIMITS(X)                                                                                  \
+	X(sessions, SESSIONS, COUNT)                                                               \
+	X(requests_in_flight, REQUESTS, COUNT)                                                     \
+	X(request_bytes, REQUEST_BYTES, BYTES)                                                     \
+	X(regions, REGIONS, COUNT)                                                                 \
+	X(address_space, ADDRESS_SPACE, BYTES)                                                     \
+	X(memory, MEMORY, BYTES)                                                                   \
+	X(reserved, RESERVED, BYTES)                                                               \
+	X(published, PUBLISHED, BYTES)                                                             \
+	X(lent, LENT, BYTES)                                                                       \
+	X(loans, LOANS, COUNT)                                                                     \
+	X(sequences, SEQUENCES, COUNT)                                                             \
+	X(namespaces, NAMESPACES, COUNT)                                                           \
+	X(pins, PINS, COUNT)
+
+#define LIMIT(key, resource, unit)                                                                 \
+	{#key, LEDGER_##resource, HBM_UNIT_##unit, offsetof(struct config_tenant, key)},
+#define KEY(key, resource, unit) [LEDGER_##resource] = #key,
+
+/* clang-format off */
+const struct tenant_limit tenant_limits[TENANT_LIMITS] = {LIMITS(LIMIT)};
+/* clang-format on */
+
+static const char *const tenant_keys[LEDGER_RESOURCES] = {LIMITS(KEY)};
+
+/* ---- Rules ---- */
+
+static void tenant_apply(struct tenant *tenant)
+{
+	for (unsigned i = 0; i < TENANT_LIMITS; i++) {
+		const struct tenant_limit *limit = &tenant_limits[i];
+		uint64_t value;
+
+		memcpy(&value, (const char *)&tenant->rule + limit->member, sizeof(value));
+		if (value == CONFIG_DEFAULT)
+			ledger_reset_limit(&tenant->payer, limit->resource);
+		else
+			ledger_set_limit(&tenant->payer, limit->resource, value);
+	}
+}
+
+/* Consumes the rule. */
+static void tenant_take_rule(struct tenant *tenant, struct config_tenant *rule)
+{
+	config_tenant_clear(&tenant->rule);
+	tenant->rule = *rule;
+	memset(tenant->matches, 0, sizeof(tenant->matches));
+	(void)match_read(tenant->rule.match, tenant->matches, CONFIG_TENANT_MATCHES);
+	tenant->configured = true;
+	tenant_apply(tenant);
+}
+
+static struct tenant *tenant_find(const struct ledger *ledger, const char *name)
+{
+	list_for_each (node, &ledger->tenants) {
+		struct tenant *tenant = container_of(node, struct tenant, link);
+		if (strcmp(tenant->rule.name, name) == 0)
+			return tenant;
+	}
+
+	return NULL;
+}
+
+static struct tenant *tenant_new(struct ledger *ledger)
+{
+	struct tenant *tenant = calloc(1, sizeof(*tenant));
+	if (!tenant)
+		return NULL;
+
+	list_init(&tenant->link);
+	payer_open_below(&tenant->payer, &ledger->unprivileged, PAYER_TENANT);
+	tenant->section = (struct ledger_section){.name = tenant->rule.name, .keys = tenant_keys};
+	tenant->payer.section = &tenant->section;
+
+	return tenant;
+}
+
+static void tenant_free_unused(struct tenant *tenant)
+{
+	if (tenant->configured || tenant->refs > 0)
+		return;
+
+	list_remove(&tenant->link);
+	payer_close(&tenant->payer);
+	config_tenant_clear(&tenant->rule);
+	free(tenant);
+}
+
+static int tenant_configure(struct ledger *ledger, const struct config_tenant *from)
+{
+	struct config_tenant rule;
+	int r = config_tenant_copy(&rule, from);
+	if (r < 0)
+		return r;
+
+	struct tenant *tenant = tenant_find(ledger, rule.name);
+	if (!tenant)
+		tenant = tenant_new(ledger);
+	if (!tenant) {
+		config_tenant_clear(&rule);
+		return -ENOMEM;
+	}
+
+	tenant_take_rule(tenant, &rule);
+	list_remove(&tenant->link);
+	list_push_back(&ledger->tenants, &tenant->link);
+
+	return 0;
+}
+
+int tenants_configure(struct ledger *ledger, const struct config *config)
+{
+	int r = 0;
+
+	list_for_each (node, &ledger->tenants)
+		container_of(node, struct tenant, link)->configured = false;
+
+	for (size_t i = 0; r == 0 && i < config->tenant_count; i++)
+		r = tenant_configure(ledger, &config->tenants[i]);
+
+	list_for_each_safe (node, after, &ledger->tenants)
+		tenant_free_unused(container_of(node, struct tenant, link));
+
+	return r;
+}
+
+void tenants_close(struct ledger *ledger)
+{
+	(void)tenants_configure(ledger, &(struct config){.tenant_count = 0});
+	assert(list_empty(&ledger->tenants));
+}
+
+/* ---- Clients ---- */
+
+bool tenants_need_unit(const struct ledger *ledger)
+{
+	list_for_each (node, &ledger->tenants) {
+		const struct tenant *tenant = container_of(node, struct tenant, link);
+		for (unsigned i = 0; i < CONFIG_TENANT_MATCHES; i++)
+			if (tenant->matches[i].kind == MATCH_UNIT)
+				return true;
+	}
+
+	return false;
+}
+
+struct tenant *tenant_match(const struct ledger *ledger, const struct identity *identity)
+{
+	list_for_each (node, &ledger->tenants) {
+		struct tenant *tenant = container_of(node, struct tenant, link);
+		for (unsigned i = 0; tenant->configured && i < CONFIG_TENANT_MATCHES; i++)
+			if (match_is(&tenant->matches[i], identity))
+				return tenant;
+	}
+
+	return NULL;
+}
+
+struct tenant *tenant_ref(struct tenant *tenant)
+{
+	if (tenant)
+		tenant->refs++;
+
+	return tenant;
+}
+
+struct tenant *tenant_close(struct tenant *tenant)
+{
+	if (!tenant)
+		return NULL;
+
+	tenant->refs--;
+	tenant_free_unused(tenant);
+
+	return NULL;
+}
+
+/* ---- Changes ---- */
+
+int tenant_set(struct ledger *ledger, const char *name, const char *key_name, const char *value,
+	       const struct reason *why)
+{
+	const struct config_key *key = config_tenant_key(key_name);
+	struct tenant *tenant = tenant_find(ledger, name);
+	char expected[256];
+
+	if (!tenant || !tenant->configured)
+		return reason_set(why, HBM_NOT_FOUND, "no tenant of that name is configured");
+	if (!key)
+		return reason_set(why, HBM_INVALID, "a tenant has no such key; see hbmd.conf(5)");
+	if (key->kind.type == VALUE_TEXT)
+		return reason_set(why, HBM_INVALID,
+				  "%s changes in the configuration alone, and for clients that "
+				  "connect after it is read again",
+				  key->name);
+
+	int r = value_parse(&key->kind, value, config_tenant_field(&tenant->rule, key));
+	if (r < 0) {
+		value_expected(&key->kind, value, expected, sizeof(expected));
+		return reason_set(why, HBM_INVALID, "%s: expected %s", key->name, expected);
+	}
+
+	tenant_apply(tenant);
+
+	return HBM_OK;
+}

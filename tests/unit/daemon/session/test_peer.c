@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who is at the other end, and in which unit. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "daemon/session/peer.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <systemd/sd-login.h>
+#include <unistd.h>
+
+/* A process that ends when `hold` is closed, at the other end of a socket. */
+static int connect_child(pid_t *pid, int *hold)
+{
+	int sockets[2], pipes[2];
+	char byte;
+
+	assert_int_equal(pipe(pipes), 0);
+	*pid = fork();
+	if (*pid == 0) {
+		close(pipes[1]);
+		(void)!read(pipes[0], &byte, 1);
+		_exit(0);
+	}
+
+	close(pipes[0]);
+	*hold = pipes[1];
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sockets), 0);
+	close(sockets[1]);
+
+	return sockets[0];
+}
+
+static void the_unit_of_a_process(void **state)
+{
+	(void)state;
+	struct peer peer;
+	char unit[256], *expected = NULL;
+	pid_t pid;
+	int hold, socket = connect_child(&pid, &hold);
+
+	close(hold);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(peer_identify(socket, &peer), 0); /* this process made the pair */
+	assert_int_equal(peer.pid, getpid());
+	(void)sd_pid_get_unit(getpid(), &expected);
+	strcpy(unit, "not written");
+	peer_unit(&peer, unit, sizeof(unit));
+	assert_string_equal(unit, expected ? expected : "");
+
+	free(expected);
+	close(peer.pidfd);
+	close(socket);
+}
+
+/* Its number may be another's by now. */
+static void a_process_that_is_gone_has_none(void **state)
+{
+	(void)state;
+	struct peer peer;
+	char unit[256] = "not written";
+	pid_t pid;
+	int hold, socket = connect_child(&pid, &hold);
+
+	assert_int_equal(peer_identify(socket, &peer), 0);
+	close(peer.pidfd);
+	close(hold);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+
+	/* a handle that says so, beside a number that is in use */
+	int pipes[2];
+	assert_int_equal(pipe(pipes), 0);
+	close(pipes[1]);
+	peer.pidfd = pipes[0];
+	peer.pid = getpid();
+	peer_unit(&peer, unit, sizeof(unit));
+	assert_string_equal(unit, "");
+
+	close(pipes[0]);
+	close(socket);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_unit_of_a_process),
+		cmocka_unit_test(a_process_that_is_gone_has_none),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
