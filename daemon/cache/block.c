@@ -20,13 +20,14 @@ static struct block *block_step(struct blocks *blocks, uint32_t number, enum blo
 }
 
 void blocks_init(struct blocks *blocks, struct index *index, struct namespaces *namespaces,
-		 struct tier *tiers, struct payer *pinned)
+		 struct tier *tiers, struct payer *pinned, struct owners *owners)
 {
 	*blocks = (struct blocks){.table = index_table(index),
 				  .index = index,
 				  .namespaces = namespaces,
 				  .tiers = tiers,
-				  .pinned = pinned};
+				  .pinned = pinned,
+				  .owners = owners};
 	list_init(&blocks->listeners);
 }
 
@@ -317,6 +318,12 @@ uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_
 	return number;
 }
 
+/* Of the tenant whose it is. */
+static uint32_t block_owner(const struct blocks *blocks, uint32_t number)
+{
+	return namespaces_owners(blocks->namespaces)[block_get(blocks, number)->ns];
+}
+
 /* Its target is charged by another size from now on. */
 static void block_set_units(struct blocks *blocks, uint32_t number, uint64_t units)
 {
@@ -333,6 +340,8 @@ static void block_set_units(struct blocks *blocks, uint32_t number, uint64_t uni
 	uint64_t after = block_bytes_in(blocks, number, target);
 
 	target->bytes += after - before;
+	owners_subtract(&blocks->owners[target->number], block_owner(blocks, number), before);
+	owners_add(&blocks->owners[target->number], block_owner(blocks, number), after);
 	if (block->refs > 0) {
 		ledger_subtract(&blocks->pinned[target->number], LEDGER_PINNED, before);
 		ledger_add(&blocks->pinned[target->number], LEDGER_PINNED, after);
@@ -459,6 +468,7 @@ static void block_leave_target(struct blocks *blocks, uint32_t number)
 
 	tier->blocks--;
 	tier->bytes -= stored;
+	owners_subtract(&blocks->owners[tier->number], block_owner(blocks, number), stored);
 	tier->logical_bytes -= ns->logical_bytes;
 	if (block->refs > 0)
 		ledger_subtract(&blocks->pinned[tier->number], LEDGER_PINNED, stored);
@@ -481,6 +491,7 @@ static void block_join_target(struct blocks *blocks, uint32_t number, struct tie
 
 	tier->blocks++;
 	tier->bytes += stored;
+	owners_add(&blocks->owners[tier->number], block_owner(blocks, number), stored);
 	tier->logical_bytes += ns->logical_bytes;
 	if (block->refs > 0)
 		ledger_add(&blocks->pinned[tier->number], LEDGER_PINNED, stored);

@@ -62,6 +62,7 @@
 #include "daemon/cache/copies.h"
 #include "daemon/cache/index.h"
 #include "daemon/cache/namespace.h"
+#include "daemon/cache/owners.h"
 #include "daemon/tier/place.h"
 #include "daemon/tier/tier.h"
 
@@ -120,15 +121,16 @@ struct blocks {
 	struct block *table; /* the index's; written to by this module, and by tree and order */
 	struct index *index;
 	struct namespaces *namespaces;
-	struct tier *tiers;   /* [TIER_NUMBERS] */
-	struct payer *pinned; /* [TIER_NUMBERS]: of the pinned bytes in each */
+	struct tier *tiers;    /* [TIER_NUMBERS] */
+	struct payer *pinned;  /* [TIER_NUMBERS]: of the pinned bytes in each */
+	struct owners *owners; /* [TIER_NUMBERS]: of the bytes in each */
 	struct list listeners;
 	struct copies copies;
 	struct block_recount *recount; /* while blocks are counted again (recount.h), or NULL */
 };
 
 void blocks_init(struct blocks *blocks, struct index *index, struct namespaces *namespaces,
-		 struct tier *tiers, struct payer *pinned);
+		 struct tier *tiers, struct payer *pinned, struct owners *owners);
 void blocks_clear(struct blocks *blocks);
 /* From now on blocks that move up from that tier leave copies there, as many as its
  * copies_max allows: -ENOMEM. Once. */

@@ -43,7 +43,8 @@ static int cache_open_orders(struct cache *cache, const struct order_ops *ops)
 {
 	cache->order_ops = ops;
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
-		cache->orders[i] = ops->open(index_table(cache->index));
+		cache->orders[i] =
+			ops->open(index_table(cache->index), namespaces_owners(cache->namespaces));
 		if (!cache->orders[i])
 			return -ENOMEM;
 	}
@@ -57,16 +58,37 @@ struct tier *cache_add_tier(struct cache *cache)
 	struct order *order = NULL;
 
 	if (number < TIER_NUMBERS)
-		order = cache->order_ops->open(index_table(cache->index));
+		order = cache->order_ops->open(index_table(cache->index),
+					       namespaces_owners(cache->namespaces));
 	if (!order)
 		return NULL;
 
 	cache->orders[number] = order;
 	payer_open(&cache->pinned[number], cache->ledger, PAYER_TIER);
+	owners_init(&cache->owners[number]);
 	cache->tiers[cache->tier_count].below = &cache->tiers[number];
 	cache->tier_count = cache->retention.tiers = number;
 
 	return &cache->tiers[number];
+}
+
+void cache_bound_owners(struct cache *cache)
+{
+	for (uint32_t i = 1; i <= cache->tier_count; i++)
+		owners_bound(&cache->owners[i], cache->ledger, cache->tiers[i].kind);
+
+	cache->unsettled = true;
+}
+
+uint64_t cache_owner_bytes(const struct cache *cache, enum hbm_tier kind, uint32_t owner)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 1; i <= cache->tier_count; i++)
+		if (cache->tiers[i].kind == kind)
+			bytes += cache->owners[i].list[owner].bytes;
+
+	return bytes;
 }
 
 struct tier *cache_tier(struct cache *cache, enum hbm_tier kind, uint32_t device)
@@ -94,7 +116,8 @@ static int cache_open_parts(struct cache *cache, const struct order_ops *ops)
 
 	cache->retention.tiers = cache->tier_count;
 
-	blocks_init(&cache->blocks, cache->index, cache->namespaces, cache->tiers, cache->pinned);
+	blocks_init(&cache->blocks, cache->index, cache->namespaces, cache->tiers, cache->pinned,
+		    cache->owners);
 	cache->traffic = (struct block_listener){
 		.placed = cache_count_in, .unplaced = cache_count_out, .dropped = cache_dropped};
 	block_listen(&cache->blocks, &cache->traffic);
@@ -129,8 +152,10 @@ int cache_open_ordered(struct cache **out, const struct config *config, struct l
 	cache->ledger = ledger;
 	cache->pinned_limit = config->limit_pinned;
 	cache->retained_limit = config->limit_retained;
-	for (uint32_t i = 1; i <= cache->tier_count; i++)
+	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		payer_open(&cache->pinned[i], ledger, PAYER_TIER);
+		owners_init(&cache->owners[i]);
+	}
 
 	int r = cache_open_parts(cache, ops);
 	if (r < 0) {

@@ -19,6 +19,10 @@
  * no prefix lookup could reach them anyway. The block goes at once, its descendants bit by
  * bit (cache_drop.c).
  *
+ * Tenants may have bounds in a tier (owners.h): beyond its most, a tenant's own blocks are evicted
+ * first, and what it is to keep is passed over as long as there is something else. Without
+ * bounds all blocks of a tier are one LRU list, of whatever tenant.
+ *
  * A tier that is silent is passed over: blocks are evicted to the next one below or away,
  * and a use leaves the blocks in it where they are. So is NVMe for the blocks of a namespace
  * that stays in memory (namespace.h).
@@ -69,6 +73,7 @@ struct cache {
 	uint32_t tier_count;
 	const struct order_ops *order_ops;
 	struct order *orders[TIER_NUMBERS]; /* of the blocks of each tier that have no references */
+	struct owners owners[TIER_NUMBERS]; /* of all blocks of each */
 	uint32_t devices;
 	struct tier *ddr, *nvme, *staging; /* in tiers; ddr and nvme may be absent (capacity 0) */
 	uint32_t pass;                     /* of the newest touch */
@@ -109,6 +114,11 @@ struct tier *cache_tier_for(const struct cache *cache, struct tier *tier, uint32
 /* Adds a tier below all others; only while there is no block. NULL: too many tiers, or no
  * memory. */
 struct tier *cache_add_tier(struct cache *cache);
+/* Takes what tenants may have of each tier from the ledger. What one has beyond it is evicted as
+ * the cache is used. */
+void cache_bound_owners(struct cache *cache);
+/* What the blocks of a tenant take of the tiers of that kind together. */
+uint64_t cache_owner_bytes(const struct cache *cache, enum hbm_tier kind, uint32_t owner);
 /* The order a block with that target is in, or would be without references. */
 static inline struct order *cache_order(const struct cache *cache, uint32_t number)
 {

@@ -11,15 +11,45 @@
 #define DESCENT_MAX 256 /* generations of a victim's descendants that are looked at */
 #define EXPIRED_MAX 4   /* blocks that are retained no longer, before each victim */
 
-/* The next victim of a tier, or 0. Children go before their parents whatever the order
- * says, which it does not say of what is retained. A block with references is in no order, and
- * so are its ancestors. */
-static uint32_t cache_evict_victim(struct cache *cache, const struct tier *tier)
+/* Whether one block goes before another of the same tier and another owner: by level, and then
+ * by how many touches ago it was used. */
+static bool cache_evict_is_before(const struct cache *cache, uint32_t number, uint32_t other)
 {
-	(void)cache_retain_expire(cache, EXPIRED_MAX);
+	const struct block *one = cache_block(cache, number), *two = cache_block(cache, other);
 
+	if (one->level != two->level)
+		return one->level < two->level;
+
+	return cache->pass - one->touched > cache->pass - two->touched;
+}
+
+/* The first of what the owners' orders name, but what an owner keeps unless there is nothing
+ * else; 0: none. */
+static uint32_t cache_evict_first(const struct cache *cache, const struct tier *tier, bool all)
+{
+	const struct owners *owners = &cache->owners[tier->number];
+	uint32_t first = 0;
+
+	for (uint32_t i = 0; i <= owners->highest; i++) {
+		uint32_t number = order_victim(cache->orders[tier->number], i);
+		if (number == 0 ||
+		    (!all &&
+		     owner_keeps(&owners->list[i], block_bytes_in(&cache->blocks, number, tier))))
+			continue;
+		if (first == 0 || cache_evict_is_before(cache, number, first))
+			first = number;
+	}
+
+	return first == 0 && !all ? cache_evict_first(cache, tier, true) : first;
+}
+
+/* The block itself, or a descendant in the same tier. Children go before their parents whatever
+ * the order says, which it does not say of what is retained. A block with references is in no
+ * order, and so are its ancestors. */
+static uint32_t cache_evict_below(const struct cache *cache, const struct tier *tier,
+				  uint32_t number)
+{
 	const struct order *order = cache->orders[tier->number];
-	uint32_t number = order_victim(order);
 	if (number == 0 || (order->ops->parents_last && !cache_is_retained(cache, number)))
 		return number;
 
@@ -31,6 +61,38 @@ static uint32_t cache_evict_victim(struct cache *cache, const struct tier *tier)
 	}
 
 	return number;
+}
+
+/* The next victim of a tier; 0: none. */
+static uint32_t cache_evict_victim(struct cache *cache, const struct tier *tier)
+{
+	(void)cache_retain_expire(cache, EXPIRED_MAX);
+
+	return cache_evict_below(cache, tier, cache_evict_first(cache, tier, false));
+}
+
+/* The next of an owner that has more than it may; 0: none has. */
+static uint32_t cache_evict_surplus(const struct cache *cache, const struct tier *tier)
+{
+	const struct owners *owners = &cache->owners[tier->number];
+	uint32_t number = 0;
+
+	for (uint32_t i = 0; owners->bounded && number == 0 && i <= owners->highest; i++)
+		if (owner_has_too_much(&owners->list[i]))
+			number = order_victim(cache->orders[tier->number], i);
+
+	return cache_evict_below(cache, tier, number);
+}
+
+/* What has to leave a tier next; 0: nothing. */
+static uint32_t cache_evict_next(struct cache *cache, const struct tier *tier)
+{
+	if (tier->lost)
+		return 0;
+
+	uint32_t number = cache_evict_surplus(cache, tier);
+
+	return number == 0 && tier->bytes > tier->usable ? cache_evict_victim(cache, tier) : number;
 }
 
 void cache_stay(struct cache *cache, uint32_t number)
@@ -93,8 +155,7 @@ bool cache_settle_some(struct cache *cache, struct slice *slice)
 {
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		struct tier *tier = &cache->tiers[i];
-		for (uint32_t number; !tier->lost && tier->bytes > tier->usable &&
-				      (number = cache_evict_victim(cache, tier)) != 0;) {
+		for (uint32_t number; (number = cache_evict_next(cache, tier)) != 0;) {
 			cache_evict_one(cache, number);
 			if (slice_is_over(slice))
 				return false;

@@ -62,7 +62,8 @@ int cache_recover(struct cache *cache, const struct cache_recovered *found, uint
 		block_settle_checksum(&cache->blocks, *number, found->checksum);
 	block_settle_stored(&cache->blocks, *number, bytes);
 	block_set_target(&cache->blocks, *number, tier);
-	order_insert(order, *number, order_victim(order));
+	order_insert(order, *number,
+		     order_victim(order, namespaces_owners(cache->namespaces)[found->ns]));
 	block_stored(&cache->blocks, *number, (struct place){tier, found->unit});
 
 	return HBM_OK;

@@ -14,6 +14,7 @@
 struct namespaces {
 	struct ledger *ledger;
 	struct salts *salts;
+	uint16_t owners[UINT16_MAX + 1];
 	void (*forgotten)(void *arg, uint16_t number); /* or NULL */
 	void *arg;
 	void (*abandoned)(void *arg, uint16_t number); /* or NULL */
@@ -124,6 +125,7 @@ static void namespaces_fill(struct namespaces *namespaces, uint16_t number, stru
 				 .logical_bytes = logical ? logical : shown->spec.block_bytes,
 				 .user = user_ref(user)};
 	memcpy(ns->fingerprint, canonical.digest, sizeof(ns->fingerprint));
+	namespaces->owners[number] = user->tenant ? user->tenant->number : 0;
 	salts_set(namespaces->salts, number, salt);
 	payer_open_below(&ns->payer, &user->payer, PAYER_NAMESPACE);
 	ledger_charge_always(&ns->charge, &user->payer, LEDGER_NAMESPACES, 1);
@@ -279,4 +281,9 @@ uint16_t namespaces_coldest(const struct namespaces *namespaces, const struct us
 uint64_t namespaces_count(const struct namespaces *namespaces)
 {
 	return ledger_used(&namespaces->ledger->host, LEDGER_NAMESPACES);
+}
+
+const uint16_t *namespaces_owners(const struct namespaces *namespaces)
+{
+	return namespaces->owners;
 }

@@ -91,6 +91,8 @@ void namespaces_on_abandon(struct namespaces *namespaces, void (*fn)(void *arg, 
 uint16_t namespaces_coldest(const struct namespaces *namespaces, const struct user *user,
 			    uint64_t more_than);
 uint64_t namespaces_count(const struct namespaces *namespaces);
+/* The number of the tenant that made each, by its number; 0: none. */
+const uint16_t *namespaces_owners(const struct namespaces *namespaces);
 
 static inline uint64_t namespace_blocks(const struct namespace *ns)
 {

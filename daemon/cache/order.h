@@ -13,6 +13,10 @@
  * block (block.level) stays while it is in an order. All are at level 0, but for what clients
  * retain (cache_retain.c). A kind that knows no levels serves as well; nothing is retained then.
  *
+ * An order knows the owner of each block, by its namespace (owners.h), and has a victim of each
+ * owner; which of them goes is the cache's to say. A kind that tells no owners apart has all its
+ * blocks as those of owner 0.
+ *
  * Children go before their parents. That rule is the cache's: where an order names a
  * parent whose child is in the same tier, the cache takes a descendant instead. Finding
  * one costs a walk over children, which an order saves by saying parents_last: its
@@ -37,6 +41,7 @@ struct order_recount {
 struct order {
 	const struct order_ops *ops;
 	struct block *table;
+	const uint16_t *owners;        /* by namespace */
 	struct order_recount *recount; /* while blocks are counted again (recount.h), or NULL */
 };
 
@@ -44,7 +49,8 @@ struct order_ops {
 	const char *name;
 	bool parents_last;
 
-	struct order *(*open)(struct block *table); /* NULL: out of memory */
+	/* NULL: out of memory */
+	struct order *(*open)(struct block *table, const uint16_t *owners);
 	struct order *(*close)(struct order *order);
 
 	/* Inserts a block that is not in the order. `ahead` is in the order and must
@@ -55,12 +61,12 @@ struct order_ops {
 	void (*use)(struct order *order, uint32_t number, uint32_t ahead);
 	void (*remove)(struct order *order, uint32_t number);
 
-	/* The next victim; 0: the order is empty. */
-	uint32_t (*victim)(const struct order *order);
+	/* The next victim of an owner; 0: it has none. */
+	uint32_t (*victim)(const struct order *order, uint32_t owner);
 
-	/* Walks the order from last victim to first: returns the block evicted right
-	 * before `number`, or with 0 the last victim; 0 ends the walk. For audits and
-	 * tests. */
+	/* Walks the order from last victim to first, one owner after the other: returns the
+	 * block evicted right before `number`, or with 0 the last victim; 0 ends the walk. For
+	 * audits and tests. */
 	uint32_t (*walk)(const struct order *order, uint32_t number);
 	/* Whether the order's links of this block agree with its neighbours. */
 	bool (*is_valid)(const struct order *order, uint32_t number);
@@ -104,9 +110,9 @@ static inline void order_remove(struct order *order, uint32_t number)
 	order->ops->remove(order, number);
 }
 
-static inline uint32_t order_victim(const struct order *order)
+static inline uint32_t order_victim(const struct order *order, uint32_t owner)
 {
-	return order->ops->victim(order);
+	return order->ops->victim(order, owner);
 }
 
 static inline uint32_t order_walk(const struct order *order, uint32_t number)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * order_lru: the least recently used block of the lowest level is the victim. A list for each
- * level through the entries, newest first.
+ * level of each owner through the entries, newest first.
  *
  * A used block goes to the front of its level, or right behind an ancestor that is in front
  * there already. The cache reports uses from the root down, each block right behind its parent,
@@ -9,6 +9,7 @@
  */
 #include "daemon/base/list.h"
 #include "daemon/cache/order.h"
+#include "daemon/ledger/tenant.h"
 
 #include <stdlib.h>
 
@@ -18,7 +19,8 @@ struct order_lru_level {
 
 struct order_lru {
 	struct order order;
-	struct order_lru_level levels[ORDER_LEVELS];
+	struct order_lru_level levels[TENANT_NUMBERS][ORDER_LEVELS];
+	uint32_t highest; /* the highest owner that has had a block */
 };
 
 static struct order_lru *order_lru_of(struct order *order)
@@ -31,23 +33,44 @@ static const struct order_lru *order_lru_const(const struct order *order)
 	return container_of(order, const struct order_lru, order);
 }
 
-/* The first block, newest first, of that level or the next lower one that has any; 0: none. */
-static uint32_t order_lru_newest(const struct order_lru *lru, unsigned levels)
+static uint32_t order_lru_owner(const struct order *order, uint32_t number)
 {
-	while (levels > 0)
-		if (lru->levels[--levels].newest != 0)
-			return lru->levels[levels].newest;
+	return order->owners[order->table[number].ns];
+}
+
+/* The list that the block is in, or would be. */
+static const struct order_lru_level *order_lru_level_const(const struct order *order,
+							   uint32_t number)
+{
+	uint32_t owner = order_lru_owner(order, number);
+
+	return &order_lru_const(order)->levels[owner][order->table[number].level];
+}
+
+static struct order_lru_level *order_lru_level(struct order *order, uint32_t number)
+{
+	return (struct order_lru_level *)order_lru_level_const(order, number);
+}
+
+/* The first block, newest first, of the owner's levels below that one, or of those of the next
+ * owners; 0: none. */
+static uint32_t order_lru_newest(const struct order_lru *lru, uint32_t owner, unsigned levels)
+{
+	for (; owner <= lru->highest; owner++, levels = ORDER_LEVELS)
+		while (levels > 0)
+			if (lru->levels[owner][--levels].newest != 0)
+				return lru->levels[owner][levels].newest;
 
 	return 0;
 }
 
-static struct order *order_lru_open(struct block *table)
+static struct order *order_lru_open(struct block *table, const uint16_t *owners)
 {
 	struct order_lru *lru = calloc(1, sizeof(*lru));
 	if (!lru)
 		return NULL;
 
-	lru->order = (struct order){.ops = &order_lru, .table = table};
+	lru->order = (struct order){.ops = &order_lru, .table = table, .owners = owners};
 	return &lru->order;
 }
 
@@ -60,13 +83,16 @@ static struct order *order_lru_close(struct order *order)
 static void order_lru_insert(struct order *order, uint32_t number, uint32_t ahead)
 {
 	struct block *block = &order->table[number];
-	struct order_lru_level *level = &order_lru_of(order)->levels[block->level];
+	struct order_lru_level *level = order_lru_level(order, number);
+	struct order_lru *lru = order_lru_of(order);
+	uint32_t owner = order_lru_owner(order, number);
 
 	if (ahead != 0 && order->table[ahead].level != block->level)
 		ahead = 0;
 
 	uint32_t *link = ahead != 0 ? &order->table[ahead].older : &level->newest;
 
+	lru->highest = owner > lru->highest ? owner : lru->highest;
 	block->newer = ahead;
 	block->older = *link;
 
@@ -81,7 +107,7 @@ static void order_lru_insert(struct order *order, uint32_t number, uint32_t ahea
 static void order_lru_remove(struct order *order, uint32_t number)
 {
 	struct block *block = &order->table[number];
-	struct order_lru_level *level = &order_lru_of(order)->levels[block->level];
+	struct order_lru_level *level = order_lru_level(order, number);
 
 	if (block->newer != 0)
 		order->table[block->newer].older = block->older;
@@ -102,13 +128,13 @@ static void order_lru_use(struct order *order, uint32_t number, uint32_t ahead)
 	order_lru_insert(order, number, ahead);
 }
 
-static uint32_t order_lru_victim(const struct order *order)
+static uint32_t order_lru_victim(const struct order *order, uint32_t owner)
 {
 	const struct order_lru *lru = order_lru_const(order);
 
 	for (unsigned i = 0; i < ORDER_LEVELS; i++)
-		if (lru->levels[i].oldest != 0)
-			return lru->levels[i].oldest;
+		if (lru->levels[owner][i].oldest != 0)
+			return lru->levels[owner][i].oldest;
 
 	return 0;
 }
@@ -119,15 +145,17 @@ static uint32_t order_lru_walk(const struct order *order, uint32_t number)
 	const struct block *block = &order->table[number];
 
 	if (number == 0)
-		return order_lru_newest(lru, ORDER_LEVELS);
+		return order_lru_newest(lru, 0, ORDER_LEVELS);
 
-	return block->older != 0 ? block->older : order_lru_newest(lru, block->level);
+	return block->older != 0
+		       ? block->older
+		       : order_lru_newest(lru, order_lru_owner(order, number), block->level);
 }
 
 static bool order_lru_is_valid(const struct order *order, uint32_t number)
 {
 	const struct block *block = &order->table[number];
-	const struct order_lru_level *level = &order_lru_const(order)->levels[block->level];
+	const struct order_lru_level *level = order_lru_level_const(order, number);
 	uint32_t newer = block->newer != 0 ? order->table[block->newer].older : level->newest;
 	uint32_t older = block->older != 0 ? order->table[block->older].newer : level->oldest;
 

@@ -50,6 +50,12 @@ const struct config_key config_tenant_keys[] = {
 	{KEY(sequences), COUNT(0, 100000000), "default", "sequences on its boards"},
 	{KEY(namespaces), COUNT(0, 65534), "default", "namespaces that it has made"},
 	{KEY(pins), COUNT(0, 100000000), "default", "pinned blocks"},
+	{KEY(hbm_max), SIZE(0, 16 * TIB), "default", "blocks in the HBM tier of each device, at most; its own least recently used ones make way"},
+	{KEY(hbm_min), SIZE(0, 16 * TIB), "0", "blocks there that make way to no other tenant's"},
+	{KEY(ddr_max), SIZE(0, 16 * TIB), "default", "the same in the DDR tier, at most"},
+	{KEY(ddr_min), SIZE(0, 16 * TIB), "0", "at least"},
+	{KEY(nvme_max), SIZE(0, 16 * TIB), "default", "the same in the NVMe tier, at most"},
+	{KEY(nvme_min), SIZE(0, 16 * TIB), "0", "at least"},
 };
 /* clang-format on */
 const size_t config_tenant_keys_count = sizeof(config_tenant_keys) / sizeof(config_tenant_keys[0]);
@@ -236,6 +242,14 @@ void config_tenants_clear(struct config *config)
 	config->tenant_count = 0;
 }
 
+const char *config_tenant_contradiction(const struct config_tenant *tenant)
+{
+	return tenant->hbm_min > tenant->hbm_max     ? "hbm"
+	       : tenant->ddr_min > tenant->ddr_max   ? "ddr"
+	       : tenant->nvme_min > tenant->nvme_max ? "nvme"
+						     : NULL;
+}
+
 int config_tenants_check(const struct config *config, char *error, size_t error_size)
 {
 	struct match matches[CONFIG_TENANT_MATCHES];
@@ -243,7 +257,12 @@ int config_tenants_check(const struct config *config, char *error, size_t error_
 
 	for (size_t i = 0; i < config->tenant_count; i++) {
 		const struct config_tenant *tenant = &config->tenants[i];
+		const char *tier = config_tenant_contradiction(tenant);
 
+		if (tier)
+			r = config_refuse(error, error_size,
+					  "tenant %s.%s_min: expected at most %s_max", tenant->name,
+					  tier, tier);
 		if (match_read(tenant->match, matches, CONFIG_TENANT_MATCHES) < 0)
 			r = config_refuse(error, error_size,
 					  "tenant %s.match: got '%s', expected unit:PATTERN, "

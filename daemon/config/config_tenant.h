@@ -49,6 +49,8 @@ struct config_tenant {
 	char *share; /* empty: its namespaces are its own */
 	uint64_t weight;
 	CONFIG_TENANT_LIMITS(CONFIG_TENANT_MEMBER)
+	/* of its blocks in a tier of each kind, of HBM in that of each device */
+	uint64_t hbm_max, hbm_min, ddr_max, ddr_min, nvme_max, nvme_min;
 	uint32_t seen; /* keys that the file being read has given, by number */
 };
 #undef CONFIG_TENANT_MEMBER
@@ -74,7 +76,9 @@ const struct config_key *config_tenant_key(const char *name);
 bool config_tenant_see(struct config_tenant *tenant, const struct config_key *key);
 /* Another file is read. */
 void config_tenants_unsee(struct config *config);
-/* Whether what each matches can be read: 0, or -EINVAL and a line for each error. */
+/* The first tier of which it is to keep more than it may have: "hbm"; NULL: of none. */
+const char *config_tenant_contradiction(const struct config_tenant *tenant);
+/* Whether what each matches can be read, and none is to keep more than it may have: 0, or -EINVAL and a line for each error. */
 int config_tenants_check(const struct config *config, char *error, size_t error_size);
 int config_tenant_copy(struct config_tenant *out, const struct config_tenant *from); /* -ENOMEM */
 void config_tenant_clear(struct config_tenant *tenant);

@@ -70,11 +70,28 @@ static struct tenant *tenant_find(const struct ledger *ledger, const char *name)
 	return NULL;
 }
 
+/* The lowest that none has; 0: all are taken. */
+static uint16_t tenant_free_number(const struct ledger *ledger)
+{
+	bool taken[TENANT_NUMBERS] = {true};
+	uint16_t number = 1;
+
+	list_for_each (node, &ledger->tenants)
+		taken[container_of(node, struct tenant, link)->number] = true;
+	while (number < TENANT_NUMBERS && taken[number])
+		number++;
+
+	return number < TENANT_NUMBERS ? number : 0;
+}
+
 static struct tenant *tenant_new(struct ledger *ledger)
 {
-	struct tenant *tenant = calloc(1, sizeof(*tenant));
+	uint16_t number = tenant_free_number(ledger);
+	struct tenant *tenant = number != 0 ? calloc(1, sizeof(*tenant)) : NULL;
 	if (!tenant)
 		return NULL;
+
+	tenant->number = number;
 
 	list_init(&tenant->link);
 	payer_open_below(&tenant->payer, &ledger->unprivileged, PAYER_TENANT);
@@ -184,6 +201,24 @@ struct tenant *tenant_close(struct tenant *tenant)
 	return NULL;
 }
 
+uint64_t tenant_most(const struct tenant *tenant, enum hbm_tier kind)
+{
+	const struct config_tenant *rule = &tenant->rule;
+
+	return kind == HBM_TIER_HBM   ? rule->hbm_max
+	       : kind == HBM_TIER_DDR ? rule->ddr_max
+				      : rule->nvme_max;
+}
+
+uint64_t tenant_least(const struct tenant *tenant, enum hbm_tier kind)
+{
+	const struct config_tenant *rule = &tenant->rule;
+
+	return kind == HBM_TIER_HBM   ? rule->hbm_min
+	       : kind == HBM_TIER_DDR ? rule->ddr_min
+				      : rule->nvme_min;
+}
+
 /* ---- Changes ---- */
 
 int tenant_set(struct ledger *ledger, const char *name, const char *key_name, const char *value,
@@ -203,12 +238,18 @@ int tenant_set(struct ledger *ledger, const char *name, const char *key_name, co
 				  "connect after it is read again",
 				  key->name);
 
-	int r = value_parse(&key->kind, value, config_tenant_field(&tenant->rule, key));
+	struct config_tenant changed = tenant->rule; /* its texts are the same */
+	int r = value_parse(&key->kind, value, config_tenant_field(&changed, key));
 	if (r < 0) {
 		value_expected(&key->kind, value, expected, sizeof(expected));
 		return reason_set(why, HBM_INVALID, "%s: expected %s", key->name, expected);
 	}
 
+	const char *tier = config_tenant_contradiction(&changed);
+	if (tier)
+		return reason_set(why, HBM_INVALID, "%s_min: expected at most %s_max", tier, tier);
+
+	tenant->rule = changed;
 	tenant_apply(tenant);
 
 	return HBM_OK;

@@ -23,12 +23,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* One past the highest number of one: as many as there are sections, and as many again whose
+ * sections are gone. */
+enum { TENANT_NUMBERS = 2 * CONFIG_TENANTS_MAX + 1 };
+
 struct tenant {
 	struct list link; /* in ledger->tenants, in the order of the configuration */
 	struct payer payer;
 	struct config_tenant rule; /* a copy */
 	struct match matches[CONFIG_TENANT_MATCHES];
 	struct ledger_section section;
+	uint16_t number; /* from 1: its blocks are counted by that (owners.h) */
 	uint64_t refs;   /* users */
 	bool configured; /* it has a section */
 };
@@ -52,6 +57,10 @@ struct tenant *tenant_close(struct tenant *tenant);
  * nothing has changed. */
 int tenant_set(struct ledger *ledger, const char *name, const char *key, const char *value,
 	       const struct reason *why);
+
+/* What its blocks may take of a tier of that kind, and keep of it. */
+uint64_t tenant_most(const struct tenant *tenant, enum hbm_tier kind);
+uint64_t tenant_least(const struct tenant *tenant, enum hbm_tier kind);
 
 /* The resource that each limit is of, in the order of the keys. */
 struct tenant_limit {

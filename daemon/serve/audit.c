@@ -69,6 +69,8 @@ static void audit_blocks(const struct cache *cache, const struct tier *tier,
 
 	audit_expect(account, "bytes of copies", tier->copies, found->copies);
 	audit_expect(account, "bytes with this target", tier->bytes, found->belongs);
+	audit_expect(account, "bytes of all owners with this target",
+		     owners_bytes(&cache->owners[tier->number]), found->belongs);
 	audit_expect(account, "blocks with this target", tier->blocks, found->blocks);
 	audit_expect(account, "logical bytes with this target", tier->logical_bytes,
 		     found->logical);

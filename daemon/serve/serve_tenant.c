@@ -3,6 +3,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/base/reason.h"
+#include "daemon/cache/cache.h"
 #include "daemon/ledger/tenant.h"
 #include "daemon/ledger/user.h"
 #include "daemon/serve/server.h"
@@ -39,9 +40,11 @@ void serve_tenant_set(struct hbmd *hbmd, struct request *request)
 
 /* ---- Records ---- */
 
-/* A payer that has limits as a tenant. */
+/* A payer that has limits as a tenant; its blocks count as those of that owner. */
 struct shown {
 	const struct payer *payer;
+	const struct tenant *tenant; /* NULL: a user alone */
+	const struct cache *cache;
 	char name[CONFIG_TENANT_BYTES];
 	uint64_t weight;
 };
@@ -71,25 +74,56 @@ static void serve_tenant_weight(const struct shown *shown, struct hbm_wire_tenan
 	snprintf(record->key, sizeof(record->key), "weight");
 }
 
-/* Its records from the cursor on, which counts those of all; at is the number of its first. False:
- * the page is full, and the cursor is where the next one begins. */
-static bool serve_tenant_show(struct page *page, const struct shown *shown, uint64_t at)
+/* What its blocks may take of the tiers of a kind, and keep of them. */
+static void serve_tenant_tier(const struct shown *shown, unsigned i, struct hbm_wire_tenant *record)
+{
+	static const char *const keys[] = {"hbm_max", "hbm_min",  "ddr_max",
+					   "ddr_min", "nvme_max", "nvme_min"};
+	enum hbm_tier kind = (enum hbm_tier)(HBM_TIER_HBM + i / 2);
+	const struct tenant *tenant = shown->tenant;
+
+	*record = (struct hbm_wire_tenant){
+		.limit = i % 2 == 0 ? tenant_most(tenant, kind) : tenant_least(tenant, kind),
+		.used = cache_owner_bytes(shown->cache, kind, tenant->number),
+		.unit = HBM_UNIT_BYTES,
+		.configured = 1,
+	};
+	snprintf(record->tenant, sizeof(record->tenant), "%s", shown->name);
+	snprintf(record->key, sizeof(record->key), "%s", keys[i]);
+}
+
+static void serve_tenant_fill(const struct shown *shown, unsigned i, struct hbm_wire_tenant *record)
+{
+	if (i == 0)
+		serve_tenant_weight(shown, record);
+	else if (i <= TENANT_LIMITS)
+		serve_tenant_record(shown, &tenant_limits[i - 1], record);
+	else
+		serve_tenant_tier(shown, i - TENANT_LIMITS - 1, record);
+}
+
+/* How many records there are of it: the weight, the limits, and two for each kind of tier. */
+static unsigned serve_tenant_records(const struct shown *shown)
+{
+	return 1 + TENANT_LIMITS + (shown->tenant ? 2 * (HBM_TIERS - 1) : 0);
+}
+
+/* Its records from the cursor on, which counts those of all; *at is the number of its first, and
+ * then that of the next. False: the page is full, and the cursor is where the next one begins. */
+static bool serve_tenant_show(struct page *page, const struct shown *shown, uint64_t *at)
 {
 	struct hbm_wire_tenant *records = (struct hbm_wire_tenant *)(void *)page->records;
+	unsigned count = serve_tenant_records(shown);
 
-	for (uint64_t i = 0; i <= TENANT_LIMITS; i++) {
-		if (at + i < page->cursor)
+	for (unsigned i = 0; i < count; i++, ++*at) {
+		if (*at < page->cursor)
 			continue;
 		if (page->count == page->room) {
-			page->cursor = at + i;
+			page->cursor = *at;
 			return false;
 		}
 
-		struct hbm_wire_tenant *record = &records[page->count++];
-		if (i == 0)
-			serve_tenant_weight(shown, record);
-		else
-			serve_tenant_record(shown, &tenant_limits[i - 1], record);
+		serve_tenant_fill(shown, i, &records[page->count++]);
 	}
 
 	return true;
@@ -102,12 +136,14 @@ void inspect_tenants(struct page *page)
 
 	list_for_each (node, &ledger->tenants) {
 		const struct tenant *tenant = container_of(node, struct tenant, link);
-		struct shown shown = {.payer = &tenant->payer, .weight = tenant->rule.weight};
+		struct shown shown = {.payer = &tenant->payer,
+				      .tenant = tenant,
+				      .cache = page->hbmd->cache,
+				      .weight = tenant->rule.weight};
 
 		snprintf(shown.name, sizeof(shown.name), "%s", tenant->rule.name);
-		if (!serve_tenant_show(page, &shown, at))
+		if (!serve_tenant_show(page, &shown, &at))
 			return;
-		at += TENANT_LIMITS + 1;
 	}
 
 	list_for_each (node, &ledger->users) {
@@ -117,9 +153,8 @@ void inspect_tenants(struct page *page)
 			continue;
 
 		snprintf(shown.name, sizeof(shown.name), "uid:%u", (unsigned)user->uid);
-		if (!serve_tenant_show(page, &shown, at))
+		if (!serve_tenant_show(page, &shown, &at))
 			return;
-		at += TENANT_LIMITS + 1;
 	}
 
 	page->cursor = 0;

@@ -26,6 +26,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/base/rlimit.h"
+#include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/serve/listener.h"
 
@@ -402,6 +403,7 @@ void server_tenants_changed(struct server *server)
 		session->fair_payer.weight = user_weight(session->user);
 	}
 
+	cache_bound_owners(server->hbmd->cache);
 	session_turn_resume_others(&server->owner);
 }
 

@@ -387,6 +387,7 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 		service->inherited.socket = -1; /* the server's now */
 		descriptors_apply(hbmd);
 		r = tenants_configure(hbmd->ledger, hbmd->config);
+		server_tenants_changed(hbmd->server);
 	}
 
 	if (r == 0)

@@ -366,6 +366,46 @@ static void test_namespaces_and_pins(void **state)
 	assert_rich_is_unharmed();
 }
 
+/* Nothing is refused: the tenant's own blocks make way. What another keeps stays. */
+static void test_blocks_in_tiers(void **state)
+{
+	(void)state;
+	needed();
+	uint32_t at = region(poor, SPACE), of_rich = region(rich, SPACE);
+
+	hbmctl_expect("tenants set poor hbm_max=128KiB ddr_max=0 nvme_max=256KiB", 0);
+	hbmctl_expect("tenants set rich hbm_min=256KiB", 0);
+	commit(poor, at, 0, 1);
+	commit(rich, of_rich, 0, 1);
+	uint32_t ns = namespace(poor, "m"), other = namespace(rich, "m");
+	for (uint8_t key = 1; key <= 4; key++)
+		store(rich, other, key, of_rich);
+
+	for (uint8_t key = 1; key <= 40; key++)
+		store(poor, ns, key, at);
+	assert_int_equal(shown("poor", "hbm_max", "used"), 2 * BLOCK);
+	assert_int_equal(shown("poor", "ddr_max", "used"), 0);
+	assert_int_equal(shown("poor", "nvme_max", "used"), 4 * BLOCK);
+	for (uint8_t key = 1; key <= 40; key++)
+		assert_int_equal(lookup(poor, ns, key), key > 34 ? HBM_OK : HBM_MISS);
+
+	/* the device's tier has 16 MiB: those of neither tenant fill it and the next */
+	int guest = greet(GUEST);
+	uint32_t of_guest = region(guest, SPACE), many = namespace(guest, "m");
+	commit(guest, of_guest, 0, 1);
+	for (unsigned key = 1; key <= 255; key++)
+		store(guest, many, (uint8_t)key, of_guest);
+	many = namespace(guest, "n");
+	for (unsigned key = 1; key <= 255; key++)
+		store(guest, many, (uint8_t)key, of_guest);
+	assert_int_equal(shown("rich", "hbm_min", "used"), 4 * BLOCK);
+	assert_int_equal(shown("poor", "hbm_max", "used"), 0);
+	for (uint8_t key = 1; key <= 4; key++)
+		assert_int_equal(lookup(rich, other, key), HBM_OK);
+	close(guest);
+	assert_rich_is_unharmed();
+}
+
 /* ---- Changes ---- */
 
 static void test_limits_that_change(void **state)
@@ -545,6 +585,7 @@ int main(void)
 		TEST(test_memory_of_a_session_that_ended),
 		TEST(test_reservations),
 		TEST(test_namespaces_and_pins),
+		TEST(test_blocks_in_tiers),
 		TEST(test_limits_that_change),
 		TEST(test_who_may_change_them),
 		TEST(test_requests_that_wait),

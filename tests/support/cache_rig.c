@@ -149,7 +149,7 @@ void cache_rig_assert_empties(struct cache_rig *rig)
 		assert_int_equal(cache->tiers[i].bytes, 0);
 		assert_int_equal(cache_pinned(cache, &cache->tiers[i]), 0);
 		assert_int_equal(cache->tiers[i].logical_bytes, 0);
-		assert_int_equal(order_victim(cache->orders[i]), 0);
+		assert_int_equal(order_victim(cache->orders[i], 0), 0);
 		assert_int_equal(order_walk(cache->orders[i], 0), 0);
 		assert_int_equal(cache->tiers[i].placed, 0);
 		assert_int_equal(cache->tiers[i].moving, 0);

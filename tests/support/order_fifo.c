@@ -30,8 +30,9 @@ static const struct order_fifo *order_fifo_const(const struct order *order)
 	return container_of(order, const struct order_fifo, order);
 }
 
-static struct order *order_fifo_open(struct block *table)
+static struct order *order_fifo_open(struct block *table, const uint16_t *owners)
 {
+	(void)owners;
 	struct order_fifo *fifo = calloc(1, sizeof(*fifo));
 	assert_non_null(fifo);
 	fifo->order = (struct order){.ops = &order_fifo, .table = table};
@@ -88,10 +89,10 @@ static void order_fifo_remove(struct order *order, uint32_t number)
 	memmove(&fifo->numbers[i], &fifo->numbers[i + 1], (fifo->count - i) * sizeof(number));
 }
 
-static uint32_t order_fifo_victim(const struct order *order)
+static uint32_t order_fifo_victim(const struct order *order, uint32_t owner)
 {
 	const struct order_fifo *fifo = order_fifo_const(order);
-	return fifo->count > 0 ? fifo->numbers[0] : 0;
+	return owner == 0 && fifo->count > 0 ? fifo->numbers[0] : 0;
 }
 
 static uint32_t order_fifo_walk(const struct order *order, uint32_t number)

@@ -37,6 +37,7 @@ struct setting {
 	struct namespaces *namespaces;
 	struct ledger ledger;
 	struct payer pinned[TIER_NUMBERS];
+	struct owners owners[TIER_NUMBERS];
 	struct tier tiers[TIER_NUMBERS];
 	struct blocks blocks;
 	struct block_listener listener;
@@ -95,7 +96,7 @@ static void setting_open(struct setting *setting)
 	}
 
 	blocks_init(&setting->blocks, setting->index, setting->namespaces, setting->tiers,
-		    setting->pinned);
+		    setting->pinned, setting->owners);
 	setting->listener =
 		(struct block_listener){.placed = hear_placed, .unplaced = hear_unplaced};
 	block_listen(&setting->blocks, &setting->listener);

@@ -78,12 +78,12 @@ static void test_recovers(void **state)
 	assert_int_equal(block->target, cache->nvme->number);
 	assert_true(block->checksummed);
 	assert_int_equal(block->checksum, 2);
-	assert_int_equal(order_victim(cache->orders[cache->nvme->number]), number);
+	assert_int_equal(order_victim(cache->orders[cache->nvme->number], 0), number);
 	assert_int_equal(cache_rig_find(&rig, ns, 2), number);
 
 	assert_int_equal(claim_and_recover(&orphan, &number), HBM_OK);
 	assert_int_equal(cache_block(cache, number)->parent, 0);
-	assert_int_equal(order_victim(cache->orders[cache->nvme->number]), number);
+	assert_int_equal(order_victim(cache->orders[cache->nvme->number], 0), number);
 	assert_int_equal(cache->nvme->placed, 3 * SIZE * UNIT);
 	assert_int_equal(cache->nvme->moving, 0);
 }

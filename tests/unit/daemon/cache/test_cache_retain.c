@@ -121,7 +121,7 @@ static void test_a_chain_is_in_order(void **state)
 	assert_int_equal(retain_rig_retain(2, 1), HBM_OK);
 	assert_int_equal(retain_rig_retain(4, 1), HBM_OK);
 	for (uint32_t n = 4; n >= 1; n--) {
-		assert_int_equal(order_victim(retain_cache->orders[1]), retain_rig_find(n));
+		assert_int_equal(order_victim(retain_cache->orders[1], 0), retain_rig_find(n));
 		cache_push_out(retain_cache, &retain_cache->tiers[1], UNIT, 1);
 	}
 	retain_rig_close();

@@ -137,7 +137,7 @@ static void compare_order(struct pair *pair, uint8_t tier)
 	}
 
 	assert_int_equal(number, 0);
-	assert_int_equal(order_victim(cache->orders[tier]), newer);
+	assert_int_equal(order_victim(cache->orders[tier], 0), newer);
 }
 
 static void compare_namespaces(struct pair *pair)

@@ -51,6 +51,7 @@ struct setting {
 	struct namespaces *namespaces;
 	struct ledger ledger;
 	struct payer pinned[TIER_NUMBERS];
+	struct owners owners[TIER_NUMBERS];
 	struct tier tiers[TIER_NUMBERS];
 	struct blocks blocks;
 	uint16_t ns;
@@ -76,7 +77,7 @@ static void setting_open(struct setting *setting)
 	}
 
 	blocks_init(&setting->blocks, setting->index, setting->namespaces, setting->tiers,
-		    setting->pinned);
+		    setting->pinned, setting->owners);
 	assert_int_equal(blocks_keep_copies(&setting->blocks, &setting->tiers[NVME]), 0);
 	setting->ns = open_namespace(setting->namespaces, &setting->ledger,
 				     &(struct hbm_wire_namespace_spec){.block_bytes = BYTES});

@@ -134,7 +134,8 @@ static void mistakes(void **state)
 	wrong("[tenant a]\nmatch = any\nsession = 1\n",
 	      ":3: unknown key 'session' in section [tenant a], expected one of: match, share, "
 	      "weight, sessions, requests_in_flight, request_bytes, regions, address_space, "
-	      "memory, reserved, published, lent, loans, sequences, namespaces, pins");
+	      "memory, reserved, published, lent, loans, sequences, namespaces, pins, hbm_max, "
+	      "hbm_min, ddr_max, ddr_min, nvme_max, nvme_min");
 	wrong("[tenant a]\nmatch = any\nmatch = any\n",
 	      ":3: tenant a.match is given a second time");
 	wrong("[tenant a]\nmatch = any\nsessions = many\n",
@@ -145,6 +146,8 @@ static void mistakes(void **state)
 	      "are KiB, MiB, GiB and TiB, written just so)");
 	wrong("[tenant a]\nmatch = any\nweight = 0\n",
 	      ":3: tenant a.weight: got '0', expected a whole number from 1 to 1000");
+	wrong("[tenant a]\nmatch = any\nnvme_max = 1GiB\nnvme_min = 2GiB\n",
+	      "tenant a.nvme_min: expected at most nvme_max");
 	wrong("[tenant a b]\nmatch = any\n",
 	      ":1: section [tenant a b]: got the name 'a b', expected at most 31 letters, digits, "
 	      "'-' and '_'");

@@ -173,6 +173,13 @@ static void set_while_it_is_used(void **state)
 	assert_string_equal(text,
 			    "sessions: expected a whole number from 0 to 1000000, or default");
 	assert_int_equal(tenant_set(&fixture->ledger, "team", "match", "any", &why), HBM_INVALID);
+	assert_int_equal(tenant_set(&fixture->ledger, "team", "ddr_max", "8KiB", &why), HBM_OK);
+	assert_int_equal(tenant_set(&fixture->ledger, "team", "ddr_min", "12KiB", &why),
+			 HBM_INVALID);
+	assert_string_equal(text, "ddr_min: expected at most ddr_max");
+	assert_int_equal(tenant_least(one->tenant, HBM_TIER_DDR), 0);
+	assert_int_equal(tenant_most(one->tenant, HBM_TIER_DDR), 8192);
+	assert_true(tenant_most(one->tenant, HBM_TIER_HBM) == CONFIG_DEFAULT);
 	assert_int_equal(ledger_limit(&one->payer, LEDGER_SESSIONS), 3);
 
 	ledger_release(&charge);
