@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 int catalog_ids_open(struct catalog_ids *ids, struct namespaces *namespaces)
 {
@@ -39,6 +40,8 @@ void catalog_ids_give(struct catalog_ids *ids, uint16_t number, struct catalog_i
 		.number = number,
 		.forgotten = ids->list[number],
 		.record = {.id = ids->last + 1, .encoding = ns->encoding, .uid = ns->user->uid}};
+	if (ns->user->tenant)
+		strcpy(change->record.tenant, ns->user->tenant->rule.name);
 	namespaces_spec(ids->namespaces, number, &change->record.spec);
 	catalog_namespace_seal(&change->record);
 	catalog_ids_set(ids, number, change->record.id);

@@ -25,12 +25,14 @@ static uint16_t catalog_recovery_open_namespace(struct catalog_recovery *recover
 	struct cache *cache = recovery->cache;
 	const struct namespace_identity identity = {.spec = &record->spec,
 						    .encoding = &record->encoding};
+	struct tenant *tenant = tenant_find(cache->ledger, record->tenant);
+	bool paid = tenant || record->tenant[0] == '\0'; /* else its section is gone */
 	struct user *user = NULL;
 	uint16_t number = 0;
 
-	if (catalog_recovery_is_known(&record->encoding) &&
+	if (paid && catalog_recovery_is_known(&record->encoding) &&
 	    recovery->fits(recovery->arg, &identity))
-		user = user_open(cache->ledger, record->uid);
+		user = user_open_of(cache->ledger, record->uid, tenant);
 	if (user)
 		number = namespaces_open(cache->namespaces, &identity, user);
 	user_close(user);

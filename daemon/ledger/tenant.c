@@ -59,7 +59,7 @@ static void tenant_take_rule(struct tenant *tenant, struct config_tenant *rule)
 	tenant_apply(tenant);
 }
 
-static struct tenant *tenant_find(const struct ledger *ledger, const char *name)
+struct tenant *tenant_find(const struct ledger *ledger, const char *name)
 {
 	list_for_each (node, &ledger->tenants) {
 		struct tenant *tenant = container_of(node, struct tenant, link);

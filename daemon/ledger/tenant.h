@@ -44,6 +44,8 @@ int tenants_configure(struct ledger *ledger, const struct config *config);
 /* All are without users. */
 void tenants_close(struct ledger *ledger);
 
+/* The one of that name; NULL: there is none. */
+struct tenant *tenant_find(const struct ledger *ledger, const char *name);
 /* Whether some are matched by the unit of a client. */
 bool tenants_need_unit(const struct ledger *ledger);
 /* The tenant of that client; NULL: none. */

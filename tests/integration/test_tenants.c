@@ -535,6 +535,53 @@ static void test_namespaces_are_private(void **state)
 	close(other);
 }
 
+/* What the NVMe tier has at this moment. */
+static uint64_t on_nvme(void)
+{
+	json_t *document = hbmctl_json("--json tiers");
+	const json_t *tiers = hbmctl_array(document, "tiers");
+	uint64_t placed = 0;
+
+	for (size_t i = 0; i < json_array_size(tiers); i++)
+		if (strcmp(hbmctl_text(json_array_get(tiers, i), "tier"), "nvme") == 0)
+			placed = hbmctl_count(json_array_get(tiers, i), "placed");
+	json_decref(document);
+
+	return placed;
+}
+
+/* What a tenant has on NVMe is its own after a restart, and goes if its section is gone. */
+static void test_a_restart(void **state)
+{
+	(void)state;
+	static const char *const without[] = {"hbmd.socket_mode=0666", NULL};
+	needed();
+	uint32_t at = region(poor, SPACE), ns = namespace(poor, "m");
+
+	hbmctl_expect("tenants set poor hbm_max=0 ddr_max=0", 0);
+	commit(poor, at, 0, 1);
+	for (uint8_t key = 1; key <= 4; key++)
+		store(poor, ns, key, at);
+	while (on_nvme() < 4 * BLOCK)
+		;
+
+	for (int i = 0; i < 2; i++) {
+		close(poor);
+		close(member);
+		close(rich);
+		assert_int_equal(spawn_stop(&daemon_), 0);
+		spawn_start(&daemon_, i == 0 ? sets : without, NULL);
+		guest_admit(&daemon_);
+		rich = greet(RICH);
+		poor = greet(POOR);
+		member = greet(MEMBER);
+		ns = namespace(rich, "m");
+		assert_int_equal(lookup(rich, ns, 1), HBM_MISS);
+		ns = namespace(member, "m");
+		assert_int_equal(lookup(member, ns, 1), i == 0 ? HBM_OK : HBM_MISS);
+	}
+}
+
 /* Clients of one uid in two tenants are two users, which see nothing of each other; a tenant's
  * users do not see each other's sessions and names either. */
 static void test_one_uid_in_two_tenants(void **state)
@@ -591,6 +638,7 @@ int main(void)
 		TEST(test_requests_that_wait),
 		TEST(test_namespaces_are_private),
 		TEST(test_one_uid_in_two_tenants),
+		TEST(test_a_restart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
