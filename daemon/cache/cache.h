@@ -316,6 +316,9 @@ bool cache_pin_some(struct cache *cache, struct cache_pinning *pinning, uint32_t
 
 /* ---- retention (cache_retain.c) ---- */
 
+/* Bytes of a tier, by its number, that one user may retain. */
+uint64_t cache_retain_limit(const struct cache *cache, uint32_t tier);
+
 /* A block that has a target and no references enters the order of its tier, leaves it, and is
  * used within it; `ahead` as of order.h. */
 void cache_enter(struct cache *cache, uint32_t number, uint32_t ahead);

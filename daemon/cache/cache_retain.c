@@ -24,8 +24,7 @@
 
 static_assert(ORDER_LEVELS == HBM_WIRE_PRIORITY_MAX + 1, "a level for each priority");
 
-/* What of a tier one user may have at a level. */
-static uint64_t cache_retain_limit(const struct cache *cache, uint32_t tier)
+uint64_t cache_retain_limit(const struct cache *cache, uint32_t tier)
 {
 	return config_size_of(cache->retained_limit, cache->tiers[tier].usable);
 }

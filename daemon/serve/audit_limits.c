@@ -122,6 +122,23 @@ static void audit_limits_compare(struct hbm_wire_limit *record, const struct led
 		 (unsigned long long)counted, (unsigned long long)inventory->amounts[resource]);
 }
 
+/* What one user may retain in the tier where that is most, if nobody retains anything. */
+static void audit_limits_bound_retained(const struct hbmd *hbmd, struct ledger_account *accounts)
+{
+	for (uint32_t i = 0; i < LEDGER_LIMITS; i++) {
+		if (ledger_limits[i].resource != LEDGER_RETAINED || accounts[i].payers > 0)
+			continue;
+
+		accounts[i].limit = 0;
+		for (uint32_t t = 1; t <= hbmd->cache->tier_count; t++) {
+			uint64_t most = cache_retain_limit(hbmd->cache, t);
+
+			if (most > accounts[i].limit)
+				accounts[i].limit = most;
+		}
+	}
+}
+
 uint32_t audit_limits(struct hbmd *hbmd, const struct recount *recount,
 		      struct hbm_wire_limit *limits, uint32_t room)
 {
@@ -133,6 +150,7 @@ uint32_t audit_limits(struct hbmd *hbmd, const struct recount *recount,
 		cache_limit_pins(hbmd->cache, &hbmd->cache->tiers[i]);
 
 	ledger_audit(hbmd->ledger, accounts);
+	audit_limits_bound_retained(hbmd, accounts);
 	inventory_walk(&inventory, hbmd, recount);
 
 	for (uint32_t i = 0; i < count; i++) {
