@@ -122,7 +122,7 @@ static void audit_limits_compare(struct hbm_wire_limit *record, const struct led
 		 (unsigned long long)counted, (unsigned long long)inventory->amounts[resource]);
 }
 
-/* What one user may retain in the tier where that is most, if nobody retains anything. */
+/* What one user may retain in the tier where that is most, if no client retains anything. */
 static void audit_limits_bound_retained(const struct hbmd *hbmd, struct ledger_account *accounts)
 {
 	for (uint32_t i = 0; i < LEDGER_LIMITS; i++) {

@@ -439,7 +439,8 @@ static void hbmd_tear_down(struct service *service)
 
 	hbmd->loop = loop_free(hbmd->loop);
 	hbmd->namespace_room = namespace_room_close(hbmd->namespace_room);
-	tenants_close(hbmd->ledger);
+	if (hbmd->ledger)
+		tenants_close(hbmd->ledger);
 	if (service->signals.fd >= 0)
 		close(service->signals.fd);
 }
