@@ -266,6 +266,40 @@ int hbm_retain(struct hbm *hbm, uint32_t ns, uint32_t priority, uint64_t for_us,
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
 }
 
+int hbm_watch(struct hbm *hbm, uint32_t ns, uint64_t *position, struct hbm_wire_cache_event *events,
+	      size_t room, size_t *count, uint64_t *missed)
+{
+	struct hbm_wire_watch watch = {
+		.ns = ns,
+		.most = room < HBM_WIRE_WATCH_MAX ? (uint32_t)room : HBM_WIRE_WATCH_MAX,
+		.after = *position,
+	};
+	struct hbm_wire_watched reply;
+	struct request request = {
+		.opcode = HBM_WIRE_WATCH,
+		.kind = &hbm_kind_fixed,
+		.answer = {.body = &reply, .size = sizeof(reply)},
+		.pieces = {{&watch, sizeof(watch)}},
+		.piece_count = 1,
+	};
+	if (room == 0)
+		return hbm_fail(hbm, HBM_INVALID, "events asked for, and no room for one");
+
+	int rc = hbm_request_query(hbm, &request);
+	if (rc)
+		return rc;
+	if (reply.count > watch.most || reply.last == 0)
+		return hbm_fail(hbm, -EBADMSG, "%u events, %u at most were asked for", reply.count,
+				watch.most);
+
+	memcpy(events, reply.events, reply.count * sizeof(*events));
+	*position = reply.last;
+	*count = reply.count;
+	*missed = reply.missed;
+
+	return HBM_OK;
+}
+
 /* ---- Operators ---- */
 
 int hbm_evict(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/cache/cache.h"
 
+#include "daemon/cache/event_ring.h"
 #include "daemon/cache/tree.h"
 #include "daemon/config/config.h"
 
@@ -10,10 +11,22 @@
 
 /* ---- traffic between tiers ---- */
 
+/* The clients that watch its namespace. Without a tier: no place. */
+static void cache_tell(const struct cache *cache, uint32_t number, enum hbm_cache_event event,
+		       const struct tier *from, const struct tier *to)
+{
+	const struct block *block = cache_block(cache, number);
+
+	event_ring_add(namespaces_get(cache->namespaces, block->ns)->events, &block->key, event,
+		       from ? from->kind : HBM_TIER_NONE, to ? to->kind : HBM_TIER_NONE);
+}
+
 static void cache_count_in(struct block_listener *listener, uint32_t number, struct tier *to,
 			   struct tier *from)
 {
 	const struct cache *cache = container_of(listener, struct cache, traffic);
+
+	cache_tell(cache, number, from ? HBM_CACHE_MOVED : HBM_CACHE_STORED, from, to);
 	if (!from)
 		return;
 
@@ -34,7 +47,13 @@ static void cache_count_out(struct block_listener *listener, uint32_t number, st
 
 static void cache_dropped(struct block_listener *listener, uint32_t number)
 {
-	cache_retain_forget(container_of(listener, struct cache, traffic), number);
+	struct cache *cache = container_of(listener, struct cache, traffic);
+	const struct tier *place = block_place(&cache->blocks, number).tier;
+
+	/* One that was never complete was never told of. */
+	if (place)
+		cache_tell(cache, number, HBM_CACHE_DROPPED, place, NULL);
+	cache_retain_forget(cache, number);
 }
 
 /* ---- opening ---- */

@@ -9,6 +9,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "daemon/cache/event_ring.h"
 #include "daemon/cache/salts.h"
 
 struct namespaces {
@@ -53,6 +54,7 @@ static void namespaces_forget(struct namespaces *namespaces, uint64_t number)
 
 	salts_clear(namespaces->salts, number);
 	payer_close(&ns->payer);
+	ns->events = event_ring_free(ns->events);
 	ledger_release(&ns->charge);
 	ns->user = user_close(ns->user);
 	ns->used = false;

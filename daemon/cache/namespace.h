@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 struct namespace_drop;
+struct event_ring;
 
 /* What namespaces are told apart by. */
 struct namespace_identity {
@@ -51,6 +52,7 @@ struct namespace
 	/* Its blocks are being dropped (serve_drop.c), or NULL. Meanwhile it counts as
 	 * empty and accepts no blocks. */
 	struct namespace_drop *drop;
+	struct event_ring *events; /* its events, or NULL: no client asks for them */
 	bool used;
 	bool salted;
 	bool ephemeral;   /* its blocks are dropped when no session has it open any longer */

@@ -104,6 +104,8 @@ struct config {
 	struct config_size limit_retained;      /* a user; % of each tier */
 	uint64_t limit_retained_total;
 	struct config_size limit_retained_per_user; /* % of retained_total */
+	uint64_t limit_watched;
+	struct config_size limit_watched_per_user; /* % of watched */
 	struct config_size limit_held; /* a session; % of the devices' memory for regions */
 	uint64_t limit_loans;          /* a session */
 	uint64_t limit_loans_total;

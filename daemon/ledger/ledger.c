@@ -54,6 +54,8 @@ const struct ledger_limit ledger_limits[LEDGER_LIMITS] = {
 	SHARE(retained, RETAINED, RETAINER, BYTES), /* of the tier: set by ledger_set_limit() */
 	LIMIT(retained_total, RETAINED_BLOCKS, HOST, COUNT),
 	SHARE(retained_per_user, RETAINED_BLOCKS, USER, COUNT),
+	LIMIT(watched, WATCHED, HOST, COUNT),
+	SHARE(watched_per_user, WATCHED, USER, COUNT),
 	SHARE(held, HELD, SESSION, BYTES), /* of the devices: the host's by ledger_set_limit() */
 	LIMIT(loans, LOANS, SESSION, COUNT),
 	LIMIT(loans_total, LOANS, HOST, COUNT),

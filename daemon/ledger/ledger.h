@@ -54,6 +54,7 @@ enum ledger_resource {
 	LEDGER_PINS,
 	LEDGER_RETAINED,        /* bytes of a tier that are retained there */
 	LEDGER_RETAINED_BLOCKS, /* and their ancestors */
+	LEDGER_WATCHED,         /* namespaces whose events are kept */
 	LEDGER_MOVES,
 	LEDGER_HELD,       /* device memory that was given back and is still held */
 	LEDGER_UNREAD_FDS, /* descriptors sent, that the client has not read */
@@ -101,7 +102,7 @@ struct ledger_limit {
 	bool is_share; /* a struct config_size there: of what the payer's parent may have */
 };
 
-enum { LEDGER_LIMITS = 55 };
+enum { LEDGER_LIMITS = 57 };
 extern const struct ledger_limit ledger_limits[LEDGER_LIMITS];
 
 /* A section of the configuration with limits of its own, by resource. */

@@ -64,6 +64,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_UNPUBLISH] = serve_unpublish,
 			[HBM_WIRE_COUNT] = serve_count,
 			[HBM_WIRE_TENANT_SET] = serve_tenant_set,
+			[HBM_WIRE_WATCH] = serve_watch,
 		},
 	.cancelled = handlers_cancelled,
 	.session_gone = serve_session_gone,

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * serve_keys: handlers of the requests that are answered from the index alone: LOOKUP, TOUCH,
- * PIN, UNPIN, REMOVE and MOVE, whose work is keys.h's, RETAIN, which is retain.h's, COUNT
+ * PIN, UNPIN, REMOVE and MOVE, whose work is keys.h's, RETAIN, which is retain.h's, COUNT, WATCH
  * and EVICT; and what becomes of pins at the end of a session.
  */
 #include "daemon/serve/serve_keys.h"
 
 #include "daemon/cache/cache.h"
+#include "daemon/cache/event_ring.h"
 #include "daemon/move/pump.h"
 #include "daemon/serve/keys.h"
 #include "daemon/serve/pins.h"
@@ -66,6 +67,51 @@ void serve_count(struct hbmd *hbmd, struct request *request)
 	struct hbm_wire_counted reply = {.uses = usage_of(usage, number)};
 
 	request_reply(request, HBM_OK, &reply.uses, sizeof(reply) - sizeof(reply.header));
+}
+
+/* Begins the events of a namespace, if it has none yet: false, and the request is refused. */
+static bool serve_keys_begin_events(struct namespace *ns, struct request *request)
+{
+	struct payer *payer = &ns->user->payer;
+
+	if (ns->events)
+		return true;
+	if (!ledger_check(payer, LEDGER_WATCHED, 1)) {
+		char text[HBM_WIRE_REASON_BYTES];
+
+		ledger_reason(payer, LEDGER_WATCHED, 1, text, sizeof(text));
+		request_refuse(request, HBM_LIMIT, "%s", text);
+		return false;
+	}
+
+	ns->events = event_ring_new(payer);
+	if (!ns->events)
+		request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
+
+	return ns->events;
+}
+
+void serve_watch(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_watch *message = (const struct hbm_wire_watch *)request->message;
+	struct namespace *ns = namespaces_get(hbmd->cache->namespaces, message->ns);
+	struct hbm_wire_watched reply;
+
+	if (!session_has_namespace(request->session, message->ns)) {
+		request_refuse(request, HBM_NOT_FOUND, "namespace %u is not open in this session",
+			       message->ns);
+		return;
+	}
+	if (!serve_keys_begin_events(ns, request))
+		return;
+
+	if (event_ring_read(ns->events, message->after, message->most ? message->most : UINT32_MAX,
+			    &reply))
+		request_reply(request, HBM_OK, &reply.last, sizeof(reply) - sizeof(reply.header));
+	else
+		request_refuse(request, HBM_INVALID,
+			       "there is no event %llu yet; after 0 they begin",
+			       (unsigned long long)message->after);
 }
 
 /* ---- the end of a session ---- */

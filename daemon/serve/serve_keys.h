@@ -5,7 +5,8 @@
 #include "daemon/cache/cache.h"
 #include "daemon/serve/server.h"
 
-request_handler serve_keys /* LOOKUP TOUCH PIN UNPIN REMOVE */, serve_evict, serve_count;
+request_handler serve_keys /* LOOKUP TOUCH PIN UNPIN REMOVE */, serve_evict, serve_count,
+	serve_watch;
 /* What the cache holds for a session that has died: namespaces opened, pins. */
 void serve_session_gone(struct hbmd *hbmd, struct session *session);
 /* At the end: the pins that were kept. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "daemon/cache/copies.h"
+#include "daemon/cache/event_ring.h"
 #include "daemon/cache/index.h"
 #include "daemon/cache/namespace.h"
 #include "daemon/cache/retention.h"
@@ -193,7 +194,9 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 		.slabs = footprint_slabs(devices),
 		.lent = footprint_lent(&ledger, config, devices),
 		.namespaces = (ledger_limit(host, LEDGER_NAMESPACES) + 1) *
-			      (sizeof(struct namespace) + HBM_WIRE_NAME_BYTES),
+				      (sizeof(struct namespace) + HBM_WIRE_NAME_BYTES) +
+			      footprint_pieces(ledger_limit(host, LEDGER_WATCHED),
+					       sizeof(struct event_ring)),
 		.moves = footprint_pieces(2 * ledger_limit(&mover, LEDGER_MOVES),
 					  sizeof(struct move) + 64),
 		.daemon = PROGRAM + footprint_encoding(config, devices),

@@ -86,6 +86,7 @@ struct form {
 #define FORM_COUNT .check = body_count
 
 #define FORM_TENANT_SET .check = body_tenant_set
+#define FORM_WATCH .check = NULL
 
 #define FORM(opcode, value, request, reply)                                                        \
 	[value] = {.name = #opcode, .fixed = sizeof(struct request), FORM_##opcode},

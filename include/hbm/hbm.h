@@ -500,6 +500,18 @@ HBM_API int hbm_submit_retain(struct hbm *hbm, uint32_t ns, uint32_t priority, u
 HBM_API int hbm_retain(struct hbm *hbm, uint32_t ns, uint32_t priority, uint64_t for_us,
 		       const hbm_key *keys, size_t count, hbm_result *results);
 
+/* What has happened to the blocks of a namespace since the last call, the oldest first: `count` of
+ * at most `room` events, and at most HBM_WIRE_WATCH_MAX; ask again while count is not 0. *position
+ * says where the caller is, and is moved on. Begin with 0: no events, only where they begin; the
+ * daemon keeps events of the namespace from then on, for all that ask, until it has neither
+ * blocks nor users. It keeps the last 2,048; *missed are those before the first that is here which
+ * it does not have any more: what they told of is then to be looked up.
+ * HBM_LIMIT: limits.watched; HBM_NOT_FOUND: the namespace is not open; HBM_INVALID: there is no such
+ * position. */
+HBM_API int hbm_watch(struct hbm *hbm, uint32_t ns, uint64_t *position,
+		      struct hbm_wire_cache_event *events, size_t room, size_t *count,
+		      uint64_t *missed);
+
 /* Moves blocks to a tier, of HBM to that of `device` (else 0), or to the next one below it that
  * exists, without a use of them; their ancestors stay. Pinned ones stay pinned. The ticket ends
  * when it is decided; the bytes follow, and blocks can be loaded all the time. Results:

@@ -48,6 +48,7 @@
 #define HBM_WIRE_LINK_ENUMERATOR(name, value, text) HBM_LINK_##name = (value),
 #define HBM_WIRE_SEQUENCE_STATE_ENUMERATOR(name, value, text) HBM_SEQUENCE_##name = (value),
 #define HBM_WIRE_SEQUENCE_EVENT_ENUMERATOR(name, value, text) HBM_SEQUENCE_##name = (value),
+#define HBM_WIRE_CACHE_EVENT_ENUMERATOR(name, value, text) HBM_CACHE_##name = (value),
 #define HBM_WIRE_ASK_ENUMERATOR(name, value, text) HBM_ASK_##name = (value),
 #define HBM_WIRE_UNIT_ENUMERATOR(name, value, text) HBM_UNIT_##name = (value),
 #define HBM_WIRE_QUERY_ENUMERATOR(name, value, record, text, members) HBM_QUERY_##name = (value),
@@ -88,6 +89,9 @@ enum hbm_sequence_state {
 enum hbm_sequence_event {
 	HBM_SEQUENCE_EVENT_LIST(HBM_WIRE_SEQUENCE_EVENT_ENUMERATOR) HBM_SEQUENCE_EVENTS /* count */
 };
+
+/* HBM_CACHE_STORED, ... */
+enum hbm_cache_event { HBM_CACHE_EVENT_LIST(HBM_WIRE_CACHE_EVENT_ENUMERATOR) };
 
 /* HBM_ASK_SUSPEND, ... */
 enum hbm_ask { HBM_ASK_LIST(HBM_WIRE_ASK_ENUMERATOR) };
@@ -488,6 +492,34 @@ struct hbm_wire_counted {
 };
 static_assert(sizeof(struct hbm_wire_counted) == 32, "wire layout");
 
+#define HBM_WIRE_WATCH_MAX 256 /* events of a reply */
+
+/* WATCH: what has happened to the blocks of a namespace behind event `after`, the oldest first,
+ * at most `most` (0: as many as a reply has). after 0: nothing, only where events begin, which
+ * they do for the namespace with the first such request. */
+struct hbm_wire_watch {
+	struct hbm_wire_header header;
+	uint32_t ns, most;
+	uint64_t after;
+};
+static_assert(sizeof(struct hbm_wire_watch) == 40, "wire layout");
+
+struct hbm_wire_cache_event {
+	struct hbm_wire_key key;
+	uint32_t event;    /* enum hbm_cache_event */
+	uint16_t from, to; /* enum hbm_tier; NONE: it was not there before, or is in none now */
+};
+static_assert(sizeof(struct hbm_wire_cache_event) == 24, "wire layout");
+
+struct hbm_wire_watched {
+	struct hbm_wire_header header;
+	uint64_t last;   /* the number of the last event that is here, to ask on from */
+	uint64_t missed; /* events before the first that is here, which are not kept any more */
+	uint32_t count, zero;
+	struct hbm_wire_cache_event events[HBM_WIRE_WATCH_MAX]; /* [count]; the others are zero */
+};
+static_assert(sizeof(struct hbm_wire_watched) == 48 + 24 * HBM_WIRE_WATCH_MAX, "wire layout");
+
 /* Only of what the device has such a copy of: no other is made, and the block is a miss. */
 #define HBM_WIRE_BORROW_READY 1u
 
@@ -802,6 +834,7 @@ static_assert(offsetof(struct hbm_wire_interval, errors) == 36, "wire layout");
 #undef HBM_WIRE_LINK_ENUMERATOR
 #undef HBM_WIRE_SEQUENCE_STATE_ENUMERATOR
 #undef HBM_WIRE_SEQUENCE_EVENT_ENUMERATOR
+#undef HBM_WIRE_CACHE_EVENT_ENUMERATOR
 #undef HBM_WIRE_ASK_ENUMERATOR
 #undef HBM_WIRE_UNIT_ENUMERATOR
 #undef HBM_WIRE_QUERY_ENUMERATOR

@@ -71,7 +71,8 @@
 	X(UNPUBLISH, 34, hbm_wire_unpublish, hbm_wire_header)                                      \
 	X(COUNT, 35, hbm_wire_count, hbm_wire_counted)                                             \
 	X(RETAIN, 36, hbm_wire_keys, hbm_wire_results)                                             \
-	X(TENANT_SET, 37, hbm_wire_tenant_set, hbm_wire_header)
+	X(TENANT_SET, 37, hbm_wire_tenant_set, hbm_wire_header)                                    \
+	X(WATCH, 38, hbm_wire_watch, hbm_wire_watched)
 
 /* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
 #define HBM_TIER_LIST(X)                                                                           \
@@ -143,6 +144,12 @@
 	X(NOW_CLOSED, 7, "closed")                                                                 \
 	X(NOT_SUSPENDED, 8, "not suspended")                                                       \
 	X(NOT_RESUMED, 9, "not resumed")
+
+/* X(name, value, text): enum hbm_cache_event, HBM_CACHE_<name>: what has happened to a block. */
+#define HBM_CACHE_EVENT_LIST(X)                                                                    \
+	X(STORED, 1, "stored")                                                                     \
+	X(MOVED, 2, "moved")                                                                       \
+	X(DROPPED, 3, "dropped")
 
 /* X(name, value, text): enum hbm_ask, HBM_ASK_<name>: what a session is asked to do. PRESSURE:
  * by the daemon alone. */

@@ -207,6 +207,15 @@ static size_t make_count(struct play *play, struct client *client)
 	return sizeof(*m);
 }
 
+static size_t make_watch(struct play *play, struct client *client)
+{
+	struct hbm_wire_watch *m = (void *)play->message;
+	m->ns = any(play, client->ns)->number;
+	m->most = below(play, 2 * HBM_WIRE_WATCH_MAX);
+	m->after = below(play, 64);
+	return sizeof(*m);
+}
+
 static size_t make_keys(struct play *play, struct client *client, uint16_t opcode)
 {
 	struct hbm_wire_keys *m = (void *)play->message;
@@ -319,6 +328,8 @@ static size_t make_body(struct play *play, struct client *client, uint16_t opcod
 		return make_blocks(play, client, opcode);
 	case HBM_WIRE_COUNT:
 		return make_count(play, client);
+	case HBM_WIRE_WATCH:
+		return make_watch(play, client);
 	case HBM_WIRE_EVICT:
 		return make_evict(play);
 	case HBM_WIRE_QUERY:

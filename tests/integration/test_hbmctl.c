@@ -19,7 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LIMITS 55 /* in [limits] */
+#define LIMITS 57 /* in [limits] */
 
 #define ABSENT 99u
 

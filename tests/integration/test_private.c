@@ -211,6 +211,8 @@ static void expect_nothing_of(int socket, uint32_t number, uint64_t block)
 	const struct raw_keys prefetch = two_users_keys(HBM_WIRE_PREFETCH, number, block);
 	const struct hbm_wire_count count = {
 		.header = RAW_HEADER(COUNT, sizeof(count)), .ns = number, .key = prefetch.key};
+	const struct hbm_wire_watch watch = {.header = RAW_HEADER(WATCH, sizeof(watch)),
+					     .ns = number};
 	const struct hbm_wire_namespace_ref close_it = {
 		.header = RAW_HEADER(NAMESPACE_CLOSE, sizeof(close_it)), .ns = number};
 	const struct hbm_wire_namespace_ref open = {
@@ -230,6 +232,7 @@ static void expect_nothing_of(int socket, uint32_t number, uint64_t block)
 
 	raw_refused(socket, &prefetch, HBM_NOT_FOUND, "the namespace is not open in this session");
 	expect_not_open(socket, &count, number);
+	expect_not_open(socket, &watch, number);
 	expect_not_open(socket, &close_it, number);
 	expect_not_open(socket, &drop, number);
 	raw_refused(socket, &open, HBM_DENIED,

@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include <string.h>
+
 #include "kernels/device/number.h"
 #include "tests/support/kv_numbers.h"
 #include "tests/support/system_stage.h"
@@ -194,8 +196,35 @@ static void tensorrt_reuse(void)
 		pool_rig_close(&engines[i]);
 }
 
+/* What the engine hears of the blocks of its prompts: where each of 1 to 24 is. */
+struct tensorrt_index {
+	uint64_t position;
+	unsigned places[25];
+};
+
+static void tensorrt_hear(struct kv *kv, struct tensorrt_index *index)
+{
+	struct hbm_wire_cache_event events[HBM_WIRE_WATCH_MAX];
+	uint64_t missed;
+	size_t count;
+
+	do {
+		assert_int_equal(hbm_watch(kv->hbm, kv->ns, &index->position, events,
+					   HBM_WIRE_WATCH_MAX, &count, &missed),
+				 0);
+		assert_int_equal(missed, 0);
+		for (size_t i = 0; i < count; i++)
+			for (uint64_t block = 1; block <= 24; block++) {
+				const hbm_key key = kv_key(block);
+
+				if (memcmp(&events[i].key, &key, sizeof(key)) == 0)
+					index->places[block] = events[i].to;
+			}
+	} while (count > 0);
+}
+
 /* Chains of 4 blocks, of a quarter of what all tiers hold at a time. */
-static void tensorrt_press(struct kv *kv, uint64_t first)
+static void tensorrt_press(struct kv *kv, struct tensorrt_index *index, uint64_t first)
 {
 	hbm_result results[4];
 
@@ -203,6 +232,7 @@ static void tensorrt_press(struct kv *kv, uint64_t first)
 		assert_int_equal(kv_store(kv, 0, first + i, 4, 0, results), 0);
 		for (uint64_t k = 0; k < 4; k++)
 			assert_int_equal(results[k].status, HBM_OK);
+		tensorrt_hear(kv, index);
 	}
 }
 
@@ -217,7 +247,10 @@ static void tensorrt_expect(struct kv *kv, uint64_t first, bool there)
 static void tensorrt_retain(struct kv *kv)
 {
 	const hbm_key tails[] = {kv_key(4), kv_key(14)};
+	struct tensorrt_index index = {0};
 	hbm_result results[4];
+
+	tensorrt_hear(kv, &index);
 
 	for (uint64_t first = 1; first <= 21; first += 10)
 		assert_int_equal(kv_store(kv, 0, first, 4, 0, results), 0);
@@ -226,7 +259,11 @@ static void tensorrt_retain(struct kv *kv)
 	assert_int_equal(hbm_retain(kv->hbm, kv->ns, 3, 1, &tails[1], 1, results), 0);
 	assert_int_equal(results[0].status, HBM_OK);
 	for (uint64_t round = 1; round <= 2; round++)
-		tensorrt_press(kv, 1000 * round);
+		tensorrt_press(kv, &index, 1000 * round);
+	kv_await_moves(kv);
+	tensorrt_hear(kv, &index);
+	for (uint64_t block = 1; block <= 24; block++)
+		assert_int_equal(index.places[block], kv_tier(kv, block));
 	tensorrt_expect(kv, 1, true);
 	tensorrt_expect(kv, 11, false);
 	tensorrt_expect(kv, 21, false);
@@ -253,7 +290,8 @@ static void tensorrt_cache(void)
  * the front, so that it takes no more memory however long the sequence becomes; and a request
  * whose prompt ends within a block reuses what is cached of it, of that block by a copy. Ranges
  * of tokens have a retention priority for a time: the prefix of a system prompt outlives what
- * was used after it, with all that leads to it, and not for longer.
+ * was used after it, with all that leads to it, and not for longer. The engine hears which blocks
+ * come, move and go, and so knows where each is without asking for it.
  */
 static void test_system_tensorrt_llm(void **state)
 {
