@@ -267,8 +267,8 @@ static void small_daemon_withdraw(struct publications *publications)
 	for (uint32_t count;
 	     (count = publications_records(publications, NULL, 0, records, 8, &next)) > 0;)
 		for (uint32_t i = 0; i < count; i++)
-			publication_withdraw(
-				publication_find(publications, records[i].uid, records[i].name));
+			publication_withdraw(publication_find(publications, records[i].uid, NULL,
+							      records[i].name));
 }
 
 void small_daemon_empty(struct small_daemon *daemon)
