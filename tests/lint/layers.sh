@@ -11,7 +11,7 @@ fail() {
 }
 
 # The rooms of the daemon, from the top down: each may include those below it. base is the library's too.
-rooms=(service serve move session region catalog cache tier device loop ledger config base)
+rooms=(service serve move session region catalog cache tier device loop ledger state config base)
 for ((i = 0; i < ${#rooms[@]}; i++)); do
 	below[daemon/${rooms[i]}]="kernels/driver include/hbm"
 	for ((k = i + 1; k < ${#rooms[@]}; k++)); do
