@@ -127,6 +127,15 @@ $(BUILD)/flags:
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(subst ','\'',$(COMPILE))' >$@
 
+# An archive is made anew when a source was added or removed since.
+SOURCES := $(KERNELS_SRC) $(SOFT_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC) $(SUPPORT_SRC)
+ifneq ($(file <$(BUILD)/sources),$(SOURCES))
+$(BUILD)/sources: FORCE
+endif
+$(BUILD)/sources:
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(SOURCES)' >$@
+
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC)
@@ -157,31 +166,31 @@ DEVICE_SRC := $(patsubst %.cu,%.c,$(wildcard kernels/device/*.cu tests/*/*.cu))
 device_ptx = $(if $(filter $(1),$(DEVICE_SRC)),-DDEVICE_PTX='"$(BUILD)/obj/$(1:.c=.ptx)"')
 $(call obj,$(DEVICE_SRC)): %.o: %.ptx
 
-$(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/service/main.o,$(call obj,$(DAEMON_SRC))) $(call obj,$(KERNELS_SRC))
+$(BUILD)/libhbmd.a: $(filter-out $(BUILD)/obj/daemon/service/main.o,$(call obj,$(DAEMON_SRC))) $(call obj,$(KERNELS_SRC)) $(BUILD)/sources
 	@rm -f $@
 	$(call say,AR)
-	$(Q)$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $(filter %.o,$^)
 
 $(BUILD)/hbmd $(PACK)/hbmd: $(BUILD)/obj/daemon/service/main.o $(BUILD)/libhbmd.a
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(LINK) $^ -o $@ $(call PKG,liburing libsystemd libxxhash libzstd sqlite3 inih) -ldl
 
-$(BUILD)/libhbm.a: $(call obj,$(CLIENT_SRC)) $(call obj,$(KERNELS_SRC))
+$(BUILD)/libhbm.a: $(call obj,$(CLIENT_SRC)) $(call obj,$(KERNELS_SRC)) $(BUILD)/sources
 	@rm -f $@
 	$(call say,AR)
-	$(Q)$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $(filter %.o,$^)
 
-$(BUILD)/libhbm.so.$(VERSION): $(call obj,$(CLIENT_SRC)) $(call obj,$(KERNELS_SRC)) client/libhbm.map
+$(BUILD)/libhbm.so.$(VERSION): $(call obj,$(CLIENT_SRC)) $(call obj,$(KERNELS_SRC)) client/libhbm.map $(BUILD)/sources
 	$(call say,LD)
 	$(Q)$(LINK) -shared -Wl,-soname,libhbm.so.$(SOVERSION) -Wl,--version-script=client/libhbm.map \
 		$(filter %.o,$^) -o $@ -ldl
 	$(Q)ln -sf $(@F) $(BUILD)/libhbm.so.$(SOVERSION)
 	$(Q)ln -sf $(@F) $(BUILD)/libhbm.so
 
-$(BUILD)/libhbmsoft.so: $(call obj,$(SOFT_SRC)) $(patsubst %.cu,$(BUILD)/obj/%.soft.o,$(wildcard kernels/device/*.cu))
+$(BUILD)/libhbmsoft.so: $(call obj,$(SOFT_SRC)) $(patsubst %.cu,$(BUILD)/obj/%.soft.o,$(wildcard kernels/device/*.cu)) $(BUILD)/sources
 	$(call say,LD)
-	$(Q)$(LINK) -shared -Wl,-soname,libhbmsoft.so $^ -o $@
+	$(Q)$(LINK) -shared -Wl,-soname,libhbmsoft.so $(filter %.o,$^) -o $@
 
 # A driver that does not start, for tests.
 $(BUILD)/tests/stub/libcuda.so.1: $(BUILD)/obj/tests/stub/libcuda.o
@@ -196,10 +205,10 @@ $(BUILD)/tests/stub/power.so: $(BUILD)/obj/tests/stub/power.o
 	$(Q)$(LINK) -shared $^ -o $@ -ldl
 
 # All of hbmctl but its main(), for its tests.
-$(BUILD)/libhbmctl.a: $(filter-out $(BUILD)/obj/client/ctl/main.o,$(call obj,$(CTL_SRC)))
+$(BUILD)/libhbmctl.a: $(filter-out $(BUILD)/obj/client/ctl/main.o,$(call obj,$(CTL_SRC))) $(BUILD)/sources
 	@rm -f $@
 	$(call say,AR)
-	$(Q)$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $(filter %.o,$^)
 
 $(BUILD)/hbmctl $(PACK)/hbmctl: $(BUILD)/obj/client/ctl/main.o $(BUILD)/libhbmctl.a $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
@@ -207,10 +216,10 @@ $(BUILD)/hbmctl $(PACK)/hbmctl: $(BUILD)/obj/client/ctl/main.o $(BUILD)/libhbmct
 	$(Q)$(LINK) $^ -o $@ $(call PKG,jansson libxxhash) -ldl -lm
 
 # What tests share. Each takes what it uses, so that a test can play a function of the libraries after it.
-$(BUILD)/libhbmtest.a: $(call obj,$(SUPPORT_SRC))
+$(BUILD)/libhbmtest.a: $(call obj,$(SUPPORT_SRC)) $(BUILD)/sources
 	@rm -f $@
 	$(call say,AR)
-	$(Q)$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $(filter %.o,$^)
 
 # Unit tests link the modules of the daemon, of hbmctl and of the library; the others only what users link.
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbmctl.a $(BUILD)/libhbmd.a $(BUILD)/libhbm.a
