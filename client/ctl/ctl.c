@@ -52,9 +52,11 @@ int ctl_fail(const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
+	flockfile(stderr); /* a line of any thread stays whole */
 	ctl_say(format, arguments);
-	va_end(arguments);
 	fputc('\n', stderr);
+	funlockfile(stderr);
+	va_end(arguments);
 
 	return CTL_FAILED;
 }

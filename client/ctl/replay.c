@@ -6,7 +6,6 @@
  * the second one kills the process.
  */
 #include "client/ctl/replay.h"
-#include "client/ctl/block_key.h"
 #include "client/ctl/ctl.h"
 #include "client/ctl/generate.h"
 #include "client/ctl/progress.h"
@@ -334,20 +333,10 @@ static void replay_close_workers(struct crew *crew)
 	sem_destroy(&crew->ended);
 }
 
-static void replay_report_mismatches(const struct tally *tally)
-{
-	for (uint64_t i = 0; i < tally->mismatches && i < TALLY_MISMATCHES_KEPT; i++) {
-		ctl_fail("block %s: wrong bytes from offset %" PRIu64 " on",
-			 block_key_text(&tally->first[i].key).text, tally->first[i].offset);
-	}
-}
-
 /* The exit status of a run that completed. */
 static int replay_exit_status(const struct replay_outcome *outcome)
 {
 	const struct tally *tally = &outcome->tally;
-
-	replay_report_mismatches(tally);
 
 	if (tally->mismatches)
 		return ctl_fail(

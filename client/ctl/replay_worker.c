@@ -2,8 +2,10 @@
 /* replay_worker: see replay_worker.h. Internally 0 is success and -1 a failure that
  * worker->error describes. */
 #include "client/ctl/replay_worker.h"
+#include "client/ctl/block_key.h"
 #include "client/ctl/content.h"
 #include "client/ctl/copier.h"
+#include "client/ctl/ctl.h"
 #include "client/ctl/no_daemon.h"
 
 #include <errno.h>
@@ -18,8 +20,9 @@
 #define STAGING_BYTES (1u << 20) /* copied back at once; at least one block */
 #define SLAB_MIN (2ull << 20)
 #define SLAB_MAX (SLAB_MIN << 9)
-#define SLABS_WANTED 64 /* a larger region gets larger slabs */
-#define NAP_NS 50000000 /* longest sleep between two looks at plan->stop */
+#define SLABS_WANTED 64    /* a larger region gets larger slabs */
+#define MISMATCHES_SHOWN 4 /* by each worker */
+#define NAP_NS 50000000    /* longest sleep between two looks at plan->stop */
 
 struct replay_worker {
 	struct replay_plan *plan;
@@ -261,7 +264,8 @@ static int replay_worker_load(struct replay_worker *worker, size_t count)
 	return samples_add(&worker->tally.load, took) < 0 ? replay_worker_out_of_memory(worker) : 0;
 }
 
-/* A block with wrong bytes is generated again, so that it is not stored under its key. */
+/* A block with wrong bytes is generated again, so that it is not stored under its key. It is
+ * reported at once: this process may be killed before it ends. */
 static void replay_worker_compare(struct replay_worker *worker, size_t slot, const void *bytes)
 {
 	const hbm_key *key = &worker->blocks[slot].key;
@@ -273,8 +277,10 @@ static void replay_worker_compare(struct replay_worker *worker, size_t slot, con
 	if (offset == CONTENT_SAME)
 		return;
 
-	tally_mismatch(&worker->tally, key, offset);
 	worker->made_anew[slot] = true;
+	if (worker->tally.mismatches++ < MISMATCHES_SHOWN)
+		ctl_fail("block %s: wrong bytes from offset %" PRIu64 " on",
+			 block_key_text(key).text, offset);
 }
 
 static int replay_worker_compare_all(struct replay_worker *worker, size_t count)

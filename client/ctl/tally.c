@@ -4,21 +4,6 @@
 
 #include <errno.h>
 
-void tally_mismatch(struct tally *tally, const hbm_key *key, uint64_t offset)
-{
-	if (tally->mismatches < TALLY_MISMATCHES_KEPT)
-		tally->first[tally->mismatches] = (struct mismatch){*key, offset};
-	tally->mismatches++;
-}
-
-static void tally_merge_mismatches(struct tally *tally, const struct tally *from)
-{
-	for (uint64_t i = 0; i < from->mismatches && i < TALLY_MISMATCHES_KEPT; i++)
-		tally_mismatch(tally, &from->first[i].key, from->first[i].offset);
-	if (from->mismatches > TALLY_MISMATCHES_KEPT)
-		tally->mismatches += from->mismatches - TALLY_MISMATCHES_KEPT;
-}
-
 int tally_merge(struct tally *tally, const struct tally *from)
 {
 	tally->requests += from->requests;
@@ -30,7 +15,7 @@ int tally_merge(struct tally *tally, const struct tally *from)
 	tally->not_stored += from->not_stored;
 	tally->bytes_loaded += from->bytes_loaded;
 	tally->bytes_stored += from->bytes_stored;
-	tally_merge_mismatches(tally, from);
+	tally->mismatches += from->mismatches;
 
 	if (samples_merge(&tally->lookup, &from->lookup) < 0 ||
 	    samples_merge(&tally->load, &from->load) < 0 ||

@@ -11,13 +11,6 @@
 
 #include <hbm/hbm.h>
 
-#define TALLY_MISMATCHES_KEPT 4
-
-struct mismatch {
-	hbm_key key;
-	uint64_t offset; /* of the first wrong byte in the block */
-};
-
 struct tally {
 	uint64_t requests, block_refs;
 	uint64_t hits[HBM_TIERS], misses, late_misses;
@@ -25,11 +18,9 @@ struct tally {
 	uint64_t not_stored;
 	uint64_t bytes_loaded, bytes_stored;
 	uint64_t mismatches;
-	struct mismatch first[TALLY_MISMATCHES_KEPT];
 	struct samples lookup, load, store;
 };
 
-void tally_mismatch(struct tally *tally, const hbm_key *key, uint64_t offset);
 /* 0 or -ENOMEM. */
 int tally_merge(struct tally *tally, const struct tally *from);
 uint64_t tally_hits(const struct tally *tally);
