@@ -13,13 +13,15 @@ static struct blocks *move_blocks(const struct move *move)
 }
 
 /* A block in transit to a lost device is intact at its source, and has another target by now
- * or will have. */
+ * or will have; so is one on its way within a tier, unless that is lost. */
 static bool move_is_good_at_source(const struct move *move)
 {
 	const struct tier *to = move->transfer.to.place.tier;
 	const struct block *block = block_get(move_blocks(move), move->block);
 
-	return move->transfer.host_valid && to && (to->lost || block->target != to->number);
+	return move->transfer.host_valid && to &&
+	       (to->lost || block->target != to->number ||
+		to == move->transfer.from.place.tier);
 }
 
 /* A silent tier did not begin the transfer. */

@@ -156,10 +156,20 @@ static void transfer_taken(struct hash_job *job)
 		transfer->done(transfer);
 }
 
-/* Takes the checksum of host memory while the transfer goes on; unless who encodes it does. */
+/* Whether its bytes, in host memory, are to be at another place there. */
+static bool transfer_copies(const struct transfer *transfer)
+{
+	const struct place *to = &transfer->to.place;
+
+	return to->tier && to->tier->ops->host && transfer->host != tier_host(to->tier, to->unit);
+}
+
+/* Takes the checksum of host memory while the transfer goes on; unless who encodes or copies it
+ * does. */
 static void transfer_take(struct transfer *transfer)
 {
-	if (transfer->checksum_mode == CHECKSUM_TAKE && !transfer_encodes(transfer))
+	if (transfer->checksum_mode == CHECKSUM_TAKE && !transfer_encodes(transfer) &&
+	    !transfer_copies(transfer))
 		transfer_hash(transfer, transfer_taken);
 }
 
@@ -273,6 +283,25 @@ static void transfer_encode(struct transfer *transfer)
 		transfer_stage(transfer, transfer_staged_for_out);
 }
 
+static void transfer_copied(struct hash_job *job)
+{
+	struct transfer *transfer = container_of(job, struct transfer, hash);
+
+	transfer->hashing = false;
+	if (transfer->checksum_mode == CHECKSUM_TAKE)
+		transfer->checksum = job->checksum;
+	transfer_end(transfer);
+}
+
+static void transfer_copy(struct transfer *transfer)
+{
+	const struct place *to = &transfer->to.place;
+
+	transfer->coded = tier_host(to->tier, to->unit);
+	transfer_hash_as(transfer, HASH_COPY, transfer->checksum_mode == CHECKSUM_TAKE,
+			 transfer_copied);
+}
+
 static void transfer_out(struct transfer *transfer)
 {
 	const struct transfer_end *to = &transfer->to;
@@ -285,6 +314,8 @@ static void transfer_out(struct transfer *transfer)
 		transfer_encode(transfer);
 	else if (tier && !tier->ops->host)
 		transfer_write(transfer, transfer->host, transfer->bytes);
+	else if (transfer_copies(transfer))
+		transfer_copy(transfer);
 	else
 		transfer_end(transfer);
 }

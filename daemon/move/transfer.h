@@ -17,7 +17,8 @@
  *
  * 	IN		from the source into host memory; nothing to do if it is there already
  * 	COMPARED	the bytes have the checksum that was expected, if one was
- * 	OUT		from host memory to the target; nothing to do if they are there already
+ * 	OUT		from host memory to the target, by a thread of the hash pool if that is host
+ * 			memory too; nothing to do if they are there already
  *
  * Where a disk is at an end the bytes may be encoded there (lossless.h). They are read into
  * staging, and decoded before they are compared; and encoded into staging, and their extent

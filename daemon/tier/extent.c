@@ -24,12 +24,14 @@
 
 uint64_t extent_table_bytes(uint64_t max_allocated)
 {
-	return (1 + max_allocated + EXTENT_PIECES + EXTENT_BOUNDS) * sizeof(struct node);
+	return (1 + max_allocated + EXTENT_PIECES + EXTENT_BOUNDS + 2 * EXTENT_RETIRED) *
+	       sizeof(struct node);
 }
 
 int extent_pool_new(struct extent_pool **out, uint64_t max_allocated)
 {
-	if (max_allocated == 0 || max_allocated > UINT32_MAX - 1 - EXTENT_PIECES - EXTENT_BOUNDS)
+	if (max_allocated == 0 || max_allocated > UINT32_MAX - 1 - EXTENT_PIECES - EXTENT_BOUNDS -
+						  2 * EXTENT_RETIRED)
 		return -EINVAL;
 
 	struct extent_pool *pool = calloc(1, sizeof(*pool));
@@ -167,7 +169,7 @@ static void extent_split(struct extent_pool *pool, uint32_t at, uint32_t start, 
 	extent_refresh(pool, at);
 }
 
-static void extent_insert(struct extent_pool *pool, uint32_t start, uint32_t units)
+void extent_insert(struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	uint32_t fresh = extent_node_new(pool, start, units);
 	struct node *node = &pool->nodes[fresh];
@@ -186,7 +188,7 @@ static void extent_insert(struct extent_pool *pool, uint32_t start, uint32_t uni
 
 /* Removes the range that starts at `start` from the treap at `at`. Returns the new
  * root. */
-static uint32_t extent_erase(struct extent_pool *pool, uint32_t at, uint32_t start)
+uint32_t extent_erase(struct extent_pool *pool, uint32_t at, uint32_t start)
 {
 	struct node *node = &pool->nodes[at];
 
@@ -230,7 +232,7 @@ static void extent_enlarge(struct extent_pool *pool, uint32_t old, uint32_t star
 
 /* Frees [start, start + units). It must not overlap a free range: that would be a double
  * free. */
-static void extent_release(struct extent_pool *pool, uint32_t start, uint32_t units)
+void extent_release(struct extent_pool *pool, uint32_t start, uint32_t units)
 {
 	const struct node *before = NULL, *after = NULL;
 
@@ -415,7 +417,7 @@ uint64_t extent_alloc(struct extent_pool *pool, uint64_t bytes)
 }
 
 /* The free range that begins at `start` or is the last one to begin before it; 0: none. */
-static uint32_t extent_range_at(const struct extent_pool *pool, uint32_t start)
+uint32_t extent_range_at(const struct extent_pool *pool, uint32_t start)
 {
 	uint32_t found = 0;
 
@@ -464,7 +466,7 @@ void extent_free(struct extent_pool *pool, uint64_t offset, uint64_t bytes)
 	uint32_t units = (uint32_t)((bytes + EXTENT_UNIT - 1) / EXTENT_UNIT);
 	assert(extent_is_grown(pool, start, units));
 	pool->allocated--;
-	extent_release(pool, start, units);
+	extent_give(pool, start, units);
 }
 
 void extent_shrink(struct extent_pool *pool, uint64_t offset, uint64_t bytes, uint64_t kept)
@@ -476,7 +478,7 @@ void extent_shrink(struct extent_pool *pool, uint64_t offset, uint64_t bytes, ui
 	assert(kept > 0 && kept <= bytes && is_aligned(offset, EXTENT_UNIT));
 	assert(extent_is_grown(pool, start, units));
 	if (left < units)
-		extent_release(pool, start + left, units - left);
+		extent_give(pool, start + left, units - left);
 }
 
 uint64_t extent_capacity(const struct extent_pool *pool)

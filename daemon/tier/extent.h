@@ -43,6 +43,38 @@ int extent_pool_grow(struct extent_pool *pool, uint64_t from, uint64_t bytes);
  * from low to high, at most EXTENT_BOUNDS times (extent_pool.h). */
 void extent_pool_divide(struct extent_pool *pool, uint64_t offset);
 
+/*
+ * Takes ranges out of service, and into it again (extent_retire.c). What is free of a retired range
+ * goes away, some at a time; what is allocated goes when it is freed. What is away is neither free
+ * nor of the capacity.
+ *
+ * 	        extent_retire            sorted, or freed               extent_cut
+ * 	in use ---------------> retired -----------------> away, all -------------> as never grown
+ * 	   ^                       |                         |
+ * 	   +-----------------------+-------------------------+
+ * 	               extent_recall, and sorted
+ *
+ * All of [from, from + bytes) must have been grown; it may be retired, or not, in part. -EINVAL: it
+ * is not grown, misaligned or empty; -ENOSPC: there would be too many ranges that are retired apart
+ * from each other (extent_pool.h), and nothing has changed.
+ */
+int extent_retire(struct extent_pool *pool, uint64_t from, uint64_t bytes);
+int extent_recall(struct extent_pool *pool, uint64_t from, uint64_t bytes);
+/* To be called after either until it is false: sorts at most so many free ranges, or some that are
+ * away. */
+bool extent_sort_some(struct extent_pool *pool, uint32_t max);
+bool extent_is_away(const struct extent_pool *pool, uint64_t from, uint64_t bytes); /* all of it */
+/* Whether any of it is retired. */
+bool extent_is_retired(const struct extent_pool *pool, uint64_t from, uint64_t bytes);
+/* Forgets a range that is away. -ENOSPC: of what is left there would be too many pieces, or too
+ * many that are retired. */
+int extent_cut(struct extent_pool *pool, uint64_t from, uint64_t bytes);
+/* The n-th contiguous piece that was grown and is not retired, from low to high. False: there are
+ * not so many. */
+bool extent_piece(const struct extent_pool *pool, uint32_t n, uint64_t *from, uint64_t *bytes);
+/* Of what is retired: bytes that are not away yet. */
+uint64_t extent_retiring(const struct extent_pool *pool);
+
 /* Allocates the lowest free range of `bytes` (rounded up to a unit) and returns its
  * offset. EXTENT_NONE if there is none, if max_allocated ranges are allocated, or for 0
  * bytes. */

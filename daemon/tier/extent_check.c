@@ -120,8 +120,11 @@ const char *extent_check_end(struct extent_check *check)
 		return "the free ranges do not add up to what is available";
 	if (check->ranges != pool->ranges)
 		return "a node was lost";
-	if (check->ranges > pool->allocated + pool->pieces + pool->bound_count)
+	if (check->ranges + pool->away.ranges >
+	    pool->allocated + pool->pieces + pool->bound_count + 2 * pool->retired_count)
 		return "there are more free ranges than allocated ones can part";
+	if ((pool->away.units > 0) != (pool->away.ranges > 0))
+		return "units are away without ranges, or ranges without units";
 	if (pool->available > pool->capacity)
 		return "more is available than the capacity";
 

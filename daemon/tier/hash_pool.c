@@ -127,6 +127,11 @@ static void hash_pool_decode(struct lossless *lossless, struct hash_job *job)
 
 static void hash_pool_code(struct hash_thread *thread, struct hash_job *job)
 {
+	if (job->work == HASH_COPY) {
+		memcpy(job->coded, job->host, job->bytes);
+		return;
+	}
+
 	enum hbm_link link = job->work == HASH_ENCODE ? HBM_LINK_ENCODE : HBM_LINK_DECODE;
 	uint64_t started_ns = link_stats_begin(thread->node->pool->link_stats, link);
 

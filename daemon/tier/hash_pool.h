@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * hash_pool: threads that compute checksums of blocks in host memory, and encode and decode
- * them (lossless.h), so that neither the loop nor the threads that copy do. Jobs take turns
+ * them (lossless.h), or copy them there, so that neither the loop nor the threads that copy
+ * for devices do. Jobs take turns
  * between those who pay for them, by bytes (fair_queue.h); urgent ones, those a request waits
  * for, go first, except that every eighth is not urgent. A job is done whole, by one thread:
  * at most limits.block_bytes pass before the next one.
@@ -31,7 +32,7 @@
 struct hash_pool;
 struct hash_node;
 
-enum hash_work { HASH_ONLY, HASH_ENCODE, HASH_DECODE };
+enum hash_work { HASH_ONLY, HASH_ENCODE, HASH_DECODE, HASH_COPY };
 
 struct hash_job {
 	/* the caller's */
@@ -41,7 +42,7 @@ struct hash_job {
 	enum hash_work work;
 	bool without_checksum;
 	unsigned element; /* bytes of a number */
-	char *coded;      /* the encoded bytes */
+	char *coded;      /* the encoded bytes, or the copy */
 	/* How many there are, or there is room for. Afterwards: how many host was encoded
 	 * into, padding included; 0: no room, or host was not decoded. */
 	uint64_t coded_bytes;
