@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* ---- traffic between tiers ---- */
+/* ---- traffic between tiers, and none within one ---- */
 
 /* The clients that watch its namespace. Without a tier: no place. */
 static void cache_tell(const struct cache *cache, uint32_t number, enum hbm_cache_event event,
@@ -25,6 +25,8 @@ static void cache_count_in(struct block_listener *listener, uint32_t number, str
 			   struct tier *from)
 {
 	const struct cache *cache = container_of(listener, struct cache, traffic);
+	if (from == to)
+		return;
 
 	cache_tell(cache, number, from ? HBM_CACHE_MOVED : HBM_CACHE_STORED, from, to);
 	if (!from)
@@ -38,7 +40,7 @@ static void cache_count_out(struct block_listener *listener, uint32_t number, st
 			    struct tier *to)
 {
 	const struct cache *cache = container_of(listener, struct cache, traffic);
-	if (!to)
+	if (!to || to == from)
 		return;
 
 	from->out_blocks++;

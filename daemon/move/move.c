@@ -20,8 +20,7 @@ static bool move_is_good_at_source(const struct move *move)
 	const struct block *block = block_get(move_blocks(move), move->block);
 
 	return move->transfer.host_valid && to &&
-	       (to->lost || block->target != to->number ||
-		to == move->transfer.from.place.tier);
+	       (to->lost || block->target != to->number || to == move->transfer.from.place.tier);
 }
 
 /* A silent tier did not begin the transfer. */

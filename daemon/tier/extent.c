@@ -30,8 +30,8 @@ uint64_t extent_table_bytes(uint64_t max_allocated)
 
 int extent_pool_new(struct extent_pool **out, uint64_t max_allocated)
 {
-	if (max_allocated == 0 || max_allocated > UINT32_MAX - 1 - EXTENT_PIECES - EXTENT_BOUNDS -
-						  2 * EXTENT_RETIRED)
+	if (max_allocated == 0 ||
+	    max_allocated > UINT32_MAX - 1 - EXTENT_PIECES - EXTENT_BOUNDS - 2 * EXTENT_RETIRED)
 		return -EINVAL;
 
 	struct extent_pool *pool = calloc(1, sizeof(*pool));

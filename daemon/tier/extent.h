@@ -69,8 +69,8 @@ bool extent_is_retired(const struct extent_pool *pool, uint64_t from, uint64_t b
 /* Forgets a range that is away. -ENOSPC: of what is left there would be too many pieces, or too
  * many that are retired. */
 int extent_cut(struct extent_pool *pool, uint64_t from, uint64_t bytes);
-/* The n-th contiguous piece that was grown and is not retired, from low to high. False: there are
- * not so many. */
+/* The n-th contiguous piece that was grown, retired or not, from low to high. False: there are not
+ * so many. */
 bool extent_piece(const struct extent_pool *pool, uint32_t n, uint64_t *from, uint64_t *bytes);
 /* Of what is retired: bytes that are not away yet. */
 uint64_t extent_retiring(const struct extent_pool *pool);

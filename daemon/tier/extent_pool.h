@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EXTENT_PIECES 64 /* contiguous pieces of capacity a pool may have at a time */
-#define EXTENT_BOUNDS 63 /* offsets that no range crosses */
+#define EXTENT_PIECES 64  /* contiguous pieces of capacity a pool may have at a time */
+#define EXTENT_BOUNDS 63  /* offsets that no range crosses */
 #define EXTENT_RETIRED 64 /* ranges that are out of service (extent_retire.c) */
 
 struct extent_check;

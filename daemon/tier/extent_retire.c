@@ -121,7 +121,7 @@ static void extent_retire_sort(struct extent_pool *pool, bool away, uint32_t *le
 {
 	uint64_t before = pool->available;
 
-	for (uint32_t unit = 0, end; unit < UINT32_MAX && *left > 0; unit = end)
+	for (uint32_t unit = 0, end; unit<UINT32_MAX && * left> 0; unit = end)
 		if (extent_retire_at(pool, unit, &end) != away)
 			while (*left > 0 && extent_retire_move(pool, unit, end))
 				--*left;
@@ -177,8 +177,8 @@ static uint32_t extent_retire_begin(const struct extent_pool *pool, uint32_t uni
 	return begin;
 }
 
-static void extent_retire_give(struct extent_pool *pool, uint32_t start, uint32_t end,
-			       bool retired, uint32_t high)
+static void extent_retire_give(struct extent_pool *pool, uint32_t start, uint32_t end, bool retired,
+			       uint32_t high)
 {
 	uint32_t low = extent_retire_begin(pool, start);
 
@@ -297,7 +297,8 @@ int extent_recall(struct extent_pool *pool, uint64_t from, uint64_t bytes)
 
 int extent_cut(struct extent_pool *pool, uint64_t from, uint64_t bytes)
 {
-	uint32_t start = (uint32_t)(from / EXTENT_UNIT), end = start + (uint32_t)(bytes / EXTENT_UNIT);
+	uint32_t start = (uint32_t)(from / EXTENT_UNIT),
+		 end = start + (uint32_t)(bytes / EXTENT_UNIT);
 	struct retire_list pieces;
 
 	assert(extent_is_away(pool, from, bytes));
@@ -324,7 +325,8 @@ int extent_cut(struct extent_pool *pool, uint64_t from, uint64_t bytes)
 
 bool extent_is_away(const struct extent_pool *pool, uint64_t from, uint64_t bytes)
 {
-	uint32_t unit = (uint32_t)(from / EXTENT_UNIT), end = unit + (uint32_t)(bytes / EXTENT_UNIT);
+	uint32_t unit = (uint32_t)(from / EXTENT_UNIT),
+		 end = unit + (uint32_t)(bytes / EXTENT_UNIT);
 
 	while (unit < end) {
 		uint32_t at = 0;
@@ -362,23 +364,13 @@ bool extent_is_retired(const struct extent_pool *pool, uint64_t from, uint64_t b
 
 bool extent_piece(const struct extent_pool *pool, uint32_t n, uint64_t *from, uint64_t *bytes)
 {
-	for (uint32_t i = 0; i < pool->pieces; i++) {
-		uint32_t end = extent_retire_end(&pool->piece[i]);
+	if (n >= pool->pieces)
+		return false;
 
-		for (uint32_t unit = pool->piece[i].start, next; unit < end; unit = next) {
-			bool retired = extent_retire_at(pool, unit, &next);
+	*from = (uint64_t)pool->piece[n].start * EXTENT_UNIT;
+	*bytes = (uint64_t)pool->piece[n].units * EXTENT_UNIT;
 
-			next = extent_retire_low(next, end);
-			if (retired || n-- > 0)
-				continue;
-
-			*from = (uint64_t)unit * EXTENT_UNIT;
-			*bytes = (uint64_t)(next - unit) * EXTENT_UNIT;
-			return true;
-		}
-	}
-
-	return false;
+	return true;
 }
 
 uint64_t extent_retiring(const struct extent_pool *pool)

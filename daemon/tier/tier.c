@@ -65,7 +65,7 @@ void tier_clear(struct tier *tier)
 	late_extents_clear(&tier->late);
 }
 
-static void tier_set_usable(struct tier *tier)
+void tier_set_usable(struct tier *tier)
 {
 	uint64_t have = extent_capacity(tier->extents);
 	bool none = have <= tier->headroom || tier->lost || tier->claiming;

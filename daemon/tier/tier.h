@@ -157,6 +157,9 @@ void tier_divide(struct tier *tier, const uint64_t *begins, uint32_t count);
  * for copies. */
 int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes);
 
+/* The share of the extents' capacity that is in service: after a change of it, or of capacity. */
+void tier_set_usable(struct tier *tier);
+
 /* Of a tier that is claiming: allocates those bytes, counted as moving, as so many extents that
  * touch. False: they are not all free, or not all usable so far. */
 bool tier_claim(struct tier *tier, uint32_t unit, uint64_t bytes, uint32_t extents);
