@@ -331,6 +331,10 @@ bench: $(BUILD)/.deps-BENCH ## measure, as ratios against fio, memcpy and a raw 
 	@$(SUBMAKE) all $(BENCHES)
 	@BUILD=$(BUILD) tests/bench/run
 
+soak: $(BUILD)/.deps-DEMO ## replay a trace from eight clients for TIME seconds, and kill one of them or the daemon each second
+	@$(SUBMAKE) all
+	@BUILD=$(BUILD) TIME=$(or $(TIME),60) tests/soak/run
+
 lint: $(BUILD)/.deps-LINT ## check layers, words, format, man pages, units, exported symbols
 	@$(SUBMAKE) all
 	@$(RUN_TESTS) -- $(LINTS)
@@ -424,4 +428,4 @@ clean: ## remove everything that was built
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z].*:.*## /{printf "  make %-21s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all tests deps check check-threads check-systemd demo bench lint analyze coverage coverage-run fuzz fuzzers mutants gpu-check gpu-pack install uninstall dist clean help FORCE
+.PHONY: all tests deps check soak check-threads check-systemd demo bench lint analyze coverage coverage-run fuzz fuzzers mutants gpu-check gpu-pack install uninstall dist clean help FORCE
