@@ -36,7 +36,7 @@ static const struct value_choice defaults[] = {{"default", CONFIG_DEFAULT}, {NUL
 const struct config_key config_tenant_keys[] = {
 	{KEY(match), TEXT, "", "the clients it is for: unit:PATTERN, uid:NAME, gid:NAME or any, several with spaces between"},
 	{KEY(share), TEXT, "", "tenants with the same word share namespaces; empty: its namespaces are its own"},
-	{KEY(weight), WEIGHT, "1", "how much more each of its sessions gets of links and disk than one of others, while all want more"},
+	{KEY(weight), WEIGHT, "1", "how much more of links, disk and the daemon's time it gets than a tenant of weight 1, while both want more"},
 	{KEY(sessions), COUNT(0, 1000000), "default", "connected clients"},
 	{KEY(requests_in_flight), COUNT(1, 100000000), "default", "requests in flight"},
 	{KEY(request_bytes), SIZE(4096, TIB), "default", "memory of its requests in flight"},

@@ -6,6 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* The number of the first user that is a tenant alone; those of tenants are lower. */
+#define FAIR_USERS (UINT64_C(1) << 32)
+
 bool user_is_operator(uid_t uid)
 {
 	return uid == 0 || uid == geteuid();
@@ -75,9 +78,15 @@ bool user_shares(const struct user *user, const struct user *other)
 	return one->rule.share[0] != '\0' && strcmp(one->rule.share, two->rule.share) == 0;
 }
 
-uint32_t user_weight(const struct user *user)
+struct fair_payer user_fair_payer(const struct user *user, uint64_t session)
 {
-	return user->tenant ? (uint32_t)user->tenant->rule.weight : 1;
+	const struct tenant *tenant = user->tenant;
+
+	return (struct fair_payer){
+		.id = session,
+		.tenant = tenant ? tenant->number : FAIR_USERS + (uint64_t)user->uid,
+		.weight = tenant ? (uint32_t)tenant->rule.weight : 1,
+	};
 }
 
 struct user *user_ref(struct user *user)

@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "daemon/base/fair_queue.h"
 #include "daemon/base/list.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/ledger/tenant.h"
@@ -39,8 +40,9 @@ struct user *user_open(struct ledger *ledger, uid_t uid);
 /* Whether both see the same namespaces: they are one; or of one tenant, or of two that share with
  * one word; or no tenant has either, and such users share (hbmd.share_namespaces). */
 bool user_shares(const struct user *user, const struct user *other);
-/* The weight of its sessions where they take turns (fair_queue.h). */
-uint32_t user_weight(const struct user *user);
+/* Who pays where that session of the user takes turns (fair_queue.h): its tenant, or the user
+ * alone if no tenant has it, which has a weight of 1. */
+struct fair_payer user_fair_payer(const struct user *user, uint64_t session);
 /* One reference more, or fewer: closed with the last one. Accepts NULL. */
 struct user *user_ref(struct user *user);
 struct user *user_close(struct user *user); /* NULL */

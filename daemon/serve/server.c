@@ -400,7 +400,7 @@ void server_tenants_changed(struct server *server)
 {
 	list_for_each (node, &server->sessions) {
 		struct session *session = container_of(node, struct session, link);
-		session->fair_payer.weight = user_weight(session->user);
+		session_weigh(session);
 	}
 
 	cache_bound_owners(server->hbmd->cache);

@@ -57,6 +57,12 @@ static void session_free(struct session *session)
 	free(session);
 }
 
+void session_weigh(struct session *session)
+{
+	session->fair_payer = user_fair_payer(session->user, session->id);
+	turns_weigh(&session->player, session->fair_payer.weight);
+}
+
 void session_ref(struct session *session)
 {
 	session->refs++;
@@ -298,7 +304,7 @@ static struct session *session_new(struct session_owner *owner, uint64_t id, str
 
 	*session = (struct session){
 		.id = id,
-		.fair_payer = {.id = id, .weight = user_weight(user)},
+		.fair_payer = user_fair_payer(user, id),
 		.pid = peer->pid,
 		.uid = peer->uid,
 		.gid = peer->gid,
@@ -312,11 +318,16 @@ static struct session *session_new(struct session_owner *owner, uint64_t id, str
 		.closing.run = session_closing_run,
 		.player.play = session_turn_play,
 	};
+	if (turns_join(&owner->turns, &session->player, session->fair_payer.tenant,
+		       session->fair_payer.weight) < 0) {
+		free(session);
+		return NULL;
+	}
+
 	list_init(&session->link);
 	list_init(&session->opens);
 	list_init(&session->pins);
 	list_init(&session->waiting);
-	turns_join(&owner->turns, &session->player);
 	list_init(&session->works);
 	list_init(&session->silent);
 	list_init(&session->plain_waits);
@@ -336,6 +347,7 @@ static void session_discard(struct session *session)
 	if (!session)
 		return;
 
+	turns_stop(&session->owner->turns, &session->player);
 	payer_close(&session->payer);
 	user_close(session->user);
 	free(session);

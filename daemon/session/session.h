@@ -45,7 +45,7 @@
  * request. What a request takes is known only to its handler, so the last one may exceed
  * the limit.
  *
- * Time: sessions take turns (turns.h). In its turn a session goes on with the work that its
+ * Time: tenants take turns, and the sessions of each (turns.h). In its turn a session goes on with the work that its
  * requests have left, then begins a request of its backlog, then reads a message
  * (session_turn.c). So its requests begin in the order they were sent, and one that is long
  * delays those behind it, and no other session.
@@ -222,6 +222,8 @@ void session_drain(struct session *session);
 void session_end(struct session *session);
 /* The same for a client's fault, which is counted and logged with why, a static phrase. */
 void session_drop(struct session *session, const char *why);
+/* Its tenant has another weight. */
+void session_weigh(struct session *session);
 /* greeting, live, draining -> closing. why, a static phrase or NULL, is logged. */
 void session_break(struct session *session, const char *why);
 

@@ -295,7 +295,7 @@ bool session_turn_play(struct player *player, struct slice *slice)
 void session_turn_readable(struct session *session)
 {
 	session->readable = true;
-	if (!list_empty(&session->player.link)) {
+	if (turns_is_awake(&session->player)) {
 		session->unpolled = true;
 		session_turn_update_reading(session);
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Turns between payers: in proportion to weights, whatever the sizes; nobody starves, between
- * payers and within one; payers that go while their items are queued. A model that scans
- * arrays says what comes next, operation by operation.
+ * Turns between tenants: in proportion to weights, whatever the sizes, and however many payers
+ * each has; and between those of one tenant, alike. Nobody starves, between payers and within
+ * one; payers go while their items are queued. A model that scans arrays says what comes next,
+ * operation by operation.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +18,7 @@
 #include "tests/support/seed.h"
 
 #define QUANTUM 1000u
-enum { ITEMS = 600, PAYERS = 200 };
+enum { ITEMS = 600, PAYERS = 200, TENANTS = 40 };
 
 struct thing {
 	struct fair_item item;
@@ -86,7 +87,7 @@ static void test_a_late_payer_waits_for_a_quantum(void **state)
 	free(things);
 }
 
-/* Payers that always have something queued, of different sizes: bytes served so far, divided
+/* Tenants of one payer that always have something queued, of different sizes: bytes served so far, divided
  * by the weight, never differ by more than a quantum and the largest item. */
 static void check_shares(const uint32_t *weights, const uint64_t *costs, unsigned payers)
 {
@@ -98,7 +99,7 @@ static void check_shares(const uint32_t *weights, const uint64_t *costs, unsigne
 	for (unsigned i = 0; i < payers; i++)
 		things[i].number = i;
 	for (unsigned i = 0; i < payers; i++)
-		fair_queue_push(&queue, &things[i].item, (struct fair_payer){i, weights[i]},
+		fair_queue_push(&queue, &things[i].item, (struct fair_payer){i, i, weights[i]},
 				costs[i], costs[i]);
 
 	/* Pieces keep an item queued for ever. */
@@ -123,6 +124,70 @@ static void test_shares_follow_bytes_and_weights(void **state)
 	check_shares((uint32_t[]){1, 1, 1}, (uint64_t[]){8000, 64, 1}, 3);
 	check_shares((uint32_t[]){1, 2, 4, 1}, (uint64_t[]){300, 300, 300, 5000}, 4);
 	check_shares((uint32_t[]){3, 1, 1, 1, 1}, (uint64_t[]){700, 1000, 1000, 63000, 999}, 5);
+}
+
+/* The same with several payers each: a tenant's share is by its weight, whatever their number,
+ * and those of one tenant share it alike. */
+static void test_a_tenant_has_no_more_for_more_payers(void **state)
+{
+	(void)state;
+	enum { MANY = 100 };
+	static struct thing things[MANY + 3];
+	struct fair_queue queue;
+	uint64_t served[MANY + 3] = {0}, total[3] = {0};
+
+	fair_queue_open(&queue, QUANTUM);
+	for (uint64_t i = 0; i < MANY + 3; i++) {
+		uint64_t tenant = i < MANY    ? 0
+				  : i == MANY ? 1
+					      : 2; /* a hundred, one, two of them */
+		struct fair_payer payer = {i, tenant, tenant == 2 ? 3 : 1};
+
+		things[i].number = i;
+		fair_queue_push(&queue, &things[i].item, payer, 1 + i % QUANTUM, QUANTUM);
+	}
+
+	for (unsigned n = 0; n < 50000; n++) {
+		struct fair_item *item = fair_queue_next(&queue);
+		uint64_t i = number_of(item), cost = item->cost;
+
+		served[i] += cost;
+		total[item->payer.tenant] += cost;
+		fair_queue_take_piece(&queue, item, 1 + (cost * 7 + i) % QUANTUM);
+		assert_in_range(total[0], 0, total[1] + 3 * QUANTUM);
+		assert_in_range(total[1], 0, total[0] + 3 * QUANTUM);
+		assert_in_range(total[2], 0, 3 * (total[1] + 3 * QUANTUM));
+		assert_in_range(total[1], 0, total[2] / 3 + 3 * QUANTUM);
+	}
+
+	for (unsigned i = 0; i < MANY; i++)
+		assert_in_range(served[i], served[0] - 3 * QUANTUM, served[0] + 3 * QUANTUM);
+	assert_in_range(served[MANY + 1], served[MANY + 2] - 3 * QUANTUM,
+			served[MANY + 2] + 3 * QUANTUM);
+}
+
+/* Another weight counts from the next item on that says it, however much is queued. */
+static void test_a_weight_that_changes(void **state)
+{
+	(void)state;
+	struct fair_queue queue;
+	static struct thing things[3];
+	uint64_t served[2] = {0};
+
+	fair_queue_open(&queue, QUANTUM);
+	for (uint64_t i = 0; i < 2; i++)
+		fair_queue_push(&queue, &things[i].item, (struct fair_payer){i, i, 1}, QUANTUM,
+				QUANTUM);
+	fair_queue_push(&queue, &things[2].item, (struct fair_payer){2, 0, 5}, QUANTUM, QUANTUM);
+
+	for (unsigned n = 0; n < 6000; n++) {
+		struct fair_item *item = fair_queue_next(&queue);
+
+		served[item->payer.tenant] += QUANTUM;
+		fair_queue_take_piece(&queue, item, QUANTUM);
+	}
+
+	assert_in_range(served[0], 4990 * QUANTUM, 5010 * QUANTUM);
 }
 
 /* One that never has more than one item queued gets no more than its share. */
@@ -262,18 +327,34 @@ struct model_item {
 	uint64_t arrival;
 };
 
-struct model_payer {
-	uint64_t round, credit, joined;
-	uint32_t weight, passed;
+struct model_turn {
+	uint64_t round, credit, joined, share;
 	bool queued;
+};
+
+struct model_payer {
+	struct model_turn turn;
+	uint32_t passed;
+};
+
+struct model_tenant {
+	struct model_turn turn;
+	uint64_t round; /* of its payers */
 };
 
 struct model {
 	struct model_item items[ITEMS];
 	struct model_payer payers[PAYERS];
+	struct model_tenant tenants[TENANTS];
 	uint64_t round, arrivals, joins;
 };
 
+static uint64_t model_tenant_of(uint64_t payer)
+{
+	return payer % TENANTS;
+}
+
+/* The item that the payer is served next. */
 static struct model_item *model_first(struct model *model, uint64_t payer)
 {
 	struct model_item *oldest[2] = {NULL, NULL};
@@ -290,88 +371,163 @@ static struct model_item *model_first(struct model *model, uint64_t payer)
 	return oldest[true];
 }
 
-static uint64_t model_cost(struct model *model, uint64_t payer)
+static bool model_is_before(const struct model_turn *one, const struct model_turn *two)
 {
-	uint64_t most = (uint64_t)FAIR_ROUNDS * QUANTUM * model->payers[payer].weight;
-	uint64_t cost = model_first(model, payer)->cost;
+	return one->round < two->round || (one->round == two->round && one->joined < two->joined);
+}
+
+/* The payer of the tenant that is served next; PAYERS: none. */
+static uint64_t model_payer_of(const struct model *model, uint64_t tenant)
+{
+	uint64_t best = PAYERS;
+
+	for (uint64_t i = tenant; i < PAYERS; i += TENANTS) {
+		const struct model_turn *turn = &model->payers[i].turn;
+		if (turn->queued &&
+		    (best == PAYERS || model_is_before(turn, &model->payers[best].turn)))
+			best = i;
+	}
+
+	return best;
+}
+
+static uint64_t model_charge(const struct model_turn *turn, uint64_t cost)
+{
+	uint64_t most = (uint64_t)FAIR_ROUNDS * turn->share;
 
 	return cost < most ? cost : most;
 }
 
-/* The payer's next item may be another one. */
-static void model_turn(struct model *model, uint64_t number, bool fresh)
+/* Joins the first round after this one in which it has credit for that. */
+static void model_join(struct model *model, struct model_turn *turn, uint64_t round, uint64_t cost)
 {
-	struct model_payer *payer = &model->payers[number];
-	uint64_t share = (uint64_t)QUANTUM * payer->weight;
+	turn->round = round;
+	do {
+		turn->round++;
+		turn->credit += turn->share;
+	} while (turn->credit < model_charge(turn, cost));
+	turn->joined = model->joins++;
+	turn->queued = true;
+}
 
-	if (!model_first(model, number)) {
-		*payer = (struct model_payer){0};
+/* What is next may be another thing, or for a fresh one the first; a share that is another
+ * comes with the next round. NULL: nothing is next. */
+static void model_turn(struct model *model, struct model_turn *turn, uint64_t round,
+		       const struct model_item *next, uint64_t share)
+{
+	bool fresh = !turn->queued, changed = turn->share != share;
+
+	if (!next) {
+		*turn = (struct model_turn){0};
 		return;
 	}
 
-	if (!fresh && payer->round == model->round && payer->credit >= model_cost(model, number))
+	if (!fresh && turn->round == round &&
+	    (changed || turn->credit >= model_charge(turn, next->cost))) {
+		turn->share = share;
 		return;
+	}
 
 	if (!fresh)
-		payer->credit -= (payer->round - model->round) * share;
-	payer->round = model->round;
-	do {
-		payer->round++;
-		payer->credit += share;
-	} while (payer->credit < model_cost(model, number));
-	payer->joined = model->joins++;
-	payer->queued = true;
+		turn->credit -= (turn->round - round) * turn->share;
+	turn->share = share;
+	model_join(model, turn, round, next->cost);
+}
+
+static struct model_item *model_tenant_first(struct model *model, uint64_t tenant)
+{
+	uint64_t payer = model_payer_of(model, tenant);
+
+	return payer < PAYERS ? model_first(model, payer) : NULL;
 }
 
 static struct model_item *model_next(struct model *model)
 {
-	uint64_t best = PAYERS;
+	uint64_t best = TENANTS;
 
-	for (uint64_t i = 0; i < PAYERS; i++) {
-		const struct model_payer *payer = &model->payers[i];
-		if (!payer->queued)
-			continue;
-		if (best == PAYERS || payer->round < model->payers[best].round ||
-		    (payer->round == model->payers[best].round &&
-		     payer->joined < model->payers[best].joined))
+	for (uint64_t i = 0; i < TENANTS; i++) {
+		const struct model_turn *turn = &model->tenants[i].turn;
+		if (turn->queued &&
+		    (best == TENANTS || model_is_before(turn, &model->tenants[best].turn)))
 			best = i;
 	}
 
-	if (best == PAYERS)
+	if (best == TENANTS)
 		return NULL;
-	model->round = model->payers[best].round;
 
-	return model_first(model, best);
+	uint64_t payer = model_payer_of(model, best);
+
+	model->round = model->tenants[best].turn.round;
+	model->tenants[best].round = model->payers[payer].turn.round;
+
+	return model_first(model, payer);
+}
+
+/* Both turns, of a payer and of its tenant, after something has come or gone; whether their next
+ * item is surely looked at again. */
+static void model_turns(struct model *model, uint64_t payer, bool of_payer, bool of_tenant)
+{
+	uint64_t number = model_tenant_of(payer);
+	struct model_tenant *tenant = &model->tenants[number];
+	const struct model_item *left = model_first(model, payer);
+
+	if (of_payer || !left)
+		model_turn(model, &model->payers[payer].turn, tenant->round, left, QUANTUM);
+	if (!left)
+		model->payers[payer].passed = 0;
+
+	const struct model_item *next = model_tenant_first(model, number);
+	if (of_tenant || !next)
+		model_turn(model, &tenant->turn, model->round, next, tenant->turn.share);
+	if (!next)
+		tenant->round = 0;
 }
 
 static void model_push(struct model *model, struct fair_queue *queue, struct seed *seed)
 {
 	uint64_t i = seed_below(seed, ITEMS), number = seed_below(seed, PAYERS);
 	struct model_item *item = &model->items[i];
-	struct model_payer *payer = &model->payers[number];
 	if (item->queued)
 		return;
 
 	if (seed_below(seed, 4) > 0)
 		number %= 5; /* some have much queued, most have little */
-	payer = &model->payers[number];
-	bool fresh = !payer->queued;
-	uint32_t weight = fresh ? (uint32_t)seed_below(seed, 4) : payer->weight;
+	if (seed_below(seed, 4) == 0)
+		number = number % 5 * TENANTS; /* many of one tenant */
+
+	struct model_tenant *tenant = &model->tenants[model_tenant_of(number)];
+	bool fresh = !model->payers[number].turn.queued, first_of_tenant = !tenant->turn.queued;
+	bool another = first_of_tenant || seed_below(seed, 16) == 0;
+	uint32_t weight =
+		another ? (uint32_t)seed_below(seed, 4) : (uint32_t)(tenant->turn.share / QUANTUM);
+	uint64_t share = (uint64_t)QUANTUM * (weight > 0 ? weight : 1);
 	const struct model_item *first = model_first(model, number);
+	const struct model_item *of_tenant = model_tenant_first(model, model_tenant_of(number));
 
 	item->payer = number;
 	item->cost = seed_below(seed, seed_below(seed, 8) == 0 ? 100 * QUANTUM : QUANTUM);
 	item->small = item->cost <= QUANTUM / 4;
 	item->queued = true;
 	item->arrival = model->arrivals++;
-	if (fresh)
-		payer->weight = weight > 0 ? weight : 1;
 	if (fresh || model_first(model, number) != first)
-		model_turn(model, number, fresh);
+		model_turn(model, &model->payers[number].turn, tenant->round,
+			   model_first(model, number), QUANTUM);
+
+	struct model_item *now = model_tenant_first(model, model_tenant_of(number));
+	if (first_of_tenant || now != of_tenant || share != tenant->turn.share)
+		model_turn(model, &tenant->turn, model->round, now, share);
 
 	item->thing.number = i;
-	fair_queue_push(queue, &item->thing.item, (struct fair_payer){number, weight}, item->cost,
+	fair_queue_push(queue, &item->thing.item,
+			(struct fair_payer){number, model_tenant_of(number), weight}, item->cost,
 			item->cost);
+}
+
+static void model_pay(struct model_turn *turn, uint64_t cost)
+{
+	uint64_t charge = model_charge(turn, cost);
+
+	turn->credit -= charge < turn->credit ? charge : turn->credit;
 }
 
 static void model_take(struct model *model, struct fair_queue *queue, struct seed *seed)
@@ -385,7 +541,8 @@ static void model_take(struct model *model, struct fair_queue *queue, struct see
 
 	assert_ptr_equal(next, &item->thing.item);
 	struct model_payer *payer = &model->payers[item->payer];
-	payer->credit -= model_cost(model, item->payer);
+	model_pay(&payer->turn, item->cost);
+	model_pay(&model->tenants[model_tenant_of(item->payer)].turn, item->cost);
 	payer->passed = item->small ? payer->passed + 1 : 0;
 
 	if (seed_below(seed, 3) == 0) {
@@ -396,7 +553,7 @@ static void model_take(struct model *model, struct fair_queue *queue, struct see
 		fair_queue_take(queue, next);
 	}
 
-	model_turn(model, item->payer, false);
+	model_turns(model, item->payer, true, true);
 }
 
 static void model_remove(struct model *model, struct fair_queue *queue, struct seed *seed)
@@ -406,10 +563,10 @@ static void model_remove(struct model *model, struct fair_queue *queue, struct s
 		return;
 
 	bool first = model_first(model, item->payer) == item;
+	bool first_of_tenant = model_tenant_first(model, model_tenant_of(item->payer)) == item;
 	item->queued = false;
 	fair_queue_remove(queue, &item->thing.item);
-	if (first || !model_first(model, item->payer))
-		model_turn(model, item->payer, false);
+	model_turns(model, item->payer, first, first_of_tenant);
 }
 
 static void test_as_the_model_says(void **state)
@@ -446,6 +603,8 @@ int main(void)
 		cmocka_unit_test(test_one_payer_in_order),
 		cmocka_unit_test(test_a_late_payer_waits_for_a_quantum),
 		cmocka_unit_test(test_shares_follow_bytes_and_weights),
+		cmocka_unit_test(test_a_tenant_has_no_more_for_more_payers),
+		cmocka_unit_test(test_a_weight_that_changes),
 		cmocka_unit_test(test_leaving_and_coming_back_gains_nothing),
 		cmocka_unit_test(test_what_an_item_may_cost_is_bounded),
 		cmocka_unit_test(test_small_before_large_of_one_payer),

@@ -158,12 +158,12 @@ static void set_while_it_is_used(void **state)
 	assert_int_equal(tenant_set(&fixture->ledger, "team", "sessions", "default", &why), HBM_OK);
 	assert_int_equal(ledger_limit(&one->payer, LEDGER_SESSIONS), 45);
 	assert_int_equal(tenant_set(&fixture->ledger, "team", "weight", "7", &why), HBM_OK);
-	assert_int_equal(user_weight(one), 7);
+	assert_int_equal(user_fair_payer(one, 1).weight, 7);
 
 	/* until the configuration is read again */
 	assert_int_equal(tenants_configure(&fixture->ledger, &fixture->config), 0);
 	assert_int_equal(ledger_limit(&one->payer, LEDGER_SESSIONS), 3);
-	assert_int_equal(user_weight(one), 1);
+	assert_int_equal(user_fair_payer(one, 1).weight, 1);
 
 	assert_int_equal(tenant_set(&fixture->ledger, "tea", "sessions", "1", &why), HBM_NOT_FOUND);
 	assert_string_equal(text, "no tenant of that name is configured");

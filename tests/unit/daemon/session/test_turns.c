@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Turns: who goes first, how long anybody may take, and that everybody gets a turn. Players
  * use up the time of a clock of the test's own: what the machine does meanwhile, a host that
- * takes the processor away included, changes no order. */
+ * takes the processor away included, changes no order. All are of one tenant, but where the
+ * test is of several. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -54,6 +55,13 @@ static uint64_t now(void)
 	return spent_ns + slept_ns;
 }
 
+/* Makes a player a new one, of that tenant. */
+static void join(struct rig *rig, struct player *player, uint64_t tenant)
+{
+	turns_stop(&rig->turns, player);
+	assert_int_equal(turns_join(&rig->turns, player, tenant, 1), 0);
+}
+
 static bool play(struct player *player, struct slice *slice)
 {
 	struct played *played = container_of(player, struct played, player);
@@ -67,7 +75,7 @@ static bool play(struct player *player, struct slice *slice)
 	slept_ns += played->sleeps_ns;
 	played->plays++;
 	if (played->joins)
-		turns_join(&rig->turns, &played_of(rig, played->wakes)->player);
+		join(rig, &played_of(rig, played->wakes)->player, 0);
 	if (played->wakes && played->plays > played->wakes_after && played->plays < 5)
 		turns_wake(&rig->turns, &played_of(rig, played->wakes)->player);
 	if (played->stops)
@@ -88,7 +96,7 @@ static int setup(void **state)
 	for (int i = 0; i < PLAYERS; i++) {
 		rig.players[i] = (struct played){
 			.player.play = play, .rig = &rig, .name = (char)('a' + i), .until = 1};
-		turns_join(&rig.turns, &rig.players[i].player);
+		join(&rig, &rig.players[i].player, 0);
 	}
 	*state = &rig;
 
@@ -99,8 +107,12 @@ static int teardown(void **state)
 {
 	struct rig *rig = *state;
 
-	for (int i = 0; i < PLAYERS; i++)
+	for (int i = 0; i < PLAYERS; i++) {
 		assert_false(rig->players[i].overrun);
+		turns_stop(&rig->turns, &rig->players[i].player);
+	}
+
+	assert_true(list_empty(&rig->turns.teams));
 	loop_free(rig->loop);
 
 	return 0;
@@ -170,7 +182,7 @@ static void who_had_no_time_begins_the_next_round(void **state)
 	b->wakes = 'c';
 	b->wakes_after = 1;
 	wake(rig, "ab");
-	played_of(rig, 'c')->player.left_ns = -3 * (int64_t)TURNS_QUANTUM_NS / 2;
+	played_of(rig, 'c')->player.turn.left_ns = -3 * (int64_t)TURNS_QUANTUM_NS / 2;
 	loop_flush(rig->loop);
 	assert_non_null(strstr(rig->trace, "bc"));
 }
@@ -184,10 +196,10 @@ static void who_takes_too_much_pays_it_back(void **state)
 	a->takes_ns = 10 * TURNS_QUANTUM_NS;
 	wake(rig, "a");
 	loop_flush(rig->loop);
-	assert_true(a->player.left_ns <= -9 * (int64_t)TURNS_QUANTUM_NS);
+	assert_true(a->player.turn.left_ns <= -9 * (int64_t)TURNS_QUANTUM_NS);
 
 	/* so much that no other's play takes as long */
-	a->player.left_ns = -100000 * (int64_t)TURNS_QUANTUM_NS;
+	a->player.turn.left_ns = -100000 * (int64_t)TURNS_QUANTUM_NS;
 	a->takes_ns = 0;
 	played_of(rig, 'b')->until = 8;
 	wake(rig, "ab");
@@ -206,11 +218,11 @@ static void who_plays_alone_pays_nothing(void **state)
 	loop_flush(rig->loop);
 	wake(rig, "a");
 	loop_flush(rig->loop);
-	assert_int_equal(a->player.left_ns, TURNS_QUANTUM_NS);
+	assert_int_equal(a->player.turn.left_ns, TURNS_QUANTUM_NS);
 
 	wake(rig, "ab");
 	loop_flush(rig->loop);
-	assert_int_equal(a->player.left_ns, TURNS_QUANTUM_NS - TURNS_QUANTUM_NS / 4);
+	assert_int_equal(a->player.turn.left_ns, TURNS_QUANTUM_NS - TURNS_QUANTUM_NS / 4);
 }
 
 /* The processor may be others' in the middle of a play. */
@@ -222,7 +234,7 @@ static void nobody_pays_for_an_interruption(void **state)
 	a->sleeps_ns = 1000 * (uint64_t)TURNS_QUANTUM_NS;
 	wake(rig, "a");
 	loop_flush(rig->loop);
-	assert_true(a->player.left_ns > -500 * (int64_t)TURNS_QUANTUM_NS);
+	assert_true(a->player.turn.left_ns > -500 * (int64_t)TURNS_QUANTUM_NS);
 }
 
 /* One that has used up its time, and new ones all the time: its next round comes. */
@@ -309,6 +321,82 @@ static void a_player_that_stops_is_forgotten(void **state)
 	assert_string_equal(rig->trace, "a");
 }
 
+/* ---- Several tenants ---- */
+
+/* Three players of one tenant and the only one of another, all with more work than time; how
+ * much oftener the one plays than the three together must be its tenant's weight. */
+static void check_tenants(struct rig *rig, uint32_t weight)
+{
+	unsigned plays[2] = {0};
+
+	join(rig, &played_of(rig, 'd')->player, 1);
+	turns_weigh(&played_of(rig, 'd')->player, weight);
+	for (int i = 0; i < PLAYERS; i++) {
+		rig->players[i].takes_ns = TURNS_QUANTUM_NS;
+		rig->players[i].until = TRACE;
+	}
+	wake(rig, "abcd");
+	loop_flush(rig->loop);
+
+	assert_int_equal(strlen(rig->trace), TRACE);
+	for (const char *at = rig->trace; *at; at++) {
+		plays[*at == 'd']++;
+		assert_in_range(plays[1], 0, (plays[0] + 1) * weight);
+		assert_in_range(plays[0], 0, plays[1] / weight + 1);
+	}
+	for (char name = 'a'; name < 'd'; name++)
+		assert_non_null(memchr(rig->trace, name, 3 * (size_t)(weight + 1)));
+}
+
+static void a_tenant_has_no_more_time_for_more_players(void **state)
+{
+	check_tenants(*state, 1);
+}
+
+static void a_tenant_has_time_by_its_weight(void **state)
+{
+	check_tenants(*state, 3);
+}
+
+/* One of another tenant that asks little: all of the tenant that asks for much wait for it. */
+static void a_tenant_that_asks_little_goes_first(void **state)
+{
+	struct rig *rig = *state;
+
+	join(rig, &played_of(rig, 'd')->player, 1);
+	for (char name = 'a'; name < 'd'; name++) {
+		played_of(rig, name)->until = 4;
+		played_of(rig, name)->takes_ns = 2 * TURNS_QUANTUM_NS;
+	}
+	played_of(rig, 'b')->wakes = 'd';
+	wake(rig, "abc");
+	loop_flush(rig->loop);
+	for (const char *at = rig->trace; (at = strchr(at, 'b')); at++)
+		assert_int_equal(at[1], 'd');
+	assert_int_equal(played_of(rig, 'd')->plays, 4);
+}
+
+/* The last player of a tenant goes in the middle of its play, and one that waits. */
+static void a_tenant_goes_with_its_last_player(void **state)
+{
+	struct rig *rig = *state;
+	struct played *c = played_of(rig, 'c'), *d = played_of(rig, 'd');
+
+	join(rig, &c->player, 1);
+	join(rig, &d->player, 2);
+	c->stops = true;
+	c->until = d->until = 5;
+	played_of(rig, 'a')->until = 2;
+	wake(rig, "adc");
+	turns_stop(&rig->turns, &d->player);
+	assert_int_equal(list_length(&rig->turns.teams), 2);
+	loop_flush(rig->loop);
+	assert_int_equal(list_length(&rig->turns.teams), 1);
+	assert_int_equal(c->plays, 1);
+	assert_int_equal(d->plays, 0);
+	assert_int_equal(played_of(rig, 'a')->plays, 2);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -325,6 +413,10 @@ int main(void)
 		TEST(the_loop_comes_between),
 		TEST(a_player_wakes_itself),
 		TEST(a_player_that_stops_is_forgotten),
+		TEST(a_tenant_has_no_more_time_for_more_players),
+		TEST(a_tenant_has_time_by_its_weight),
+		TEST(a_tenant_that_asks_little_goes_first),
+		TEST(a_tenant_goes_with_its_last_player),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
