@@ -156,7 +156,9 @@ CUresult backing_new(const struct backing *model, CUmemGenericAllocationHandle *
 /* A file for memory of a device that only this process allocates from; negative: none. */
 static int backing_allocate(struct device *device, uint64_t bytes)
 {
-	return bytes > backing_free_bytes(device) ? -1 : share_create(device->index, bytes);
+	const struct share share = {.device = device->index, .bytes = bytes};
+
+	return bytes > backing_free_bytes(device) ? -1 : share_create(&share);
 }
 
 CUresult backing_charge_context(struct device *device)

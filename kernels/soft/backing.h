@@ -6,9 +6,10 @@
  *
  * Memory created here is charged to its device until it is freed: until this process, and
  * for exported memory every process, has closed and unmapped it. The real driver behaves
- * so. On a card that processes share (card.h) all of them count. The kernel refuses a
- * file lease while another process has the file open, which shows whether one has.
- * Imported memory is not charged here but in the process that created it.
+ * so: the kernel refuses a file lease while another process has the file open, which shows
+ * whether one has. Imported memory is not charged here but in the process that created it. On
+ * a card that processes share (card.h) nothing is charged to any of them: all memory that
+ * there is counts.
  *
  * All functions: vmm_lock is held.
  */

@@ -64,17 +64,18 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, vo
 {
 	struct backing model = {.shareable = true};
 	int fd = (int)(intptr_t)shareable;
-	unsigned device;
+	struct share share;
 	CUresult result;
 
 	CALL_ENTER(cuMemImportFromShareableHandle);
 
 	if (handle == NULL || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR ||
-	    share_examine(fd, &device, &model.bytes) < 0)
+	    share_examine(fd, &share) < 0)
 		return CUDA_ERROR_INVALID_VALUE;
 
 	LOCKED(vmm_lock);
-	model.device = device > SOFT_DEVICES_MAX ? NULL : device_at((int)device);
+	model.device = device_at((int)share.device);
+	model.bytes = share.bytes;
 	if (model.device == NULL)
 		return CUDA_ERROR_INVALID_DEVICE;
 

@@ -13,7 +13,6 @@
 #include "kernels/soft/mapping.h"
 #include "kernels/soft/share.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -86,7 +85,7 @@ static int ipc_open_file(const struct ipc_name *name)
 	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", name->pid, name->fd);
-	fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	fd = share_open(path);
 	if (fd < 0)
 		return fd;
 
@@ -104,14 +103,15 @@ static CUresult ipc_import(const struct ipc_name *name, const struct device *cur
 {
 	struct backing model = {.fd = ipc_open_file(name)};
 	CUmemGenericAllocationHandle handle;
-	unsigned device;
+	struct share share;
 	CUresult result = CUDA_ERROR_MAP_FAILED;
 
 	if (model.fd < 0)
 		return result;
 
-	if (share_examine(model.fd, &device, &model.bytes) == 0 && device == current->index) {
-		model.device = device_at((int)device);
+	if (share_examine(model.fd, &share) == 0 && share.device == current->index) {
+		model.device = device_at((int)share.device);
+		model.bytes = share.bytes;
 		result = backing_new(&model, &handle);
 	}
 

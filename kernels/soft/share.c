@@ -6,6 +6,7 @@
  */
 #include "kernels/soft/share.h"
 
+#include "kernels/soft/mark.h"
 #include "kernels/soft/options.h"
 
 #include <errno.h>
@@ -16,22 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SHARE_NAME "hbm-soft-device-"
 #define FILE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-
-static const char *also_in = ""; /* a folder */
-
-void share_also_in(const char *folder)
-{
-	also_in = folder;
-}
-
-static bool share_is_also_in(const char *path, unsigned *device)
-{
-	size_t length = strlen(also_in);
-
-	return length > 0 && strncmp(path, also_in, length) == 0 && path[length] == '/' &&
-	       share_device_of(path + length + 1, device);
-}
 
 static int share_size(int fd, uint64_t bytes)
 {
@@ -40,17 +27,25 @@ static int share_size(int fd, uint64_t bytes)
 	return 0;
 }
 
-int share_create(unsigned device, uint64_t bytes)
+static int share_mark(int fd, const struct share *share)
+{
+	return share->card == 0 ? 0 : mark_set(fd, share->card, share->device, share->bytes);
+}
+
+int share_create(const struct share *share)
 {
 	char name[64];
 	int fd, result;
 
-	snprintf(name, sizeof(name), SHARE_NAME "%u", device);
+	snprintf(name, sizeof(name), share->card == 0 ? SHARE_NAME "%u" : SHARE_NAME "%u-%x",
+		 share->device, share->card);
 	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
 
-	result = share_size(fd, bytes);
+	result = share_size(fd, share->bytes);
+	if (result == 0)
+		result = share_mark(fd, share);
 	if (result < 0) {
 		close(fd);
 		return result;
@@ -59,35 +54,54 @@ int share_create(unsigned device, uint64_t bytes)
 	return fd;
 }
 
-bool share_device_of(const char *name, unsigned *device)
-{
-	return strncmp(name, SHARE_NAME, sizeof(SHARE_NAME) - 1) == 0 &&
-	       sscanf(name + sizeof(SHARE_NAME) - 1, "%u", device) == 1;
-}
-
 bool share_is_held(int fd)
 {
 	if (fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
-		return errno == EAGAIN || errno == EACCES; /* of another user's file: unknown */
+		return errno == EAGAIN;
 	fcntl(fd, F_SETLEASE, F_UNLCK);
 	return false;
+}
+
+int share_open(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), result;
+	struct share share;
+
+	if (fd < 0)
+		return -errno;
+
+	result = share_examine(fd, &share);
+	if (result == 0)
+		result = share_mark(fd, &share);
+	if (result < 0) {
+		close(fd);
+		return result;
+	}
+
+	return fd;
 }
 
 int share_reopen(int fd)
 {
 	char path[64];
-	int reopened;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	reopened = open(path, O_RDWR | O_CLOEXEC);
 
-	return reopened < 0 ? -errno : reopened;
+	return share_open(path);
 }
 
-int share_examine(int fd, unsigned *device, uint64_t *bytes)
+static bool share_name_read(const char *target, struct share *share)
 {
-	static const char prefix[] = "/memfd:";
-	char path[64], target[2 * SOFT_PATH_MAX];
+	share->card = 0;
+
+	return sscanf(target, "/memfd:" SHARE_NAME "%u-%x", &share->device, &share->card) >= 1 &&
+	       share->device < SOFT_DEVICES_MAX && share->card <= MARK_CARD_MAX;
+}
+
+int share_examine(int fd, struct share *share)
+{
+	struct share seen;
+	char path[64], target[128];
 	struct stat status;
 	ssize_t length;
 
@@ -97,17 +111,16 @@ int share_examine(int fd, unsigned *device, uint64_t *bytes)
 		return -EINVAL;
 
 	target[length] = '\0';
-	if (!share_is_also_in(target, device) &&
-	    (strncmp(target, prefix, sizeof(prefix) - 1) != 0 ||
-	     !share_device_of(target + sizeof(prefix) - 1, device) ||
-	     (fcntl(fd, F_GET_SEALS) & FILE_SEALS) != FILE_SEALS))
+	if (!share_name_read(target, &seen))
 		return -EINVAL;
-	if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+	if ((fcntl(fd, F_GET_SEALS) & FILE_SEALS) != FILE_SEALS ||
+	    (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
 		return -EINVAL;
 	if (status.st_size <= 0 || (uint64_t)status.st_size % SOFT_GRANULARITY != 0)
 		return -EINVAL;
 
-	*bytes = (uint64_t)status.st_size;
+	seen.bytes = (uint64_t)status.st_size;
+	*share = seen;
 
 	return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A process whose kernels run has a read lock on a byte of a file in the card's folder, the
- * device's number. Locks belong to the open file, so each process sees those of others
- * only, and they end with it.
+ * A process whose kernels run has a read lock on a byte of the card's folder, the device's
+ * number. Locks belong to the open file, so each process sees those of others only, and
+ * they end with it.
  */
 #include "kernels/soft/sm.h"
 
@@ -12,11 +12,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#define SM_MODE 0666 /* clients have users of their own */
 
 static int file = -1;
 static uint64_t slice_ns;
@@ -26,14 +23,11 @@ static unsigned running[SOFT_DEVICES_MAX]; /* kernels of this process */
 
 void sm_configure(const char *folder, double slice_us)
 {
-	char path[SOFT_PATH_MAX + 8];
-
 	slice_ns = (uint64_t)(slice_us * 1e3);
 	if (folder[0] == '\0' || slice_ns == 0)
 		return;
 
-	snprintf(path, sizeof(path), "%s/sm", folder);
-	file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, SM_MODE);
+	file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
 void sm_reset(void)

@@ -8,20 +8,22 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/base/fdpass.h"
 #include "tests/support/busy.h"
 #include "tests/support/child.h"
 #include "tests/support/soft_device.h"
 
 #define CONTEXT (10 * MIB) /* that each takes */
+#define PATTERN 0x600d600d600du
 
 static const struct driver_soft_options options = {.devices = 2, .memory = 64 * MIB};
 
@@ -40,27 +42,10 @@ static int card_setup(void **state)
 	return 0;
 }
 
-static unsigned card_files(const char *folder, bool remove)
-{
-	DIR *entries = opendir(folder);
-	unsigned count = 0;
-
-	assert_non_null(entries);
-	for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
-		if (entry->d_name[0] == '.')
-			continue;
-		count++;
-		if (remove)
-			unlinkat(dirfd(entries), entry->d_name, 0);
-	}
-	closedir(entries);
-	return count;
-}
-
+/* Nothing is left in the folder. */
 static int card_teardown(void **state)
 {
 	unsetenv("HBM_SOFT");
-	card_files(*state, true);
 	return rmdir(*state);
 }
 
@@ -178,6 +163,17 @@ static void test_a_mapping_alone_counts(void **state)
 	soft_close(&soft);
 }
 
+static CUmemGenericAllocationHandle import(const struct soft_device *soft, int fd)
+{
+	CUmemGenericAllocationHandle handle;
+
+	assert_int_equal(
+		soft->driver->cuMemImportFromShareableHandle(
+			&handle, (void *)(intptr_t)fd, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
+		CUDA_SUCCESS);
+	return handle;
+}
+
 static void test_memory_is_imported(void **state)
 {
 	CUmemGenericAllocationHandle handle, imported;
@@ -188,10 +184,7 @@ static void test_memory_is_imported(void **state)
 	card_open(&soft);
 	handle = create(&soft, GRANULE);
 	fd = export(&soft, handle);
-	assert_int_equal(
-		soft.driver->cuMemImportFromShareableHandle(
-			&imported, (void *)(intptr_t)fd, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
-		CUDA_SUCCESS);
+	imported = import(&soft, fd);
 	close(fd);
 	assert_int_equal(soft.driver->cuMemRelease(handle), CUDA_SUCCESS);
 	assert_int_equal(card_free(&soft), 62 * MIB - CONTEXT);
@@ -200,18 +193,110 @@ static void test_memory_is_imported(void **state)
 	soft_close(&soft);
 }
 
-/* The next one who looks removes what was left. */
-static void test_nothing_is_left_in_the_folder(void **state)
+/* Makes memory, puts it into a socket of the test's, and is killed. */
+static void leave(const struct spawn *spawn, uint64_t number)
 {
+	uint64_t pattern = PATTERN;
+	struct iovec bytes = {&pattern, sizeof(pattern)};
+	struct soft_device soft;
+	int fd;
+
+	(void)spawn;
+	card_open(&soft);
+	fd = export(&soft, create(&soft, GRANULE));
+	assert_int_equal(pwrite(fd, &pattern, sizeof(pattern), 0), sizeof(pattern));
+	assert_int_equal(fdpass_send((int)number, &bytes, 1, &fd, 1), 0);
+	child_tell();
+	for (;;)
+		pause();
+}
+
+/* Neither a descriptor nor a mapping, but on its way in a socket. */
+static void test_memory_in_a_socket_counts(void **state)
+{
+	CUmemGenericAllocationHandle handle;
+	struct fdpass_fds fds;
+	struct soft_device soft;
+	struct child child;
+	uint64_t seen;
+	int sockets[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sockets), 0);
+	child_start(&child, "leave", &nobody, (uint64_t)sockets[0]);
+	child_await(&child);
+	child_kill(&child);
+	card_open(&soft);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT - GRANULE);
+
+	assert_int_equal(fdpass_receive(sockets[1], &seen, sizeof(seen), &fds, 0), sizeof(seen));
+	handle = import(&soft, fds.list[0]);
+	seen = 0;
+	assert_int_equal(pread(fds.list[0], &seen, sizeof(seen), 0), sizeof(seen));
+	assert_int_equal(seen, PATTERN);
+	fdpass_close(&fds);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT - GRANULE);
+	assert_int_equal(soft.driver->cuMemRelease(handle), CUDA_SUCCESS);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT);
+
+	/* with the socket its contents go */
+	child_start(&child, "leave", &nobody, (uint64_t)sockets[0]);
+	child_await(&child);
+	child_kill(&child);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT - GRANULE);
+	close(sockets[0]);
+	close(sockets[1]);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT);
+	soft_close(&soft);
+}
+
+/* More marks than one reading of the kernel's list returns. */
+static void test_each_piece_counts_once(void **state)
+{
+	CUmemGenericAllocationHandle handles[20];
+	int fds[20][8];
 	struct soft_device soft;
 
+	(void)state;
 	card_open(&soft);
-	create(&soft, GRANULE);
-	assert_int_equal(card_files(*state, false), 2);
+	for (unsigned i = 0; i < 20; i++) {
+		handles[i] = create(&soft, GRANULE);
+		for (unsigned k = 0; k < 8; k++)
+			fds[i][k] = export(&soft, handles[i]);
+	}
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT - 20 * GRANULE);
+
+	for (unsigned i = 0; i < 20; i++) {
+		for (unsigned k = 0; k < 8; k++)
+			close(fds[i][k]);
+		assert_int_equal(soft.driver->cuMemRelease(handles[i]), CUDA_SUCCESS);
+		assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT - (19 - i) * GRANULE);
+	}
 	soft_close(&soft);
+}
+
+/* The second device of the card, and another card. */
+static void test_others_do_not_count(void **state)
+{
+	char folder[] = "/dev/shm/hbm-card-XXXXXX", words[128];
+	CUmemAllocationProp prop = soft_prop(1);
+	CUmemGenericAllocationHandle handle;
+	struct soft_device soft;
+	struct child child;
+
+	(void)state;
 	card_open(&soft);
-	card_free(&soft);
-	assert_int_equal(card_files(*state, false), 1);
+	assert_int_equal(soft.driver->cuMemCreate(&handle, 30 * MIB, &prop, 0), CUDA_SUCCESS);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT);
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(words, sizeof(words), "card=%s", folder);
+	setenv("HBM_SOFT", words, 1);
+	child_start(&child, "occupy", &nobody, 20);
+	child_await(&child);
+	assert_int_equal(card_free(&soft), 64 * MIB - CONTEXT);
+	child_kill(&child);
+	assert_int_equal(rmdir(folder), 0);
 	soft_close(&soft);
 }
 
@@ -306,14 +391,19 @@ static void test_work_waits_for_its_slice(void **state)
 
 int main(int argc, char **argv)
 {
-	static const struct child_part parts[] = {
-		{"occupy", occupy}, {"map", map}, {"compute", compute}, {NULL, NULL}};
+	static const struct child_part parts[] = {{"occupy", occupy},
+						  {"map", map},
+						  {"leave", leave},
+						  {"compute", compute},
+						  {NULL, NULL}};
 #define TEST(name) cmocka_unit_test_setup_teardown(name, card_setup, card_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_all_processes_count),
 		TEST(test_a_mapping_alone_counts),
 		TEST(test_memory_is_imported),
-		TEST(test_nothing_is_left_in_the_folder),
+		TEST(test_memory_in_a_socket_counts),
+		TEST(test_each_piece_counts_once),
+		TEST(test_others_do_not_count),
 		TEST(test_a_full_card_has_no_room_for_a_context),
 		TEST(test_a_context_takes_memory),
 		TEST(test_work_waits_for_its_slice),
