@@ -116,7 +116,8 @@ static int block_fill(struct builder *builder, enum hbm_wire_opcode op,
 	wire->parent = block->parent;
 	wire->tier = (uint16_t)block->tier;
 	wire->flags = (uint16_t)((block->pin ? HBM_WIRE_BLOCK_PIN : 0) |
-				 (block->lend ? HBM_WIRE_BLOCK_LEND : 0));
+				 (block->lend ? HBM_WIRE_BLOCK_LEND : 0) |
+				 (block->durable ? HBM_WIRE_BLOCK_DURABLE : 0));
 
 	return 0;
 }

@@ -187,7 +187,7 @@ static hbm_key chain_key(const struct chain *chain, uint64_t number)
 
 /* The next pieces before `end`. Their flight before has ended. */
 static struct flight *chain_next(const struct chain *chain, struct flights *flights, uint64_t end,
-				 enum hbm_tier tier)
+				 const struct hbm_save_options *options)
 {
 	const struct archive *archive = chain->archive;
 	static const hbm_key root;
@@ -209,7 +209,8 @@ static struct flight *chain_next(const struct chain *chain, struct flights *flig
 			.parent = number ? chain_key(chain, number - 1) : root,
 			.segments = &flight->segments[i],
 			.segment_count = 1,
-			.tier = tier,
+			.tier = options ? options->tier : HBM_TIER_NONE,
+			.durable = options && options->durable,
 		};
 	}
 
@@ -297,7 +298,7 @@ int hbm_chain_store(const struct chain *chain, const struct hbm_sequence *sequen
 		r = chain_land_store(chain, &flights.list[flights.next % 2], done);
 		if (r == 0)
 			r = chain_send_store(chain, sequence, list,
-					     chain_next(chain, &flights, all, options->tier));
+					     chain_next(chain, &flights, all, options));
 	}
 
 	for (unsigned i = 0; i < 2; i++) {
@@ -336,7 +337,7 @@ static int chain_load_some(const struct load *load, struct copy_list *list, uint
 	*done = begin;
 	while (r == 0 && *done < end) {
 		while (r == 0 && flights.next < landed + 2 && flights.sent < end)
-			r = chain_send_load(chain, chain_next(chain, &flights, end, HBM_TIER_NONE));
+			r = chain_send_load(chain, chain_next(chain, &flights, end, NULL));
 
 		struct flight *flight = &flights.list[landed++ % 2];
 		if (r == 0)

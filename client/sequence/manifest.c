@@ -269,7 +269,8 @@ static int manifest_store_at(struct archive *archive, const char *name, struct m
 		blocks[i] = (struct hbm_block){.key = keys[i],
 					       .segments = &segment,
 					       .segment_count = 1,
-					       .tier = options->tier};
+					       .tier = options->tier,
+					       .durable = options->durable};
 		if (i > 0)
 			blocks[i].parent = keys[i - 1];
 	}

@@ -59,7 +59,7 @@ int hbm_manifest_find(struct archive *archive, const char *name, struct manifest
 int hbm_manifest_layout(struct archive *archive, const struct manifest *manifest,
 			struct hbm_layout **out);
 /* Stores one behind all that are there; fills in the generation, which was 0, or that of a call
- * before. A tier and pins as of `options`. HBM_EXISTS: another took the place. */
+ * before. A tier, pins, and whether it is durable as of `options`. HBM_EXISTS: another took the place. */
 int hbm_manifest_store(struct archive *archive, const char *name, struct manifest *manifest,
 		       const struct hbm_save_options *options);
 /* Removes this one, and pins of this user. HBM_DENIED: others pin it. */

@@ -513,6 +513,11 @@ void block_set_target(struct blocks *blocks, uint32_t number, struct tier *tier)
 	block_queue_if_misplaced(blocks, number);
 }
 
+void block_set_durable(struct blocks *blocks, uint32_t number)
+{
+	blocks->table[number].durable = true;
+}
+
 void block_drop(struct blocks *blocks, uint32_t number)
 {
 	struct block *block = block_step(blocks, number, BLOCK_DROP);

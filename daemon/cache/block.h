@@ -178,6 +178,9 @@ void block_end_drop(struct blocks *blocks, uint32_t number);
 /* Where the policy wants the block; NULL: nowhere. */
 void block_set_target(struct blocks *blocks, uint32_t number, struct tier *tier);
 
+/* The block is for the NVMe tier, and for none above it, from now on. */
+void block_set_durable(struct blocks *blocks, uint32_t number);
+
 /* Adds or drops a reference; block_unref returns true for the last one. */
 void block_ref(struct blocks *blocks, uint32_t number);
 bool block_unref(struct blocks *blocks, uint32_t number);

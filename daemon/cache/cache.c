@@ -313,6 +313,8 @@ int cache_move(struct cache *cache, uint32_t number, struct tier *tier)
 		return HBM_NO_SPACE;
 	if (from == to)
 		return HBM_OK;
+	if (block->durable && to != cache->nvme)
+		return HBM_DENIED;
 
 	if (block->refs > 0 && !cache_may_pin(cache, number, to))
 		return HBM_LIMIT;
@@ -324,6 +326,18 @@ int cache_move(struct cache *cache, uint32_t number, struct tier *tier)
 		cache_enter(cache, number, 0);
 
 	return HBM_OK;
+}
+
+int cache_make_durable(struct cache *cache, uint32_t number)
+{
+	int status = cache_tier_for(cache, cache->nvme, number) == cache->nvme
+			     ? cache_move(cache, number, cache->nvme)
+			     : HBM_NO_SPACE;
+
+	if (status == HBM_OK)
+		block_set_durable(&cache->blocks, number);
+
+	return status;
 }
 
 /* `ahead` if it is in the order of that tier, else 0. */
@@ -343,7 +357,8 @@ static void cache_use(struct cache *cache, struct cache_touch *touch, uint32_t n
 		return;
 
 	struct tier *from = block_target(&cache->blocks, number);
-	struct tier *to = cache_tier_for(cache, cache_hbm(cache, touch->device), number);
+	struct tier *top = block->durable ? cache->nvme : cache_hbm(cache, touch->device);
+	struct tier *to = cache_tier_for(cache, top, number);
 	if (!to)
 		to = from; /* too large for every tier of this device: it stays on its own */
 	if (!to)

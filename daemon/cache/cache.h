@@ -27,6 +27,10 @@
  * and a use leaves the blocks in it where they are. So is NVMe for the blocks of a namespace
  * that stays in memory (namespace.h).
  *
+ * A durable block belongs in NVMe: a use moves it to the front of the order there, and nothing
+ * moves it up, for its bytes in a tier of memory would be gone with the power, and a copy that
+ * it left may go (block.h). It is evicted from there as any other.
+ *
  * A pinned block, or an ancestor of one, is in no order and is never evicted; it counts
  * in its tier (cache_pin.c). What clients retain goes after the others (cache_retain.c).
  *
@@ -162,8 +166,12 @@ uint32_t cache_insert(struct cache *cache, uint16_t ns, const struct hbm_wire_ke
  * To be followed by settling. */
 int cache_place(struct cache *cache, uint32_t number, struct tier *tier);
 /* The same of a block that has a target. HBM_LIMIT: it is pinned, and more than [limits]
- * allows would be pinned there. Its ancestors stay where they are. */
+ * allows would be pinned there. HBM_DENIED: it is durable, and that tier is above NVMe. Its
+ * ancestors stay where they are. */
 int cache_move(struct cache *cache, uint32_t number, struct tier *tier);
+/* Makes a block that has a target durable, on its way to NVMe if it is not there. Otherwise as
+ * cache_move(), and it is what it was. */
+int cache_make_durable(struct cache *cache, uint32_t number);
 /*
  * A use of several blocks and of their ancestors, in slices: one begin, each block from tail
  * to head, one end, then settling. Each step moves one block right behind its parent, which
@@ -270,7 +278,7 @@ bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max)
 /* A block that is in the NVMe tier already, in an extent that is claimed. */
 struct cache_recovered {
 	uint16_t ns;
-	bool checksummed;
+	bool checksummed, durable;
 	struct hbm_wire_key key, parent; /* all zero: a root */
 	uint64_t checksum;
 	uint32_t unit, units;

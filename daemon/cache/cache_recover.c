@@ -60,6 +60,8 @@ int cache_recover(struct cache *cache, const struct cache_recovered *found, uint
 
 	if (found->checksummed)
 		block_settle_checksum(&cache->blocks, *number, found->checksum);
+	if (found->durable)
+		block_set_durable(&cache->blocks, *number);
 	block_settle_stored(&cache->blocks, *number, bytes);
 	block_set_target(&cache->blocks, *number, tier);
 	order_insert(order, *number,

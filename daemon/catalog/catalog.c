@@ -22,12 +22,13 @@ struct catalog {
 	enum catalog_state state;
 	struct worker *worker;
 	struct block_listener listener;
-	struct timer timer;
+	struct timer timer, timeout; /* the second: of a flush that blocks wait for */
 	struct background background;
 
 	struct catalog_changes changes;
 	struct catalog_ids ids;
 	struct catalog_source source;
+	struct catalog_waits waits;
 	struct catalog_contents contents;
 	struct catalog_recovery recovery;
 	struct catalog_bounds bounds;
@@ -39,6 +40,8 @@ struct catalog {
 	struct catalog_store *store;
 	struct catalog_made *made;
 	bool flush, busy;
+	bool data_failed; /* the flush of the NVMe file */
+	bool silent;      /* the job has taken too long */
 	int result;
 	char text[512];
 	atomic_bool stop;
@@ -50,6 +53,7 @@ struct catalog {
 	uint64_t records;    /* before the transaction that is in flight */
 	uint64_t failures;
 	uint64_t refused;
+	uint64_t durable;
 };
 
 static void catalog_arm(struct catalog *catalog);
@@ -109,19 +113,21 @@ static void catalog_write(struct catalog *catalog)
 
 	if (catalog->flush && fdatasync(catalog->options.fd) < 0)
 		r = -errno;
+	catalog->data_failed = r < 0;
 	if (r == 0)
 		r = catalog_store_apply(catalog->store, &catalog->made->batch, catalog->flush);
 	catalog->result = r;
 }
 
-/* Makes the next batch. A batch with nothing in it is one to be flushed, or none. */
+/* Makes the next batch, which is flushed if it is time to, or if a block waits for it. A batch with
+ * nothing in it is one to be flushed, or none. */
 static bool catalog_prepare(struct catalog *catalog, bool flush)
 {
 	catalog->records = catalog->changes.records;
 	catalog_batch_make(catalog->made, &catalog->source);
-	catalog->flush = flush;
+	catalog->flush = catalog_waits_begin(&catalog->waits) || flush;
 
-	return catalog->made->batch.change_count > 0 || flush;
+	return catalog->made->batch.change_count > 0 || catalog->flush;
 }
 
 static void catalog_fail(struct catalog *catalog)
@@ -134,6 +140,7 @@ static void catalog_fail(struct catalog *catalog)
 	catalog->failures++;
 	catalog->retry_ns = clock_now() + RETRY_NS;
 	catalog_batch_take_back(catalog->made, &catalog->source);
+	catalog_waits_fail(&catalog->waits, catalog->data_failed);
 }
 
 static void catalog_succeed(struct catalog *catalog)
@@ -146,6 +153,8 @@ static void catalog_succeed(struct catalog *catalog)
 	if (catalog->flush) {
 		catalog->unflushed = 0;
 		catalog->flushed_ns = clock_now();
+		catalog->durable += list_length(&catalog->waits.flushing);
+		catalog_waits_succeed(&catalog->waits);
 	}
 }
 
@@ -166,7 +175,8 @@ static void catalog_written(struct job *job)
 {
 	struct catalog *catalog = container_of(job, struct catalog, job);
 
-	catalog->busy = false;
+	catalog->busy = catalog->silent = false;
+	loop_timer_stop(catalog->options.loop, &catalog->timeout);
 	catalog_settle(catalog);
 	catalog_arm(catalog);
 }
@@ -184,19 +194,33 @@ static uint64_t catalog_flush_due(const struct catalog *catalog)
 	return catalog->flushed_ns + catalog->options.flush_ns;
 }
 
+/* When the next transaction is due; 0: there is none. A block that waits does so for its record,
+ * which is queued by then, or for its bytes: then it is looked for now and then. */
+static uint64_t catalog_due(const struct catalog *catalog)
+{
+	bool waits = !list_empty(&catalog->waits.waiting);
+
+	if (catalog->changes.queued > 0)
+		return catalog->changed_ns + (waits ? 0 : catalog->options.commit_ns);
+	if (waits)
+		return clock_now() + catalog->options.commit_ns;
+
+	return catalog->unflushed > 0 ? catalog_flush_due(catalog) : 0;
+}
+
 /* Sets the time of the next transaction, if there is to be one. */
 static void catalog_arm(struct catalog *catalog)
 {
-	bool queued = catalog->changes.queued > 0;
-	if (catalog->state != CATALOG_KEEPING || catalog->busy || atomic_load(&catalog->stop) ||
-	    timer_is_set(&catalog->timer) || (!queued && catalog->unflushed == 0))
+	if (catalog->state != CATALOG_KEEPING || catalog->busy || atomic_load(&catalog->stop))
 		return;
 
-	uint64_t due = queued ? catalog->changed_ns + catalog->options.commit_ns
-			      : catalog_flush_due(catalog);
+	uint64_t due = catalog_due(catalog);
+	if (due == 0)
+		return;
 
-	loop_timer_set(catalog->options.loop, &catalog->timer,
-		       due > catalog->retry_ns ? due : catalog->retry_ns);
+	due = due > catalog->retry_ns ? due : catalog->retry_ns;
+	if (!timer_is_set(&catalog->timer) || due < catalog->timer.at_ns)
+		loop_timer_set(catalog->options.loop, &catalog->timer, due);
 }
 
 static void catalog_fire(struct timer *timer)
@@ -206,7 +230,38 @@ static void catalog_fire(struct timer *timer)
 
 	if (catalog_prepare(catalog, now >= catalog_flush_due(catalog)))
 		catalog_post(catalog, catalog_run_write, catalog_written);
+	if (!list_empty(&catalog->waits.flushing))
+		loop_timer_set(catalog->options.loop, &catalog->timeout,
+			       now + catalog->options.timeout_ns);
 	catalog->changed_ns = now;
+	catalog_arm(catalog);
+}
+
+/* ---- durable blocks ---- */
+
+/* The flush has taken too long. How it ends does not matter any more to those who waited for it,
+ * and nobody else waits before it has. */
+static void catalog_time_out(struct timer *timer)
+{
+	struct catalog *catalog = container_of(timer, struct catalog, timeout);
+
+	catalog->silent = true;
+	catalog_waits_give_up(&catalog->waits);
+}
+
+/* What its record says may change, even if the block does not. */
+void catalog_await(struct catalog *catalog, struct catalog_wait *wait)
+{
+	uint32_t number = index_find(catalog->options.cache->index, wait->ns, &wait->key);
+
+	if (catalog->silent || catalog->state == CATALOG_WITHOUT) {
+		wait->done(wait, HBM_IO);
+		return;
+	}
+
+	catalog_waits_add(&catalog->waits, wait);
+	if (number != 0)
+		catalog_mark(catalog, number);
 	catalog_arm(catalog);
 }
 
@@ -351,6 +406,7 @@ static void catalog_go_without(struct catalog *catalog, const char *why)
 		    "restart",
 		    why);
 	catalog_contents_clear(&catalog->contents);
+	catalog_waits_give_up(&catalog->waits);
 	catalog_begin_keeping(catalog, CATALOG_WITHOUT);
 }
 
@@ -428,7 +484,9 @@ int catalog_open(struct catalog **out, const struct catalog_options *options)
 	catalog->bounds = (struct catalog_bounds){
 		.units = extent_capacity(options->cache->nvme->extents) / EXTENT_UNIT,
 		.blocks = index_max(options->cache->index)};
+	catalog_waits_init(&catalog->waits, options->cache, &catalog->changes);
 	catalog->timer.fire = catalog_fire;
+	catalog->timeout.fire = catalog_time_out;
 	catalog->background.run = catalog_recover_some;
 	catalog->listener = (struct block_listener){.placed = catalog_placed,
 						    .unplaced = catalog_unplaced,
@@ -492,9 +550,12 @@ struct catalog *catalog_close(struct catalog *catalog, bool clean)
 	atomic_store(&catalog->stop, true);
 	list_remove(&catalog->listener.link);
 	loop_timer_stop(loop, &catalog->timer);
+	loop_timer_stop(loop, &catalog->timeout);
 	loop_background_stop(&catalog->background);
 	catalog->worker = worker_free(catalog->worker);
 	loop_flush(loop);
+	/* Who still waits has no reply. */
+	catalog_waits_init(&catalog->waits, catalog->options.cache, &catalog->changes);
 
 	if (clean)
 		catalog_stop_cleanly(catalog);
@@ -522,7 +583,8 @@ struct catalog_figures catalog_figures(const struct catalog *catalog)
 		.restored = catalog->recovery.restored,
 		.refused = catalog->refused,
 		.failures = catalog->failures,
-		.failing = catalog->retry_ns != 0 || catalog->state == CATALOG_WITHOUT};
+		.failing = catalog->retry_ns != 0 || catalog->state == CATALOG_WITHOUT,
+		.durable = catalog->durable};
 }
 
 uint64_t catalog_bytes_for(uint64_t max_blocks)

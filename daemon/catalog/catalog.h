@@ -27,6 +27,9 @@
  * checksum says so when it is loaded (move.h), and it is a miss. Without checksums
  * (hbmd.checksum = off) the records are therefore believed after a clean stop only.
  *
+ * A durable block (cache.h) does not wait for these times: whoever stores it waits, and what is
+ * there by then is flushed together, as soon as the flush before has ended (catalog_waits.h).
+ *
  * Where the file cannot be written, the records wait, the failure is counted and logged once,
  * and it is tried again every second; the tier works as ever. Everything is bounded: the
  * changes by a table of the blocks (catalog_changes.h), the batch, and the file.
@@ -37,6 +40,7 @@
 #pragma once
 
 #include "daemon/cache/cache.h"
+#include "daemon/catalog/catalog_waits.h"
 
 struct catalog;
 
@@ -50,6 +54,7 @@ struct catalog_options {
 	int fd;              /* of the NVMe file, for its flush; borrowed */
 	bool checksums;      /* blocks have them */
 	uint64_t commit_ns, flush_ns;
+	uint64_t timeout_ns; /* of a flush that a durable block waits for */
 	/* Whether that namespace may have blocks of its size on NVMe. */
 	bool (*fits)(void *arg, const struct namespace_identity *identity);
 	void *fits_arg;
@@ -65,6 +70,7 @@ struct catalog_figures {
 	uint64_t refused;   /* records, at the start */
 	uint64_t failures;  /* of transactions and flushes */
 	uint64_t failing;   /* 1: the last one failed, or there is no catalog that can be used */
+	uint64_t durable;   /* blocks of which it was said that they are */
 };
 
 /* Begins to read. -ENOMEM, or an errno of the thread. */
@@ -79,6 +85,15 @@ static inline bool catalog_has_settled(const struct catalog *catalog)
 {
 	return catalog_state(catalog) >= CATALOG_KEEPING;
 }
+/* Whether what comes to NVMe has records. While it is read that is not known, and true. */
+static inline bool catalog_keeps(const struct catalog *catalog)
+{
+	return catalog_state(catalog) != CATALOG_WITHOUT;
+}
+/* Waits until the block is durable, which it is to be (cache.h): ns, key, again and done are set.
+ * done() may be called from within; otherwise it is called once, unless the catalog is closed
+ * first. */
+void catalog_await(struct catalog *catalog, struct catalog_wait *wait);
 struct catalog_figures catalog_figures(const struct catalog *catalog);
 
 /* The most memory that it takes for so many blocks. */

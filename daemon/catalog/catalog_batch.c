@@ -37,7 +37,8 @@ static void catalog_batch_describe(const struct catalog_source *source, uint32_t
 		.stamp = source->stamp,
 		.unit = record->unit,
 		.units = block->stored_units,
-		.flags = block->checksummed ? CATALOG_CHECKSUMMED : 0,
+		.flags = (block->checksummed ? CATALOG_CHECKSUMMED : 0) |
+			 (block->durable ? CATALOG_DURABLE : 0),
 	};
 	if (parent != 0)
 		record->parent = cache_block(cache, parent)->key;

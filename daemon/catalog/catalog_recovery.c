@@ -104,6 +104,7 @@ static void catalog_recovery_recover(struct catalog_recovery *recovery, uint32_t
 	const struct catalog_block *block = &recovery->contents->blocks[i];
 	struct cache_recovered found = {.ns = catalog_recovery_number_of(recovery, block->ns),
 					.checksummed = block->flags & CATALOG_CHECKSUMMED,
+					.durable = block->flags & CATALOG_DURABLE,
 					.key = block->key,
 					.parent = block->parent,
 					.checksum = block->checksum,

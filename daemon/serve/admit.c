@@ -32,10 +32,14 @@ static int admit_pin(struct cache *cache, struct admission *admission)
 static int admit_place(struct cache *cache, struct admission *admission)
 {
 	const struct hbm_wire_block *wanted = admission->wanted;
-	struct tier *tier = wanted->tier != HBM_TIER_NONE
+	bool durable = wanted->flags & HBM_WIRE_BLOCK_DURABLE;
+	struct tier *tier = durable ? cache->nvme
+			    : wanted->tier != HBM_TIER_NONE
 				    ? cache_tier(cache, wanted->tier, admission->device)
 				    : cache_hbm(cache, admission->device);
 	int status = cache_place(cache, admission->number, tier);
+	if (durable)
+		block_set_durable(&cache->blocks, admission->number);
 	if (status == HBM_OK && wanted->flags & HBM_WIRE_BLOCK_PIN)
 		status = admit_pin(cache, admission);
 
@@ -59,6 +63,18 @@ static int admit_insert(struct cache *cache, struct admission *admission, uint32
 								   : HBM_OK;
 }
 
+/* Of a block that exists a store can still make sure that it is durable. */
+static int admit_again(struct cache *cache, struct admission *admission)
+{
+	if (!(admission->wanted->flags & HBM_WIRE_BLOCK_DURABLE))
+		return HBM_EXISTS;
+
+	int status = cache_make_durable(cache, admission->number);
+	admission->placed |= status == HBM_OK;
+
+	return status == HBM_OK ? HBM_EXISTS : status;
+}
+
 int admit_block(struct cache *cache, struct admission *admission)
 {
 	const struct hbm_wire_block *wanted = admission->wanted;
@@ -70,7 +86,7 @@ int admit_block(struct cache *cache, struct admission *admission)
 	if (namespaces_get(cache->namespaces, admission->ns)->drop)
 		return HBM_NOT_FOUND;
 	if (admission->number != 0)
-		return HBM_EXISTS;
+		return admit_again(cache, admission);
 
 	if (!admit_is_zero_key(&wanted->parent)) {
 		parent = cache_find_entry(cache, admission->ns, &wanted->parent);

@@ -17,7 +17,9 @@ struct admission {
 	const struct hbm_wire_block *wanted;
 
 	/* the outcome */
-	uint32_t number; /* HBM_OK: the new block, which is being stored; HBM_EXISTS: the old one */
+	/* HBM_OK: the new block, which is being stored; HBM_EXISTS: the old one, which is durable
+	 * now if the new one was to be */
+	uint32_t number;
 	struct pin *pin; /* HBM_OK: to be given to admit_end_pin(), or NULL */
 	bool placed;     /* it went where its client wants it, which may have filled a tier */
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/serve/batch.h"
 
+#include "daemon/catalog/catalog.h"
 #include "daemon/move/load.h"
 #include "daemon/move/move.h"
 #include "daemon/move/pump.h"
@@ -17,6 +18,7 @@ struct batch_item {
 	union {
 		struct store store;
 		struct load load;
+		struct catalog_wait durable; /* when it is stored */
 	};
 	struct batch *batch;
 	uint32_t number; /* 0: it has no block to move */
@@ -176,25 +178,69 @@ static void batch_adopt(const struct batch_item *item)
 			    batch_segments(batch, i));
 }
 
-static void batch_stored(struct store *store)
+static void batch_end_store(struct batch_item *item, int status)
 {
-	const struct transfer *transfer = &store->transfer;
-	struct batch_item *item = container_of(store, struct batch_item, store);
 	struct batch *batch = item->batch;
 
-	batch->reply->results[item - batch->items].status = (uint8_t)transfer->status;
-	if (transfer->status == HBM_OK) {
+	batch->reply->results[item - batch->items].status = (uint8_t)status;
+	if (status == HBM_OK) {
 		batch_adopt(item);
 		batch->hbmd->cache->counters.stored_blocks++;
 		batch->hbmd->cache->counters.stored_bytes += batch->block_bytes;
 		batch->request->session->stored_bytes += batch->block_bytes;
 	}
 
-	if (transfer->late)
+	batch_end_pin(batch, item, status == HBM_OK);
+	batch_one_less(batch);
+}
+
+static void batch_is_durable(struct catalog_wait *wait, int status)
+{
+	batch_end_store(container_of(wait, struct batch_item, durable), status);
+}
+
+/* A block that was there already keeps its result. */
+static void batch_is_durable_again(struct catalog_wait *wait, int status)
+{
+	const struct batch_item *item = container_of(wait, struct batch_item, durable);
+	struct batch *batch = item->batch;
+
+	if (status != HBM_OK)
+		batch_set_result(batch, (uint32_t)(item - batch->items), status, 0);
+	batch_one_less(batch);
+}
+
+static bool batch_wants_durable(const struct batch *batch, uint32_t i)
+{
+	return batch->opcode == HBM_WIRE_STORE &&
+	       batch_wanted(batch, i)->flags & HBM_WIRE_BLOCK_DURABLE;
+}
+
+static void batch_await(struct batch_item *item, bool again)
+{
+	struct batch *batch = item->batch;
+
+	item->durable =
+		(struct catalog_wait){.ns = batch->ns,
+				      .key = *batch_key(batch, (uint32_t)(item - batch->items)),
+				      .again = again,
+				      .done = again ? batch_is_durable_again : batch_is_durable};
+	catalog_await(batch->hbmd->catalog, &item->durable);
+}
+
+static void batch_stored(struct store *store)
+{
+	struct batch_item *item = container_of(store, struct batch_item, store);
+	int status = store->transfer.status;
+
+	if (store->transfer.late)
 		batch_keep_segments(item);
 
-	batch_end_pin(batch, item, transfer->status == HBM_OK);
-	batch_one_less(batch);
+	if (status == HBM_OK &&
+	    batch_wants_durable(item->batch, (uint32_t)(item - item->batch->items)))
+		batch_await(item, false);
+	else
+		batch_end_store(item, status);
 }
 
 static void batch_start_store(struct batch *batch, uint32_t i)
@@ -261,17 +307,37 @@ static void batch_start_load(struct batch *batch, uint32_t i)
 	move_unuse(batch->hbmd->mover, item->number); /* a move may have ended meanwhile */
 }
 
+/* It has been there, and its client waits until it is durable. */
+static bool batch_exists_for_durable(const struct batch *batch, uint32_t i)
+{
+	return batch->reply->results[i].status == HBM_EXISTS && batch_wants_durable(batch, i);
+}
+
+static void batch_start_waiting(struct batch *batch, uint32_t i)
+{
+	batch->pending++;
+	batch_await(&batch->items[i], true);
+}
+
+static void batch_start_one(struct batch *batch, uint32_t i)
+{
+	if (batch->opcode == HBM_WIRE_STORE)
+		batch_start_store(batch, i);
+	else
+		batch_start_load(batch, i);
+}
+
 static bool batch_start(struct batch *batch, struct slice *slice)
 {
 	while (batch->at < batch->count) {
 		uint32_t i = batch->at++;
 
-		if (batch->items[i].number == 0)
-			continue;
-		if (batch->opcode == HBM_WIRE_STORE)
-			batch_start_store(batch, i);
+		if (batch->items[i].number != 0)
+			batch_start_one(batch, i);
+		else if (batch_exists_for_durable(batch, i))
+			batch_start_waiting(batch, i);
 		else
-			batch_start_load(batch, i);
+			continue;
 		if (slice_is_over(slice))
 			return false;
 	}

@@ -17,6 +17,8 @@
  * 	settle		lets the policy evict what no longer fits
  * 	start		starts one transfer for each block that must move
  *
+ * A block that is to be durable keeps its batch until the catalog says that it is.
+ *
  * What others do between two slices may make a block go that was found: it is then a miss,
  * or its store has no space.
  */

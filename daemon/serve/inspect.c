@@ -114,6 +114,7 @@ static void inspect_fill_catalog(const struct catalog *catalog, struct hbm_wire_
 	status->catalog_dropped = figures.refused;
 	status->catalog_failures = figures.failures;
 	status->catalog_failing = figures.failing;
+	status->durable_blocks = figures.durable;
 }
 
 static void inspect_query_status(struct page *page)
@@ -364,7 +365,8 @@ static void inspect_fill_block(const struct cache *cache, uint32_t number,
 					       .pins = block->pins,
 					       .readers = block->users,
 					       .checksummed = block->checksummed,
-					       .priority = retained ? retained->priority : 0};
+					       .priority = retained ? retained->priority : 0,
+					       .durable = block->durable};
 	if (cache_parent(cache, number) != 0)
 		record->parent = cache_block(cache, block->parent)->key;
 

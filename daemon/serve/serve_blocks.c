@@ -39,6 +39,9 @@ static int serve_blocks_divide_segments(const struct batch *batch,
 		if (status == HBM_OK)
 			status = serve_namespace_check_tier(batch->hbmd, batch->ns, blocks[i].tier,
 							    why);
+		if (status == HBM_OK && blocks[i].flags & HBM_WIRE_BLOCK_DURABLE)
+			status = serve_namespace_check_durable(batch->hbmd, batch->ns,
+							       blocks[i].tier, why);
 		if (status != HBM_OK)
 			return status;
 

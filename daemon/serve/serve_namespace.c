@@ -5,6 +5,8 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/reason.h"
 #include "daemon/cache/cache.h"
+#include "daemon/catalog/catalog.h"
+#include "daemon/config/config.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +65,31 @@ int serve_namespace_check_tier(const struct hbmd *hbmd, uint32_t ns, uint32_t ti
 		"blocks of namespace %u stay in memory, none is on NVMe: it was opened so, "
 		"or has a salt and nvme.salted is no",
 		ns);
+}
+
+int serve_namespace_check_durable(const struct hbmd *hbmd, uint32_t ns, uint32_t tier,
+				  const struct reason *why)
+{
+	const char *lacks = NULL;
+
+	if (tier != HBM_TIER_NONE && tier != HBM_TIER_NVME)
+		return reason_set(why, HBM_INVALID, "what is durable is on NVMe, not in %s",
+				  tier_name(tier));
+	if (!hbmd->nvme)
+		lacks = "an NVMe tier (nvme.path)";
+	else if (!hbmd->catalog || !catalog_keeps(hbmd->catalog))
+		lacks = "a catalog (nvme.catalog) that can be used";
+	else if (hbmd->config->checksum == CONFIG_CHECKSUM_OFF)
+		lacks = "checksums (hbmd.checksum)";
+	if (lacks)
+		return reason_set(why, HBM_UNSUPPORTED,
+				  "nothing can be durable: this hbmd is without %s", lacks);
+
+	if (namespaces_get(hbmd->cache->namespaces, ns)->ephemeral)
+		return reason_set(why, HBM_INVALID,
+				  "blocks of namespace %u are not durable: it is ephemeral", ns);
+
+	return serve_namespace_check_tier(hbmd, ns, HBM_TIER_NVME, why);
 }
 
 static void serve_namespace_reply_opened(struct hbmd *hbmd, struct request *request,

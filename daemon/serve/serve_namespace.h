@@ -26,6 +26,10 @@ bool session_has_namespace(const struct session *session, uint32_t ns);
 /* HBM_INVALID, and why, if blocks of that namespace may not be in a tier of that kind. */
 int serve_namespace_check_tier(const struct hbmd *hbmd, uint32_t ns, uint32_t tier,
 			       const struct reason *why);
+/* HBM_UNSUPPORTED or HBM_INVALID, and why, if no block of that namespace can be durable, or none
+ * that is to go to a tier of that kind. */
+int serve_namespace_check_durable(const struct hbmd *hbmd, uint32_t ns, uint32_t tier,
+				  const struct reason *why);
 /* Sets open[number] of each that the session has open. */
 void session_mark_namespaces(const struct session *session, bool open[UINT16_MAX + 1]);
 /* Closes all namespaces that a dead session had open. */

@@ -49,6 +49,7 @@ int catalog_setup_open(struct hbmd *hbmd, void (*progress)(void *arg), void *arg
 							config->checksum != CONFIG_CHECKSUM_OFF,
 						.commit_ns = config->nvme_catalog_ms * MS,
 						.flush_ns = config->nvme_catalog_flush_ms * MS,
+						.timeout_ns = config->nvme_timeout_ms * MS,
 						.fits = catalog_setup_fits,
 						.fits_arg = hbmd,
 						.progress = progress,

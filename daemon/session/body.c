@@ -4,6 +4,8 @@
 
 #include <inttypes.h>
 
+#define BLOCK_FLAGS (HBM_WIRE_BLOCK_PIN | HBM_WIRE_BLOCK_LEND | HBM_WIRE_BLOCK_DURABLE)
+
 int body_hello(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_hello *hello = message;
@@ -161,9 +163,9 @@ static int body_placing(const struct hbm_wire_blocks *blocks, uint32_t i, struct
 	if (block->tier >= (is_store ? HBM_TIERS : 1))
 		return field_refuse(why, HBM_INVALID, "blocks[%u].tier is %u, expected 0%s", i,
 				    block->tier, is_store ? " to 3" : "");
-	if (block->flags & ~(is_store ? HBM_WIRE_BLOCK_PIN | HBM_WIRE_BLOCK_LEND : 0))
+	if (block->flags & ~(is_store ? BLOCK_FLAGS : 0))
 		return field_refuse(why, HBM_UNSUPPORTED, "blocks[%u].flags is %u, expected 0%s", i,
-				    block->flags, is_store ? " to 3" : "");
+				    block->flags, is_store ? " to 7" : "");
 
 	return HBM_OK;
 }

@@ -365,6 +365,14 @@ struct hbm_block {
 	 * that may not be lent for lack of room, is only stored; HBM_DENIED: another user has
 	 * published such a slab, or it was published for a group. load: ignored */
 	bool lend;
+	/* store: its result comes when its bytes and its record are on the disk, HBM_OK or
+	 * HBM_EXISTS: from then on a power cut does not take it. It goes to NVMe and is never moved
+	 * up: loads read it there. It is evicted and removed as any other block (`pin` keeps it).
+	 * tier: HBM_TIER_NONE or HBM_TIER_NVME. HBM_NO_SPACE: it was dropped meanwhile. HBM_IO: the
+	 * disk did not take it; it may be there or not, and a store of it tries again.
+	 * HBM_UNSUPPORTED: there is no NVMe, no catalog or no checksums; HBM_INVALID: the namespace
+	 * is ephemeral, or stays in memory. load: ignored */
+	bool durable;
 };
 
 /* Each is optional: HBM_WIRE_NO_FENCE as the slot, or 0 as failed_slot. HBM_NO_FENCES has
@@ -515,7 +523,8 @@ HBM_API int hbm_watch(struct hbm *hbm, uint32_t ns, uint64_t *position,
 /* Moves blocks to a tier, of HBM to that of `device` (else 0), or to the next one below it that
  * exists, without a use of them; their ancestors stay. Pinned ones stay pinned. The ticket ends
  * when it is decided; the bytes follow, and blocks can be loaded all the time. Results:
- * HBM_LIMIT: it is pinned, and there are too many pinned bytes in that tier. HBM_MISS. */
+ * HBM_LIMIT: it is pinned, and there are too many pinned bytes in that tier. HBM_DENIED: it is
+ * durable, and stays in NVMe. HBM_MISS. */
 HBM_API int hbm_submit_move(struct hbm *hbm, uint32_t ns, enum hbm_tier tier, uint32_t device,
 			    const hbm_key *keys, size_t count, hbm_result *results,
 			    hbm_ticket *ticket);

@@ -6,7 +6,8 @@
  * each, blocks that follow each other as a chain, and has a manifest, which says what they
  * are and is stored last. So a name stands for all of a save or for nothing of it. Blocks can
  * be evicted: the last pieces first, and what is then left is the beginning. Pins, and a tier
- * further down, keep them longer. They do not outlive the daemon.
+ * further down, keep them longer. What is in NVMe outlives the daemon, and what is saved as
+ * durable a power cut; pins end with the daemon.
  *
  * Keys and namespaces are made from these texts, so that processes which share no state find
  * what others saved. A name is at most HBM_SAVED_NAME_MAX bytes.
@@ -47,6 +48,9 @@ struct hbm_save_options {
 	/* it is not evicted: until the connection of the pool ends, or, with keep, until the name
 	 * is saved again or dropped (for uid 0 and the daemon's own) */
 	bool pin, keep;
+	/* all of it is durable, as in hbm_block, before the call returns, the manifest last; `tier` is
+	 * HBM_TIER_NONE or HBM_TIER_NVME then */
+	bool durable;
 	uint64_t deadline_us; /* from now; 0: none */
 	/* asked before some pieces are stored, beside the deadline; NULL: not asked. True: as
 	 * if the deadline had passed. It makes no call on the pool. */
@@ -66,7 +70,7 @@ struct hbm_save_options {
  * HBM_INVALID: no name, too long a name, or one of another sequence in the array; to NVMe, in
  * a space that stays in memory.
  * HBM_NO_SPACE, HBM_LIMIT: the cache does not take or pin a piece, and the rest was not
- * tried. HBM_DENIED: keep, and no right to; or others pin all that the name stood for before. */
+ * tried. HBM_IO, HBM_UNSUPPORTED: as of a durable hbm_block. HBM_DENIED: keep, and no right to; or others pin all that the name stood for before. */
 HBM_API int hbm_sequences_save(struct hbm_pool *pool, const struct hbm_save *saves, size_t count,
 			       const struct hbm_save_options *options, uint64_t *saved);
 
@@ -146,7 +150,8 @@ struct hbm_module {
 
 /* Saves tokens [first, end) of a sequence as a module, and lends those of its slabs that hold
  * nothing else. An older version is dropped as soon as this one is there: who has it mapped keeps
- * it. options: tier, pin and keep; NULL: none. What is lent is stored once more, and not pinned. HBM_EXISTS: there is this version
+ * it. options: tier, pin, keep and durable; NULL: none. What is lent is stored once more, and neither
+ * pinned nor durable. HBM_EXISTS: there is this version
  * or a later one. HBM_INVALID: no such tokens, or the windows of the sequence have slid; the
  * layout has states. HBM_NO_SPACE, HBM_LIMIT: the cache does not take or pin all of it; nothing
  * has changed. */

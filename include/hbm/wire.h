@@ -423,6 +423,9 @@ static_assert(sizeof(struct hbm_wire_keys) == 48, "wire layout");
 /* The block's segments are whole slabs of regions, and the client will not write to them any
  * more: they may be lent as they are, to its user. Without effect where that cannot be. */
 #define HBM_WIRE_BLOCK_LEND 2u
+/* The block goes to NVMe and stays there. Its result comes when its bytes and its record in the
+ * catalog are flushed; so does that of a block that exists, which becomes durable. */
+#define HBM_WIRE_BLOCK_DURABLE 4u
 
 /* One block of STORE or LOAD. Its bytes are the concatenation of its segments, which have
  * the namespace's block_bytes in total. The segments of successive blocks follow each other
@@ -433,7 +436,7 @@ struct hbm_wire_block {
 	/* STORE: the enum hbm_tier that the block goes to, or the next one below that exists;
 	 * HBM_TIER_NONE: where the policy puts it. LOAD: 0 */
 	uint16_t tier;
-	uint16_t flags; /* STORE: HBM_WIRE_BLOCK_PIN, _LEND; LOAD: 0 */
+	uint16_t flags; /* STORE: HBM_WIRE_BLOCK_PIN, _LEND, _DURABLE; LOAD: 0 */
 };
 static_assert(sizeof(struct hbm_wire_block) == 40, "wire layout");
 

@@ -142,7 +142,9 @@
 	  "hbmd_catalog_failures_total", "Transactions and flushes of the catalog that failed.")   \
 	X(R, uint64_t, catalog_failing, , COUNT, 5, GAUGE, "catalog failing",                      \
 	  "hbmd_catalog_failing",                                                                  \
-	  "1: the last transaction failed, or there is no catalog that can be used.")
+	  "1: the last transaction failed, or there is no catalog that can be used.")              \
+	X(R, uint64_t, durable_blocks, , COUNT, 5, COUNTER, "durable blocks",                      \
+	  "hbmd_durable_blocks_total", "Blocks of stores acknowledged as durable.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */
@@ -351,7 +353,8 @@
 	X(R, uint32_t, checksummed, , BOOL, 2, FACT, "", "", "1: it has a checksum.") \
 	X(R, uint32_t, priority, , ID, 2, FACT, "PRIORITY",                                        \
 	  "", "With which it is retained; 0: it is not.")                                          \
-	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")
+	X(R, uint32_t, durable, , BOOL, 3, FACT, "DURABLE", "",                                    \
+	  "1: it was stored as durable, and stays in NVMe.")
 
 /* The account of a pool: capacity = free + placed + moving + quarantined + held. */
 #define HBM_RECORD_ACCOUNT(X, R)                                                                   \

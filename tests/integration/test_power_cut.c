@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The power is cut: the disk has what was flushed, and of what was written since some, torn by
- * sectors, as a seed has it (tests/support/power.h). What was flushed is found; whatever is
- * found is byte by byte what was stored; all else is a miss, and its room is free.
+ * sectors, as a seed has it (tests/support/power.h). What was flushed is found, and so is what was
+ * acknowledged as durable; whatever is found is byte by byte what was stored; all else is a miss,
+ * and its room is free.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,6 +31,7 @@ static struct kv kv;
 static struct power power;
 static hbm_result results[SLOTS];
 static struct seed seed;
+static const char *flush_ms = "20";
 
 static int setup(void **state)
 {
@@ -41,16 +43,17 @@ static int setup(void **state)
 
 static void begin(void)
 {
-	char path[160];
+	char path[160], flushes[64];
 	const char *const sets[] = {path,
 				    "hbmd.io=threads",
 				    "device.cache=1MiB",
 				    "ddr.size=1MiB",
 				    "nvme.size=8MiB",
 				    "nvme.catalog_ms=1",
-				    "nvme.catalog_flush_ms=20",
+				    flushes,
 				    NULL};
 
+	snprintf(flushes, sizeof(flushes), "nvme.catalog_flush_ms=%s", flush_ms);
 	snprintf(path, sizeof(path), "nvme.path=%s/nvme", power.dir);
 	power_on(&power);
 	spawn_start(&daemon_, sets, power.env);
@@ -188,11 +191,77 @@ static void test_at_any_moment(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+/* ---- what is durable ---- */
+
+#define DURABLE 2001u
+#define DURABLE_MOST 40u /* pinned, so that nothing evicts them: less than half of the tier */
+
+/* Stores some that were not there, and some that were: all are durable when this returns. */
+static uint64_t store_durable(uint64_t there)
+{
+	const struct hbm_block as = {.durable = true, .pin = true};
+	uint64_t again = there < 4 ? there : seed_below(&seed, 4);
+	uint64_t count = again + 1 + seed_below(&seed, 8);
+
+	if (there - again + count > DURABLE_MOST)
+		return there;
+
+	assert_int_equal(kv_store_roots(&kv, 0, DURABLE + there - again, count, &as, results), 0);
+	for (uint64_t i = 0; i < count; i++)
+		assert_int_equal(results[i].status, i < again ? HBM_EXISTS : HBM_OK);
+
+	return there - again + count;
+}
+
+static void expect_durable(uint64_t count)
+{
+	for (uint64_t i = 0; i < count; i++) {
+		assert_int_equal(kv_load(&kv, 0, DURABLE + i, 1, results), 0);
+		if (results[0].status != HBM_OK)
+			fail_msg("block %llu of %llu that were durable: %d", (unsigned long long)i,
+				 (unsigned long long)count, results[0].status);
+	}
+}
+
+/* Nothing but durable blocks makes the daemon flush anything. The power goes as soon as the last
+ * of them was acknowledged, or a while after. */
+static void test_what_is_durable_stays(void **state)
+{
+	(void)state;
+	seed_open(&seed, "test_what_is_durable_stays");
+	flush_ms = "60000";
+	for (int round = 0; round < ROUNDS; round++) {
+		uint64_t count = 0;
+
+		begin();
+		for (uint64_t i = seed_below(&seed, 6); i > 0; i--) {
+			use_randomly(1 + seed_below(&seed, 20000000));
+			count = store_durable(count);
+		}
+		if (seed_below(&seed, 2) == 0)
+			use_randomly(1 + seed_below(&seed, 20000000));
+		cut();
+
+		begin();
+		expect_durable(count);
+		look_at_all();
+		assert_true(spawn_balanced(&daemon_));
+		if (count > 0)
+			assert_int_equal(kv_keys(&kv, HBM_WIRE_REMOVE, DURABLE, count, 0, results),
+					 0);
+		kv_close(&kv);
+		assert_int_equal(spawn_stop(&daemon_), 0);
+	}
+
+	flush_ms = "20";
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_what_is_flushed_stays, setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_at_any_moment, setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_durable_stays, setup, stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -174,6 +174,26 @@ int kv_store(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count,
 	return hbm_store(kv->hbm, kv->ns, blocks, count, results);
 }
 
+int kv_store_roots(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count,
+		   const struct hbm_block *as, hbm_result *results)
+{
+	static struct hbm_block blocks[BLOCKS_MAX];
+	static struct hbm_segment segments[BLOCKS_MAX];
+
+	assert_in_range(count, 1, BLOCKS_MAX);
+	kv_blocks(kv, first_slot, first, count, 0, blocks, segments);
+	for (uint64_t i = 0; i < count; i++) {
+		kv_put(kv, first_slot + i, first + i);
+		blocks[i].parent = (hbm_key){{0}};
+		blocks[i].tier = as->tier;
+		blocks[i].pin = as->pin;
+		blocks[i].lend = as->lend;
+		blocks[i].durable = as->durable;
+	}
+
+	return hbm_store(kv->hbm, kv->ns, blocks, count, results);
+}
+
 int kv_load(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count, hbm_result *results)
 {
 	static struct hbm_block blocks[BLOCKS_MAX];

@@ -51,6 +51,9 @@ void kv_read(struct kv *kv, void *bytes, uint64_t address, uint64_t size);
  * `parent`. What the call says; results may be NULL. kv_store writes the slots first. */
 int kv_store(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count, uint64_t parent,
 	     hbm_result *results);
+/* The same of roots, with the tier, pin, lend and durable of a block. */
+int kv_store_roots(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count,
+		   const struct hbm_block *as, hbm_result *results);
 /* Wipes the slots, loads, and fails the test where a loaded block is not what it should
  * be. Where the call itself is refused, its status. */
 int kv_load(struct kv *kv, uint64_t first_slot, uint64_t first, uint64_t count,

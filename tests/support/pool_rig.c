@@ -49,13 +49,24 @@ void pool_rig_open(struct pool_rig *rig, const struct spawn *spawn, const char *
 		fail_msg("hbm_pool_open(): %s", hbm_error(rig->hbm));
 }
 
-void pool_rig_close(struct pool_rig *rig)
+static void pool_rig_leave(struct pool_rig *rig)
 {
-	assert_int_equal(hbm_pool_close(rig->pool), 0);
 	hbm_layout_free(rig->layout);
 	kv_leave(&rig->kv);
 	hbm_close(rig->hbm);
 	*rig = (struct pool_rig){0};
+}
+
+void pool_rig_close(struct pool_rig *rig)
+{
+	assert_int_equal(hbm_pool_close(rig->pool), 0);
+	pool_rig_leave(rig);
+}
+
+void pool_rig_lose(struct pool_rig *rig)
+{
+	assert_true(hbm_pool_close(rig->pool) < 0);
+	pool_rig_leave(rig);
 }
 
 struct hbm_sequence *pool_rig_sequence(struct pool_rig *rig)

@@ -31,6 +31,8 @@ void pool_rig_open(struct pool_rig *rig, const struct spawn *spawn, const char *
 		   const struct hbm_pool_options *options);
 /* Closes all. */
 void pool_rig_close(struct pool_rig *rig);
+/* The same when the daemon is gone. */
+void pool_rig_lose(struct pool_rig *rig);
 struct hbm_sequence *pool_rig_sequence(struct pool_rig *rig);
 /* A step of one sequence: what it returns. */
 int pool_rig_step(struct pool_rig *rig, struct hbm_sequence *sequence, uint64_t length);

@@ -49,7 +49,9 @@ static void check_wire_block(const struct hbm_wire_blocks *message, size_t nth, 
 	assert_int_equal(message->blocks[nth].segments, segments);
 	assert_int_equal(message->blocks[nth].tier, tier);
 	assert_int_equal(message->blocks[nth].flags,
-			 tier == HBM_TIER_NONE ? 0 : HBM_WIRE_BLOCK_PIN | HBM_WIRE_BLOCK_LEND);
+			 tier == HBM_TIER_NONE ? 0
+					       : HBM_WIRE_BLOCK_PIN | HBM_WIRE_BLOCK_LEND |
+							 HBM_WIRE_BLOCK_DURABLE);
 }
 
 static void test_store_and_load(void **state)
@@ -57,8 +59,9 @@ static void test_store_and_load(void **state)
 	(void)state;
 	const struct hbm_segment a[] = {{first, 4096, 4096}, {second, 0, 8192}, {first, 100, 4096}};
 	const struct hbm_segment b[] = {{second, 3 * SLAB, 16384}};
-	const struct hbm_block blocks[] = {{{{1}}, {{0}}, a, 3, HBM_TIER_NVME, true, true},
-					   {{{2}}, {{1}}, b, 1, HBM_TIER_NONE, false, false}};
+	const struct hbm_block blocks[] = {
+		{{{1}}, {{0}}, a, 3, HBM_TIER_NVME, true, true, true},
+		{{{2}}, {{1}}, b, 1, HBM_TIER_NONE, false, false, false}};
 	const struct hbm_sync sync = {3, 4, 30, 40, 5};
 	hbm_ticket ticket;
 	hbm_result results[2] = {{0xff, 0, 0}, {0xff, 0, 0}};
@@ -105,7 +108,8 @@ static void test_store_and_load(void **state)
 
 static int store_one(const struct hbm_segment *segments, size_t count)
 {
-	const struct hbm_block block = {{{1}}, {{0}}, segments, count, HBM_TIER_NONE, false, false};
+	const struct hbm_block block = {{{1}},         {{0}}, segments, count,
+					HBM_TIER_NONE, false, false,    false};
 	return hbm_store(hbm, 1, &block, 1, NULL);
 }
 
@@ -140,11 +144,13 @@ static void test_blocks_are_checked_here(void **state)
 {
 	(void)state;
 	const struct hbm_segment small = {first, 0, 4096}, large = {first, 0, 8192};
-	const struct hbm_block sizes[] = {{{{1}}, {{0}}, &small, 1, HBM_TIER_NONE, false, false},
-					  {{{2}}, {{1}}, &large, 1, HBM_TIER_NONE, false, false}};
+	const struct hbm_block sizes[] = {
+		{{{1}}, {{0}}, &small, 1, HBM_TIER_NONE, false, false, false},
+		{{{2}}, {{1}}, &large, 1, HBM_TIER_NONE, false, false, false}};
 	assert_int_equal(hbm_store(hbm, 1, sizes, 2, NULL), HBM_INVALID);
-	const struct hbm_block no_key = {{{0}}, {{0}}, &small, 1, HBM_TIER_NONE, false, false},
-			       no_tier = {{{1}}, {{0}}, &small, 1, HBM_TIERS, false, false};
+	const struct hbm_block no_key = {{{0}},         {{0}}, &small, 1,
+					 HBM_TIER_NONE, false, false,  false},
+			       no_tier = {{{1}}, {{0}}, &small, 1, HBM_TIERS, false, false, false};
 	assert_int_equal(hbm_store(hbm, 1, &no_key, 1, NULL), HBM_INVALID);
 	assert_int_equal(hbm_store(hbm, 1, &no_tier, 1, NULL), HBM_INVALID);
 	assert_int_equal(hbm_store(hbm, 1, sizes, 0, NULL), HBM_INVALID);
@@ -167,7 +173,8 @@ static void test_the_longest_message(void **state)
 	const struct hbm_segment one = {first, 0, 4096};
 	struct hbm_block *blocks = malloc((BLOCKS + 1) * sizeof(*blocks));
 	for (size_t i = 0; i <= BLOCKS; i++)
-		blocks[i] = (struct hbm_block){{{1}}, {{0}}, &one, 1, HBM_TIER_NONE, false, false};
+		blocks[i] = (struct hbm_block){{{1}},         {{0}}, &one,  1,
+					       HBM_TIER_NONE, false, false, false};
 	assert_int_equal(hbm_store(hbm, 1, blocks, BLOCKS, NULL), 0);
 	assert_int_equal(hbm_store(hbm, 1, blocks, BLOCKS + 1, NULL), HBM_LIMIT);
 	free(blocks);

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/catalog/catalog_waits.h"
+
+enum catalog_wait_fate {
+	CATALOG_WAIT_ON,
+	CATALOG_WAIT_READY,
+	CATALOG_WAIT_GONE,
+	CATALOG_WAIT_LEFT, /* its block does not go to NVMe any more, or NVMe is lost */
+};
+
+void catalog_waits_init(struct catalog_waits *waits, struct cache *cache,
+			const struct catalog_changes *changes)
+{
+	*waits = (struct catalog_waits){.cache = cache, .changes = changes};
+	list_init(&waits->waiting);
+	list_init(&waits->flushing);
+}
+
+bool catalog_waits_empty(const struct catalog_waits *waits)
+{
+	return list_empty(&waits->waiting) && list_empty(&waits->flushing);
+}
+
+/* 0: it is gone. */
+static uint32_t catalog_waits_block(const struct catalog_waits *waits,
+				    const struct catalog_wait *wait)
+{
+	return index_find(waits->cache->index, wait->ns, &wait->key);
+}
+
+/* Those that come while the others are answered are not among them. */
+static void catalog_waits_answer(struct list *waits, int status)
+{
+	struct list answered;
+
+	list_replace(waits, &answered);
+	for (struct list *node; (node = list_pop_front(&answered)) != NULL;) {
+		struct catalog_wait *wait = container_of(node, struct catalog_wait, link);
+		wait->done(wait, status);
+	}
+}
+
+/* ---- a flush of the data has failed ---- */
+
+static bool catalog_waits_is_on_nvme(const struct catalog_waits *waits, uint32_t number)
+{
+	const struct block *block = cache_block(waits->cache, number);
+
+	return number != 0 && block_is_complete(block) &&
+	       (block->actual == waits->cache->nvme->number || block->copied);
+}
+
+static void catalog_waits_distrust(struct catalog_waits *waits, const struct catalog_wait *wait)
+{
+	uint32_t number = catalog_waits_block(waits, wait);
+
+	if (number != 0 && !cache_is_pinned(waits->cache, number))
+		cache_drop(waits->cache, number);
+}
+
+/* What is in the tier by now was in the flush, or may have been. */
+static void catalog_waits_distrust_all(struct catalog_waits *waits)
+{
+	waits->distrusts = true;
+	list_for_each_safe (node, after, &waits->waiting) {
+		struct catalog_wait *wait = container_of(node, struct catalog_wait, link);
+
+		if (catalog_waits_is_on_nvme(waits, catalog_waits_block(waits, wait))) {
+			list_remove(node);
+			list_push_back(&waits->flushing, node);
+		}
+	}
+
+	list_for_each (node, &waits->flushing)
+		catalog_waits_distrust(waits, container_of(node, struct catalog_wait, link));
+}
+
+/* ---- the whole ---- */
+
+void catalog_waits_add(struct catalog_waits *waits, struct catalog_wait *wait)
+{
+	if (wait->again && waits->distrusts &&
+	    catalog_waits_is_on_nvme(waits, catalog_waits_block(waits, wait))) {
+		catalog_waits_distrust(waits, wait);
+		wait->done(wait, HBM_IO);
+		return;
+	}
+
+	list_push_back(&waits->waiting, &wait->link);
+}
+
+static enum catalog_wait_fate catalog_waits_look(const struct catalog_waits *waits,
+						 const struct catalog_wait *wait)
+{
+	const struct tier *nvme = waits->cache->nvme;
+	uint32_t number = catalog_waits_block(waits, wait);
+	const struct block *block = cache_block(waits->cache, number);
+	const struct catalog_entry *entry = &waits->changes->table[number];
+
+	if (number == 0 || !block->durable)
+		return CATALOG_WAIT_GONE;
+	if (nvme->lost || block->target != nvme->number)
+		return CATALOG_WAIT_LEFT;
+
+	return block_is_complete(block) && block->actual == nvme->number && entry->next == 0 &&
+			       entry->stamp != 0
+		       ? CATALOG_WAIT_READY
+		       : CATALOG_WAIT_ON;
+}
+
+bool catalog_waits_begin(struct catalog_waits *waits)
+{
+	struct list looked_at;
+
+	list_replace(&waits->waiting, &looked_at);
+	for (struct list *node; (node = list_pop_front(&looked_at)) != NULL;) {
+		struct catalog_wait *wait = container_of(node, struct catalog_wait, link);
+		enum catalog_wait_fate fate = catalog_waits_look(waits, wait);
+
+		if (fate == CATALOG_WAIT_ON)
+			list_push_back(&waits->waiting, node);
+		else if (fate == CATALOG_WAIT_READY)
+			list_push_back(&waits->flushing, node);
+		else
+			wait->done(wait, fate == CATALOG_WAIT_GONE ? HBM_NO_SPACE : HBM_IO);
+	}
+
+	return !list_empty(&waits->flushing);
+}
+
+void catalog_waits_succeed(struct catalog_waits *waits)
+{
+	catalog_waits_answer(&waits->flushing, HBM_OK);
+}
+
+void catalog_waits_fail(struct catalog_waits *waits, bool data)
+{
+	if (data)
+		catalog_waits_distrust_all(waits);
+	catalog_waits_answer(&waits->flushing, HBM_IO);
+}
+
+void catalog_waits_give_up(struct catalog_waits *waits)
+{
+	catalog_waits_answer(&waits->waiting, HBM_IO);
+	catalog_waits_answer(&waits->flushing, HBM_IO);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * catalog_waits: who waits until a block is durable: until its bytes and its record are on the
+ * disk.
+ *
+ * 	WAITING		for the bytes to be in the NVMe tier, or for a batch with the record
+ * 	FLUSHING	the flush that is in flight has both: how it ends is the answer
+ *
+ * A wait names its block by namespace and key, and finds it again before each flush. So it keeps
+ * nothing alive, and what has been dropped meanwhile, or stored again as another, is an answer.
+ *
+ * Of a flush of the data that has failed it is not known what the disk has: the kernel may
+ * count as written what is not, and succeed the next time. So no block that was in the tier by
+ * then becomes durable afterwards. One that is to be is dropped, so that a store writes it again,
+ * unless it is pinned.
+ */
+#pragma once
+
+#include "daemon/cache/cache.h"
+#include "daemon/catalog/catalog_changes.h"
+
+struct catalog_wait {
+	struct list link;
+	uint16_t ns;
+	struct hbm_wire_key key;
+	bool again; /* the block was there before it was to be durable */
+	/* HBM_OK; HBM_NO_SPACE: it was dropped; HBM_IO: the disk, or the catalog's file, failed. The
+	 * wait is over before the call. */
+	void (*done)(struct catalog_wait *wait, int status);
+};
+
+struct catalog_waits {
+	struct cache *cache;
+	const struct catalog_changes *changes;
+	struct list waiting, flushing;
+	bool distrusts; /* a flush of the data has failed */
+};
+
+void catalog_waits_init(struct catalog_waits *waits, struct cache *cache,
+			const struct catalog_changes *changes);
+/* May be answered from within. */
+void catalog_waits_add(struct catalog_waits *waits, struct catalog_wait *wait);
+bool catalog_waits_empty(const struct catalog_waits *waits); /* none, of either kind */
+/* A batch has been made, and a flush may follow: whether somebody waits for it. Answers those
+ * whose block is not to be expected any more. */
+bool catalog_waits_begin(struct catalog_waits *waits);
+/* The flush that followed has succeeded. */
+void catalog_waits_succeed(struct catalog_waits *waits);
+/* It has failed: that of the data, or only the catalog's file. */
+void catalog_waits_fail(struct catalog_waits *waits, bool data);
+/* HBM_IO to all, of both kinds. */
+void catalog_waits_give_up(struct catalog_waits *waits);
