@@ -240,7 +240,7 @@ static void catalog_fire(struct timer *timer)
 /* ---- durable blocks ---- */
 
 /* The flush has taken too long. How it ends does not matter any more to those who waited for it,
- * and nobody else waits before it has. */
+ * and no other store waits before it has. */
 static void catalog_time_out(struct timer *timer)
 {
 	struct catalog *catalog = container_of(timer, struct catalog, timeout);

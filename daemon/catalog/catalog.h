@@ -27,8 +27,8 @@
  * checksum says so when it is loaded (move.h), and it is a miss. Without checksums
  * (hbmd.checksum = off) the records are therefore believed after a clean stop only.
  *
- * A durable block (cache.h) does not wait for these times: whoever stores it waits, and what is
- * there by then is flushed together, as soon as the flush before has ended (catalog_waits.h).
+ * A durable block (cache.h) does not wait for these times: the client that stores it waits, and what
+ * is there by then is flushed together, as soon as the flush before has ended (catalog_waits.h).
  *
  * Where the file cannot be written, the records wait, the failure is counted and logged once,
  * and it is tried again every second; the tier works as ever. Everything is bounded: the
