@@ -103,7 +103,7 @@ ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *
 	union control control;
 	struct iovec iov = {bytes, room};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-	int wait = flags & FDPASS_WAIT ? 0 : MSG_DONTWAIT;
+	int how = (flags & FDPASS_WAIT ? 0 : MSG_DONTWAIT) | (flags & FDPASS_PEEK ? MSG_PEEK : 0);
 	bool all = true;
 
 	if (fds) {
@@ -115,7 +115,7 @@ ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *
 
 	ssize_t n;
 	do
-		n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | wait);
+		n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | how);
 	while (n < 0 && errno == EINTR);
 
 	if (n < 0)

@@ -21,6 +21,7 @@ struct fdpass_fds {
 };
 
 #define FDPASS_WAIT 1u /* wait until there is a message */
+#define FDPASS_PEEK 2u /* the message stays there; the fds are copies */
 
 /* Sends one message with up to HBM_WIRE_FDS_MAX borrowed fds, without blocking. 0, or
  * negative errno; nothing was sent then: -EAGAIN (the socket is full), -EMSGSIZE (it
