@@ -25,9 +25,11 @@ struct nvme_file;
 struct nvme_name;
 struct nvme_watch;
 struct pressure;
+struct parking;
 struct reservations;
 struct publications;
 struct server;
+struct state;
 struct verification;
 
 /*
@@ -41,6 +43,8 @@ struct hbmd {
 	const struct config *config;
 	struct loop *loop;
 	struct ledger *ledger;
+	struct state *kept;      /* what outlives the process, and */
+	struct parking *parking; /* the descriptors that do */
 	struct devices *devices;
 	struct cache *cache;
 	struct link_stats *link_stats;

@@ -55,8 +55,8 @@ static int inherited_hand_over(struct inherited *inherited, int fd, const char *
 			       char *error, size_t error_size)
 {
 	for (size_t i = 0; i < taker_count; i++)
-		if (strcmp(takers[i].name, name) == 0)
-			return takers[i].take(takers[i].arg, fd, error, error_size);
+		if (strncmp(takers[i].beginning, name, strlen(takers[i].beginning)) == 0)
+			return takers[i].take(takers[i].arg, name, fd, error, error_size);
 
 	if (inherited_is_socket_name(name))
 		return inherited_take_socket(inherited, fd, name, error, error_size);

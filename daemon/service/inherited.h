@@ -2,7 +2,7 @@
 /*
  * inherited: the descriptors that the service manager passed at the start
  * (sd_listen_fds(3)): the listening socket of a socket unit, and whatever an earlier run
- * put into the manager's descriptor store. Each has a name, and each name has one taker.
+ * put into the manager's descriptor store (keep.h). Each has a name, and each name one taker.
  * A descriptor without a taker is an error of the unit, or comes from an older or newer
  * hbmd: it is refused by name, because serving without it would silently lose its content.
  */
@@ -14,12 +14,12 @@ struct inherited {
 	int socket; /* listening, SOCK_SEQPACKET, non-blocking; -1: none was passed */
 };
 
-/* Takes every descriptor of one name; there may be several, or none. */
+/* Takes every descriptor whose name begins so; there may be several, or none. */
 struct inherited_taker {
-	const char *name;
+	const char *beginning;
 	/* 0: the taker owns the descriptor. On failure negative errno and one line in
 	 * error, and the taker does not own it. */
-	int (*take)(void *arg, int fd, char *error, size_t error_size);
+	int (*take)(void *arg, const char *name, int fd, char *error, size_t error_size);
 	void *arg;
 };
 

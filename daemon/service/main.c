@@ -26,10 +26,12 @@
 #include "daemon/service/exit_status.h"
 #include "daemon/service/footprint.h"
 #include "daemon/service/inherited.h"
+#include "daemon/service/keeper.h"
 #include "daemon/service/memory_setup.h"
 #include "daemon/service/notify.h"
 #include "daemon/service/start_check.h"
 #include "daemon/service/state_dir.h"
+#include "daemon/service/state_setup.h"
 #include "daemon/tier/nvme_file.h"
 
 #include <errno.h>
@@ -75,12 +77,16 @@ struct service {
 
 static const char usage[] =
 	"Usage: hbmd [--config FILE] [--set SECTION.KEY=VALUE]...\n"
+	"or:    hbmd --keeper [--starts N] -- [--config FILE] [--set SECTION.KEY=VALUE]...\n"
 	"\n"
 	"Owns this host's GPU memory, pinned host memory and a piece of its NVMe, and provides\n"
 	"KV-cache memory to LLM-serving processes over a Unix socket. See hbmd(8), hbmd.conf(5).\n"
 	"\n"
 	"  -c, --config FILE            read FILE and FILE.d/*.conf instead of " DEFAULT_CONFIG "\n"
 	"  -s, --set SECTION.KEY=VALUE  override one key; may be repeated\n"
+	"      --keeper                 keep the memory of a daemon that it starts, again when it "
+	"dies\n"
+	"      --starts N               of the keeper: at most N starts in ten minutes; 30\n"
 	"      --check-config           report every reason to refuse a start, or ok, and exit\n"
 	"      --user NAME              check as user NAME; for root and the default file: hbmd\n"
 	"      --print-config           print the configuration that would be used\n"
@@ -355,13 +361,16 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 	if (getrandom(hbmd->boot_id, sizeof(hbmd->boot_id), 0) != sizeof(hbmd->boot_id))
 		return -EIO;
 
-	int r = inherited_open(&service->inherited, NULL, 0, error, error_size);
+	int r = inherited_open(&service->inherited, &state_setup_taker, 1, error, error_size);
 	if (r == 0)
 		r = hbmd_set_up_loop(service, error, error_size);
 
 	if (r == 0)
 		r = state_dir_lock(service->config.state_dir, &service->state_dir, error,
 				   error_size);
+
+	if (r == 0)
+		r = state_setup_open(hbmd, error, error_size);
 
 	if (r == 0)
 		r = devices_open(&hbmd->devices, &service->config, hbmd->loop, error, error_size);
@@ -396,6 +405,9 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 	if (r == 0)
 		r = notify_open(&service->notify, hbmd->loop);
 
+	if (r == 0)
+		state_setup_finish(hbmd);
+
 	return r;
 }
 
@@ -429,6 +441,7 @@ static void hbmd_tear_down(struct service *service)
 	hbmd->publications = publications_close(hbmd->publications);
 	service->memory_setup = memory_setup_close(service->memory_setup);
 	hbmd->devices = devices_close(hbmd->devices);
+	state_setup_close(hbmd);
 	if (service->state_dir >= 0)
 		close(service->state_dir);
 
@@ -535,6 +548,9 @@ int main(int argc, char **argv)
 	struct options options = {.configuration.file = DEFAULT_CONFIG};
 
 	log_open(LOG_INFO);
+	if (argc > 1 && strcmp(argv[1], "--keeper") == 0)
+		return keeper_main(argc, argv);
+
 	int r = hbmd_parse(argc, argv, &options);
 	if (r != 0)
 		return r == 1 ? EXIT_STATUS_OK : EXIT_STATUS_USAGE;

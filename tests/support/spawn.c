@@ -161,7 +161,10 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 		"nvme.behind_ms=0",
 		/* every block is looked at wherever it comes from */
 		"hbmd.checksum=always"};
+	static const char *const keeper[] = {"--keeper", "--starts", "1000000", "--"};
 	argv[argc++] = spawn_path(spawn->program ? spawn->program : "hbmd");
+	for (size_t i = 0; spawn->kept && i < sizeof(keeper) / sizeof(keeper[0]); i++)
+		argv[argc++] = keeper[i];
 	argv[argc++] = "--config";
 	argv[argc++] = "/dev/null";
 	for (size_t i = 0; i < n; i++) {

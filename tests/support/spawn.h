@@ -26,6 +26,7 @@ struct spawn {
 	pid_t pid;       /* 0 when it does not run */
 	/* of the build, instead of hbmd; NULL: none */
 	const char *program;
+	bool kept; /* by hbmd --keeper, whose pid is `pid` then: keeper_rig.h */
 	const struct spawn_limit *limit; /* the test's own; NULL: none */
 	/* > 0: a listening socket to hand over at the start, as systemd does; the
 	 * test's own */

@@ -107,10 +107,11 @@ static void add_socket(struct fixture *fixture, int type, bool listens)
 		assert_int_equal(listen(fd, 1), 0);
 }
 
-static int take(void *arg, int fd, char *error, size_t error_size)
+static int take(void *arg, const char *name, int fd, char *error, size_t error_size)
 {
 	struct fixture *fixture = arg;
 
+	assert_string_equal(name, "kept");
 	fixture->outcome->taken[fixture->outcome->takes++] = fd;
 	if (fixture->take_result < 0)
 		snprintf(error, error_size, "the taker refuses");
