@@ -20,8 +20,8 @@ const struct view_names view_tiers = {HBM_TIERS, tier_names};
 const struct view_names view_turns = {HBM_TURNS, turn_names};
 const struct view_names view_links = {HBM_LINKS, link_names};
 
-static const char *const state_names[] = {"live", "dead"};
-static const struct view_names view_states = {2, state_names};
+static const char *const state_names[] = {"live", "dead", "away"};
+static const struct view_names view_states = {3, state_names};
 static const char *const phase_names[] = {HBM_SEQUENCE_STATE_LIST(NAME)};
 const struct view_names view_phases = {HBM_SEQUENCE_STATES, phase_names};
 static const char *const event_names[] = {[0] = "unknown", HBM_SEQUENCE_EVENT_LIST(NAME)};

@@ -6,6 +6,7 @@
 #include "daemon/serve/serve_blocks.h"
 #include "daemon/serve/serve_drop.h"
 #include "daemon/serve/serve_guest.h"
+#include "daemon/serve/serve_hello.h"
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/serve_lend.h"
 #include "daemon/serve/serve_namespace.h"

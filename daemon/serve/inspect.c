@@ -46,7 +46,8 @@ static void inspect_count_sessions(struct hbmd *hbmd, struct hbm_wire_status *st
 {
 	list_for_each (node, server_sessions(hbmd->server)) {
 		const struct session *session = container_of(node, struct session, link);
-		status->sessions += session->state != SESSION_DEAD;
+		status->sessions +=
+			session->state != SESSION_DEAD && session->state != SESSION_AWAY;
 		status->regions += ledger_used(&session->payer, LEDGER_REGIONS);
 	}
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve_region: the handlers for a session itself and its regions: HELLO, PING, CANCEL,
- * SESSION_END, REGION_CREATE, REGION_DESTROY, COMMIT, DECOMMIT. They translate between
+ * serve_region: the handlers for a session itself and its regions: PING, CANCEL, SESSION_END,
+ * REGION_CREATE, REGION_DESTROY, COMMIT, DECOMMIT. They translate between
  * messages and region.h, commit.h, decommit.h, which know no messages.
  */
 #include "daemon/serve/serve_region.h"
@@ -20,67 +20,7 @@
 #include "daemon/region/slab.h"
 #include "daemon/session/outbox.h"
 
-/* ---- HELLO, PING, CANCEL ---- */
-
-/* For display on terminals: control characters are replaced. */
-static void serve_region_copy_name(char to[HBM_WIRE_NAME_BYTES],
-				   const char from[HBM_WIRE_NAME_BYTES])
-{
-	for (size_t i = 0; i < HBM_WIRE_NAME_BYTES; i++) {
-		unsigned char c = (unsigned char)from[i];
-		to[i] = (char)(c != 0 && (c < 0x20 || c >= 0x7f) ? '?' : c);
-	}
-}
-
-/* True if refused. */
-static bool serve_region_refuse_greeting(struct hbmd *hbmd, struct request *request,
-					 const struct hbm_wire_hello *hello)
-{
-	enum ledger_resource resource;
-	uint64_t amount;
-
-	if (hello->version_min > HBM_WIRE_VERSION || hello->version_max < HBM_WIRE_VERSION)
-		request_refuse(request, HBM_UNSUPPORTED,
-			       "the daemon speaks version %d, the client %u to %u",
-			       HBM_WIRE_VERSION, hello->version_min, hello->version_max);
-	else if (server_is_draining(hbmd->server))
-		request_refuse(request, HBM_SHUTDOWN, "the daemon is stopping");
-	else if (session_charge(request->session, &resource, &amount) != HBM_OK)
-		request_refuse_limit(request, resource, amount);
-	else
-		return false;
-	return true;
-}
-
-/* A refused session is unchanged: it may retry HELLO until its greeting times out. */
-void serve_hello(struct hbmd *hbmd, struct request *request)
-{
-	const struct hbm_wire_hello *hello = (const void *)request->message;
-	struct session *session = request->session;
-
-	if (serve_region_refuse_greeting(hbmd, request, hello))
-		return;
-
-	serve_region_copy_name(session->name, hello->name);
-	struct hbm_wire_hello_reply reply = {
-		.magic = HBM_WIRE_MAGIC,
-		.version = HBM_WIRE_VERSION,
-		.session = session->id,
-		.driver = hbmd->devices->kind,
-		.devices = hbmd->devices->count,
-		.requests_in_flight = (uint32_t)ledger_limit(&session->payer, LEDGER_REQUESTS),
-		.regions = (uint32_t)ledger_limit(&session->payer, LEDGER_REGIONS),
-		.soft_memory =
-			hbmd->devices->kind == HBM_DRIVER_SOFT ? hbmd->config->soft_memory : 0,
-	};
-	memcpy(reply.boot_id, hbmd->boot_id, sizeof(reply.boot_id));
-	for (uint32_t i = 0; i < hbmd->devices->count; i++)
-		memcpy(reply.uuids[i], hbmd->devices->list[i].uuid.bytes, sizeof(reply.uuids[i]));
-	int fds[] = {session_fence_fd(session), session_doorbell_fd(session)};
-	request_reply_fds(request, HBM_OK, &reply.magic, sizeof(reply) - sizeof(reply.header), fds,
-			  2);
-	session_greeted(session);
-}
+/* ---- PING, CANCEL ---- */
 
 void serve_ping(struct hbmd *hbmd, struct request *request)
 {
@@ -103,17 +43,6 @@ void serve_cancel(struct hbmd *hbmd, struct request *request)
 
 /* ---- SESSION_END ---- */
 
-static struct session *serve_region_find_session(const struct hbmd *hbmd, uint64_t id)
-{
-	list_for_each (node, server_sessions(hbmd->server)) {
-		struct session *session = container_of(node, struct session, link);
-		if (session->id == id)
-			return session;
-	}
-
-	return NULL;
-}
-
 void serve_session_end(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_session_ref *ref = (const void *)request->message;
@@ -125,10 +54,10 @@ void serve_session_end(struct hbmd *hbmd, struct request *request)
 		return;
 	}
 
-	struct session *session = serve_region_find_session(hbmd, ref->session);
+	struct session *session = server_find_session(hbmd->server, ref->session);
 	if (!session) {
 		request_refuse(request, HBM_NOT_FOUND, "no session %llu", id);
-	} else if (session->state >= SESSION_CLOSING) {
+	} else if (session->state == SESSION_CLOSING || session->state == SESSION_DEAD) {
 		request_refuse(request, HBM_NOT_FOUND,
 			       regions_is_empty(&session->regions)
 				       ? "session %llu has ended: its place comes back when "

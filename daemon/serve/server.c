@@ -29,6 +29,8 @@
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
 #include "daemon/serve/listener.h"
+#include "daemon/session/session_away.h"
+#include "daemon/state/state.h"
 
 #define ACCEPT_NS 100000u /* for connections in a turn of the loop; the others wait */
 #define PAUSE_NS 100000000u
@@ -50,6 +52,7 @@ struct server {
 	struct list *next; /* where server_for_all() goes on, while it runs */
 	uint64_t count, last_id;
 	struct counters counters; /* of sessions and requests */
+	bool survives;            /* its sessions, the daemon */
 	bool draining;
 	struct timer drain_timeout; /* for clients that do not read, while draining */
 	struct post drained_post;
@@ -158,6 +161,60 @@ void server_drain(struct server *server, void (*drained)(void *arg), void *arg)
 	server_for_all(server, session_drain);
 }
 
+/* ---- Sessions of an earlier daemon ---- */
+
+void server_restore_sessions(struct server *server)
+{
+	struct state *state = server->owner.state;
+	uint64_t gone = 0;
+
+	server->last_id = state_counter(state, STATE_LAST_SESSION);
+	for (uint32_t i = 0; (i = state_next(state, STATE_SESSIONS, i)) != STATE_NONE; i++) {
+		struct session *session;
+		if (session_restore(&session, &server->owner, i) < 0) {
+			gone++;
+			continue;
+		}
+
+		server->count++;
+		list_push_back(&server->sessions, &session->link);
+	}
+
+	if (server->count + gone > 0)
+		log_notice(
+			"sessions of the daemon before: %llu, and %llu whose processes have ended",
+			(unsigned long long)server->count, (unsigned long long)gone);
+}
+
+struct session *server_find_session(const struct server *server, uint64_t id)
+{
+	list_for_each (node, &server->sessions) {
+		struct session *session = container_of(node, struct session, link);
+		if (session->id == id)
+			return session;
+	}
+
+	return NULL;
+}
+
+void server_sessions_restored(struct server *server)
+{
+	server_for_all(server, session_restored);
+}
+
+bool server_survives(const struct server *server)
+{
+	return server->survives;
+}
+
+void server_count_resume(struct server *server, bool resumed)
+{
+	if (resumed)
+		server->counters.sessions_resumed++;
+	else
+		server->counters.resumes_refused++;
+}
+
 bool server_is_draining(const struct server *server)
 {
 	return server->draining;
@@ -249,6 +306,8 @@ static bool server_admit(struct server *server, int socket)
 	server->complained = false;
 	log_peers_sweep(&server->owner.log, clock_now());
 	server->last_id++;
+	if (server->owner.state)
+		state_count_to(server->owner.state, STATE_LAST_SESSION, server->last_id);
 	server->count++;
 	server->counters.sessions_total++;
 	list_push_back(&server->sessions, &session->link);
@@ -316,6 +375,7 @@ static struct server *server_new(struct hbmd *hbmd)
 		.ledger = hbmd->ledger,
 		.incoming = incoming,
 		.counters = &server->counters,
+		.state = hbmd->kept,
 		.arrived = server_arrived,
 		.cancelled = server_cancelled,
 		.died = server_died,
@@ -417,6 +477,12 @@ const struct counters *server_counters(const struct server *server)
 	return &server->counters;
 }
 
+/* As HBM_QUERY_SESSIONS says it. */
+static uint32_t server_state_of(const struct session *session)
+{
+	return session->state == SESSION_DEAD ? 1 : session->state == SESSION_AWAY ? 2 : 0;
+}
+
 void session_record(const struct session *session, struct hbm_wire_session *record)
 {
 	const struct regions_promised promised = regions_promised(&session->regions);
@@ -434,7 +500,7 @@ void session_record(const struct session *session, struct hbm_wire_session *reco
 		.in_flight = ledger_used(&session->payer, LEDGER_REQUESTS),
 		.loaded_bytes = session->loaded_bytes,
 		.stored_bytes = session->stored_bytes,
-		.state = session->state == SESSION_DEAD,
+		.state = server_state_of(session),
 		.held = ledger_used(&session->payer, LEDGER_HELD),
 		.loans = session->regions.borrower.count,
 		.borrowed = session->regions.borrower.bytes,

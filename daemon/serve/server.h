@@ -37,6 +37,18 @@ int server_open(struct server **out, struct hbmd *hbmd, const struct server_hand
 void server_drain(struct server *server, void (*drained)(void *arg), void *arg);
 struct server *server_close(struct server *server); /* removes the socket file it made */
 
+/* Makes the sessions that an earlier daemon has kept: those are away whose processes live. Before
+ * it serves. */
+void server_restore_sessions(struct server *server);
+/* The session of that number, or NULL. */
+struct session *server_find_session(const struct server *server, uint64_t id);
+/* All that those sessions have is theirs again: what cannot come back is dead from now on. */
+void server_sessions_restored(struct server *server);
+/* For HELLO: whether the sessions are kept when the daemon ends, so that clients can go on with them. */
+bool server_survives(const struct server *server);
+/* A client has come back to its session, or was refused it. */
+void server_count_resume(struct server *server, bool resumed);
+
 /* For HELLO: the daemon is stopping. */
 bool server_is_draining(const struct server *server);
 struct list *server_sessions(struct server *server); /* of struct session, live and dead */

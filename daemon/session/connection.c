@@ -3,6 +3,7 @@
 #include "daemon/session/connection.h"
 #include "daemon/base/clock.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -245,6 +246,20 @@ int connection_open(struct connection *connection, struct unreads *unreads, stru
 		connection->state = CONNECTION_OPEN;
 
 	return r;
+}
+
+int connection_hand_over(struct connection *connection)
+{
+	int socket = connection->watch.fd;
+
+	assert(connection_is_open(connection) && outbox_is_empty(&connection->outbox));
+	connection->state = CONNECTION_CLOSED;
+	loop_unwatch(connection->loop, &connection->watch);
+	loop_timer_stop(connection->loop, &connection->retry);
+	unread_close(&connection->unread);
+	connection->watch.fd = -1;
+
+	return socket;
 }
 
 void connection_close(struct connection *connection)

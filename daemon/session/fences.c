@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <hbm/wire.h>
@@ -39,6 +40,17 @@ static void fences_rung_ready(struct watch *watch, uint32_t events)
 	fences_look(fences);
 }
 
+static int fences_map_page(struct fences *fences)
+{
+	void *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fences->memfd, 0);
+	if (page == MAP_FAILED)
+		return -errno;
+
+	fences->page = page;
+
+	return 0;
+}
+
 /* Makes a page whose size is sealed: if a client shrank it, an access would kill the
  * daemon. */
 static int fences_make_page(struct fences *fences)
@@ -51,35 +63,57 @@ static int fences_make_page(struct fences *fences)
 	    fcntl(fences->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return -errno;
 
-	void *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fences->memfd, 0);
-	if (page == MAP_FAILED)
-		return -errno;
+	return fences_map_page(fences);
+}
 
-	fences->page = page;
-
-	return 0;
+static void fences_init(struct fences *fences, struct loop *loop, uint64_t timeout_ns, int memfd,
+			int doorbell)
+{
+	*fences = (struct fences){
+		.loop = loop,
+		.memfd = memfd,
+		.doorbell = doorbell,
+		.timeout_ns = timeout_ns,
+		.rung = {.fd = doorbell, .events = POLLIN, .ready = fences_rung_ready},
+		.tick.fire = fences_tick_fire,
+	};
+	list_init(&fences->waiting);
 }
 
 int fences_open(struct fences *fences, struct loop *loop, uint64_t timeout_ns)
 {
-	*fences = (struct fences){
-		.loop = loop,
-		.memfd = -1,
-		.doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-		.timeout_ns = timeout_ns,
-		.tick.fire = fences_tick_fire,
-	};
-	list_init(&fences->waiting);
+	fences_init(fences, loop, timeout_ns, -1, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	int r = fences->doorbell < 0 ? -errno : fences_make_page(fences);
-	if (r < 0) {
+	if (r < 0)
 		fences_close(fences);
-		return r;
-	}
 
-	fences->rung = (struct watch){
-		.fd = fences->doorbell, .events = POLLIN, .ready = fences_rung_ready};
+	return r;
+}
 
-	return 0;
+/* Whether an access to the page can fail. */
+static bool fences_is_page(int memfd)
+{
+	struct stat stat;
+	int seals = fcntl(memfd, F_GET_SEALS);
+
+	return seals >= 0 && seals & F_SEAL_SHRINK && fstat(memfd, &stat) == 0 &&
+	       stat.st_size == PAGE_BYTES;
+}
+
+int fences_adopt(struct fences *fences, struct loop *loop, uint64_t timeout_ns, int memfd,
+		 int doorbell)
+{
+	if (!fences_is_page(memfd))
+		return -EPROTO;
+
+	fences_init(fences, loop, timeout_ns, memfd, doorbell);
+	int r = fences_map_page(fences);
+	if (r < 0)
+		*fences = (struct fences){0};
+	else
+		fences_handed_over(fences);
+
+	return r;
 }
 
 void fences_handed_over(struct fences *fences)
@@ -223,5 +257,6 @@ void fences_wait(struct fences *fences, struct ready_wait *wait)
 void fences_end(struct fences *fences)
 {
 	fences->ended = true;
-	fences_look(fences);
+	if (fences->loop)
+		fences_look(fences);
 }

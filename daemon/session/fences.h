@@ -55,6 +55,10 @@ struct fences {
 };
 
 int fences_open(struct fences *fences, struct loop *loop, uint64_t timeout_ns); /* negative errno */
+/* The same with the page and the doorbell of an earlier daemon, which it consumes on success.
+ * -EPROTO: they are none. */
+int fences_adopt(struct fences *fences, struct loop *loop, uint64_t timeout_ns, int memfd,
+		 int doorbell);
 void fences_close(struct fences *fences); /* nothing may wait; accepts a zeroed one */
 /* Closes the memfd after it was sent. */
 void fences_handed_over(struct fences *fences);
@@ -63,5 +67,5 @@ void fences_wait(struct fences *fences, struct ready_wait *wait);
 /* Fires the waits of that request (NULL: all waits) with HBM_CANCELLED. False: there was
  * none. */
 bool fences_cancel(struct fences *fences, const uint64_t *id);
-/* Fires all waits, and every later one, with HBM_SHUTDOWN. */
+/* Fires all waits, and every later one, with HBM_SHUTDOWN; accepts a zeroed one. */
 void fences_end(struct fences *fences);

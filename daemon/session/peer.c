@@ -3,9 +3,11 @@
 #include "daemon/session/peer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <systemd/sd-login.h>
@@ -60,6 +62,48 @@ void peer_unit(const struct peer *peer, char *unit, size_t size)
 	if (sd_pid_get_unit(peer->pid, &name) >= 0 && poll(&process, 1, 0) == 0)
 		snprintf(unit, size, "%s", name);
 	free(name);
+}
+
+/* When the process began, in ns of CLOCK_BOOTTIME; 0: its files in /proc are hidden, or it is
+ * gone. Field 22 of the file; the name before it may have spaces and parentheses. */
+static uint64_t peer_began(pid_t pid)
+{
+	char path[32], line[1024];
+	unsigned long long ticks = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, line, sizeof(line) - 1) : -1;
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		return 0;
+
+	line[n] = '\0';
+	char *field = strrchr(line, ')');
+	for (int i = 2; field && i < 22; i++)
+		field = strchr(field + 1, ' ');
+	if (field)
+		ticks = strtoull(field, NULL, 10);
+
+	return ticks * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
+int peer_find(pid_t pid, uint64_t at_ns)
+{
+	/* A process ID of another namespace is 0. */
+	long r = pid > 0 ? syscall(SYS_pidfd_open, pid, 0) : -1;
+	if (r < 0)
+		return pid > 0 ? -errno : -ESRCH;
+
+	/* What began later has the number because that process is gone. */
+	struct pollfd process = {.fd = (int)r, .events = POLLIN};
+	if (peer_began(pid) <= at_ns && poll(&process, 1, 0) == 0)
+		return (int)r;
+
+	close((int)r);
+
+	return -ESRCH;
 }
 
 /* Its supplementary groups, which the caller frees: how many; -1: they are not known. */

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct peer {
@@ -20,3 +21,7 @@ void peer_unit(const struct peer *peer, char *unit, size_t size);
 bool peer_in_group(int socket, gid_t gid);
 /* Negative errno: -ESRCH if the process is already gone. */
 int peer_identify(int socket, struct peer *out);
+/* Finds the process again that had the process ID at a time of CLOCK_BOOTTIME: its pidfd, or
+ * negative errno: -ESRCH: it is gone. Where its files in /proc are hidden, another that has the
+ * ID since passes for it. */
+int peer_find(pid_t pid, uint64_t at_ns);

@@ -11,10 +11,12 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "daemon/base/log.h"
 #include "daemon/session/peer.h"
+#include "daemon/session/session_kept.h"
 
 /* ---- State ---- */
 
@@ -27,6 +29,7 @@ static const unsigned session_arrows[] = {
 	[SESSION_DRAINING] = TO(CLOSING) | TO(DEAD),
 	[SESSION_CLOSING] = TO(DEAD),
 	[SESSION_DEAD] = 0,
+	[SESSION_AWAY] = TO(LIVE) | TO(CLOSING) | TO(DEAD),
 };
 
 /* False: the transition is not allowed, nothing has changed. */
@@ -53,6 +56,7 @@ static void session_free(struct session *session)
 	payer_close(&session->payer);
 	session->user = user_close(session->user);
 	session_turn_resume_others(session->owner); /* the shares have grown */
+	session_kept_drop(session->owner->state, session->kept);
 	session->owner->freed(session->owner, session);
 	free(session);
 }
@@ -132,6 +136,7 @@ void session_end(struct session *session)
 	session_ref(session);
 	log_debug("session %llu: over", (unsigned long long)session->id);
 
+	session_kept_died(session->owner->state, session->kept);
 	session_end_silence(session);
 	loop_timer_stop(session->owner->loop, &session->greeting);
 	connection_close(&session->connection);
@@ -185,6 +190,8 @@ void session_drop(struct session *session, const char *why)
 void session_drain(struct session *session)
 {
 	session_ref(session);
+	if (session->state == SESSION_AWAY)
+		session_end(session);
 	regions_release(&session->regions);
 	connection_abandon(&session->connection);
 
@@ -269,6 +276,14 @@ static const struct connection_ops session_connection_ops = {
 
 /* ---- Open ---- */
 
+int session_connect(struct session *session, int socket)
+{
+	uint64_t ready_ns = ledger_limit(&session->payer, LEDGER_READY_MS) * 1000000u;
+
+	return connection_open(&session->connection, &session->owner->unreads, &session->payer,
+			       socket, ready_ns, &session_connection_ops);
+}
+
 static int session_start(struct session *session, int socket)
 {
 	struct loop *loop = session->owner->loop;
@@ -280,8 +295,7 @@ static int session_start(struct session *session, int socket)
 		r = loop_watch(loop, &session->process);
 
 	if (r == 0)
-		r = connection_open(&session->connection, &session->owner->unreads, &session->payer,
-				    socket, ready_ns, &session_connection_ops);
+		r = session_connect(session, socket);
 
 	if (r < 0) {
 		loop_unwatch(loop, &session->process);
@@ -294,9 +308,8 @@ static int session_start(struct session *session, int socket)
 	return 0;
 }
 
-/* The user's reference becomes the session's, on success. */
-static struct session *session_new(struct session_owner *owner, uint64_t id, struct user *user,
-				   const struct peer *peer)
+struct session *session_new(struct session_owner *owner, enum session_state state, uint64_t id,
+			    struct user *user, const struct peer *peer)
 {
 	struct session *session = calloc(1, sizeof(*session));
 	if (!session)
@@ -308,7 +321,8 @@ static struct session *session_new(struct session_owner *owner, uint64_t id, str
 		.pid = peer->pid,
 		.uid = peer->uid,
 		.gid = peer->gid,
-		.state = SESSION_GREETING,
+		.state = state,
+		.kept = STATE_NONE,
 		.connected_ns = clock_now(),
 		.user = user,
 		.owner = owner,
@@ -342,7 +356,7 @@ static struct session *session_new(struct session_owner *owner, uint64_t id, str
 	return session;
 }
 
-static void session_discard(struct session *session)
+void session_discard(struct session *session)
 {
 	if (!session)
 		return;
@@ -353,8 +367,7 @@ static void session_discard(struct session *session)
 	free(session);
 }
 
-/* The user that the process is of, with the tenant that has it now. */
-static struct user *session_user(struct ledger *ledger, const struct peer *peer)
+struct user *session_user(struct ledger *ledger, const struct peer *peer)
 {
 	struct identity identity = {.uid = peer->uid, .gid = peer->gid};
 
@@ -372,7 +385,8 @@ int session_open(struct session **out, struct session_owner *owner, int socket, 
 		return r;
 
 	struct user *user = session_user(owner->ledger, &peer);
-	struct session *session = user ? session_new(owner, id, user, &peer) : NULL;
+	struct session *session =
+		user ? session_new(owner, SESSION_GREETING, id, user, &peer) : NULL;
 	if (!session)
 		user_close(user);
 
@@ -407,6 +421,30 @@ int session_charge(struct session *session, enum ledger_resource *resource, uint
 	return HBM_LIMIT;
 }
 
+void session_uncharge(struct session *session)
+{
+	ledger_release(&session->descriptors);
+	ledger_release(&session->charge);
+}
+
+int session_keep(struct session *session, bool returns)
+{
+	struct session_kept kept = {
+		.id = session->id,
+		.pid = (uint32_t)session->pid,
+		.uid = session->uid,
+		.gid = session->gid,
+	};
+	if (!session->owner->state)
+		return HBM_OK;
+
+	memcpy(kept.name, session->name, sizeof(kept.name));
+	session->kept = session_kept_add(session->owner->state, &kept, returns);
+	memcpy(session->token, kept.token, sizeof(session->token));
+
+	return session->kept == STATE_NONE ? HBM_LIMIT : HBM_OK;
+}
+
 void session_greeted(struct session *session)
 {
 	if (!session_enter(session, SESSION_LIVE))
@@ -414,7 +452,8 @@ void session_greeted(struct session *session)
 
 	session_end_silence(session);
 	loop_timer_stop(session->owner->loop, &session->greeting);
-	fences_handed_over(&session->fences);
+	if (session->fences.memfd >= 0)
+		fences_handed_over(&session->fences);
 }
 
 /* ---- What requests ask of their session ---- */

@@ -25,10 +25,13 @@
  * 	draining  no request is read; it closes when those in flight have been answered
  * 	closing   it has failed, or is drained: nothing is read or sent; it dies from the top
  * 	          of the loop, so that no handler loses the session it works for
+ * 	away      of an earlier daemon (session_away.h): it has no connection, and its client may
+ * 	          come back to it, live, with its process; if that ends, the session is dead
  * 	dead      the connection is closed; replies go nowhere. Its regions stay while its
  * 	          process lives, and so does what it gave back and still holds.
  *
- * Every other transition is refused and changes nothing. A dead session is freed with its
+ * One that is away becomes live, closing or dead. Every other transition is refused and changes
+ * nothing. A dead session is freed with its
  * last reference and its last region, once nothing is held and no descriptor that it was
  * sent lies unread. Requests, works, and whatever
  * may end the session while it is used, hold a reference.
@@ -69,6 +72,7 @@
 #include "daemon/session/request.h"
 #include "daemon/session/turns.h"
 #include "daemon/session/unread.h"
+#include "daemon/state/state.h"
 
 #include <hbm/wire.h>
 #include <sys/types.h>
@@ -83,6 +87,7 @@ enum session_state {
 	SESSION_DRAINING,
 	SESSION_CLOSING,
 	SESSION_DEAD,
+	SESSION_AWAY,
 };
 
 /* What a request, or the end of a session, has left to do. */
@@ -121,10 +126,12 @@ struct session {
 	uint32_t last_unref; /* a block whose reference is still to be dropped */
 	uint64_t requests, loaded_bytes, stored_bytes, connected_ns;
 	struct user *user;
-	struct payer payer;           /* of all that the session has */
-	struct charge charge;         /* for the session, once it has been greeted */
-	struct charge descriptors;    /* for those that it needs, as above */
-	struct fair_payer fair_payer; /* takes turns on links and disk */
+	struct payer payer;                  /* of all that the session has */
+	struct charge charge;                /* for the session, once it has been greeted */
+	struct charge descriptors;           /* for those that it needs, as above */
+	struct fair_payer fair_payer;        /* takes turns on links and disk */
+	uint32_t kept;                       /* its record in the state, or STATE_NONE */
+	uint8_t token[HBM_WIRE_TOKEN_BYTES]; /* all zero: its client does not come back */
 	/* The rest is session.c's. */
 	struct charge silent_charge; /* until it has been greeted */
 	struct list silent;          /* as long, in user->silent */
@@ -133,6 +140,9 @@ struct session {
 	struct notices notices;
 	struct backlog backlog;
 	struct fences fences;
+	struct {
+		int memfd, doorbell;
+	} away; /* of its fences, until it is restored: session_away.c's */
 	int pidfd;
 	struct watch process;  /* the pidfd */
 	struct timer greeting; /* ends a session that does not say HELLO */
@@ -160,6 +170,7 @@ struct session_owner {
 	void (*died)(struct session_owner *owner, struct session *session);
 	/* The session is about to be freed. */
 	void (*freed)(struct session_owner *owner, struct session *session);
+	struct state *state;    /* where they are kept; NULL: nowhere */
 	struct log_peers log;   /* of what clients cause */
 	struct guesses guesses; /* at salts: serve_namespace.c's */
 	/* The rest is session.c's. */
@@ -177,6 +188,10 @@ bool session_is_operator(const struct session *session);
 /* For HELLO: charges for the session and for what it needs. HBM_OK, or HBM_LIMIT, with the
  * resource that is short and how much of it was asked for. */
 int session_charge(struct session *session, enum ledger_resource *resource, uint64_t *amount);
+void session_uncharge(struct session *session); /* takes that back */
+/* Writes its record (session_kept.h), if sessions are kept; `returns`: its client means to come
+ * back. HBM_OK; HBM_LIMIT: there is no room. */
+int session_keep(struct session *session, bool returns);
 /* Completes a request of so many failed blocks in the fences of the session, whether or not
  * the session still lives. */
 void session_complete(struct session *session, const struct completion_fence *fence,
@@ -227,7 +242,20 @@ void session_weigh(struct session *session);
 /* greeting, live, draining -> closing. why, a static phrase or NULL, is logged. */
 void session_break(struct session *session, const char *why);
 
-/* ---- Between session.c and session_turn.c ---- */
+/* ---- Between session.c, session_turn.c and session_away.c ---- */
+
+struct peer;
+
+/* One in state greeting, or away, without a connection. The user's reference and the pidfd
+ * become the session's, on success. NULL: no memory. */
+struct session *session_new(struct session_owner *owner, enum session_state state, uint64_t id,
+			    struct user *user, const struct peer *peer);
+/* The user that the process is of, with the tenant that has it now; NULL: no memory. */
+struct user *session_user(struct ledger *ledger, const struct peer *peer);
+/* For one that session_new() has made and nothing has been done with. */
+void session_discard(struct session *session);
+/* Opens its connection: as connection_open(). */
+int session_connect(struct session *session, int socket);
 
 /* struct player: a turn of the session. */
 bool session_turn_play(struct player *player, struct slice *slice);

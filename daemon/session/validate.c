@@ -99,6 +99,12 @@ static uint32_t validate_field(const void *message, size_t at)
 	return value;
 }
 
+static const struct form form_resume = {
+	.name = "HELLO",
+	.fixed = sizeof(struct hbm_wire_hello_resume),
+	.check = body_hello,
+};
+
 static const struct form form_encoded = {
 	.name = "NAMESPACE_OPEN",
 	.fixed = sizeof(struct hbm_wire_namespace_open_encoded),
@@ -112,12 +118,14 @@ static const struct form form_flags = {
 	.check = body_open_flags,
 };
 
-/* NAMESPACE_OPEN, by number, with an encoding or with flags, is the one request with several
- * forms; the size tells which. */
+/* HELLO, to go on with a session, and NAMESPACE_OPEN, by number, with an encoding or with flags,
+ * are the requests with several forms; the size tells which. */
 static const struct form *form_of(const struct hbm_wire_header *header)
 {
 	if (header->opcode >= HBM_WIRE_OPCODES || !forms[header->opcode].name)
 		return NULL;
+	if (header->opcode == HBM_WIRE_HELLO && header->size == form_resume.fixed)
+		return &form_resume;
 	if (header->opcode == HBM_WIRE_NAMESPACE_OPEN &&
 	    header->size == sizeof(struct hbm_wire_namespace_ref))
 		return &forms[HBM_WIRE_NAMESPACE_CLOSE];

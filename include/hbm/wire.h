@@ -149,6 +149,30 @@ struct hbm_wire_hello_reply {
 };
 static_assert(sizeof(struct hbm_wire_hello_reply) == 1104, "wire layout");
 
+#define HBM_WIRE_TOKEN_BYTES 16
+
+/* The other form of HELLO, from a client that means to go on with its session when the daemon
+ * has been restarted; and to go on with one. */
+struct hbm_wire_hello_resume {
+	struct hbm_wire_hello hello;
+	/* as the reply had them to the HELLO that began the session; all zero: a new one */
+	uint64_t session;
+	uint8_t state[16];
+	uint8_t token[HBM_WIRE_TOKEN_BYTES];
+};
+static_assert(sizeof(struct hbm_wire_hello_resume) == 136, "wire layout");
+
+/* The reply to that form. No descriptors come with it if the session goes on: the client has
+ * them. */
+struct hbm_wire_hello_resume_reply {
+	struct hbm_wire_hello_reply hello;
+	uint8_t state[16]; /* of what the daemon keeps: the same after a restart */
+	uint8_t token[HBM_WIRE_TOKEN_BYTES]; /* a secret of this session and its process */
+	uint32_t survives;                   /* 1: the session outlives the daemon */
+	uint32_t zero;
+};
+static_assert(sizeof(struct hbm_wire_hello_resume_reply) == 1144, "wire layout");
+
 /* ---- Regions ---- */
 struct hbm_wire_region_create {
 	struct hbm_wire_header header;

@@ -20,7 +20,7 @@
  *              PHASE   uint32_t, hbm_sequence_state     RANK    int32_t
  *              EVENT   uint32_t, hbm_sequence_event
  *              UNIT    uint32_t, enum hbm_wire_unit     TURNS   uint64_t for each enum hbm_turns
- *              STATE   uint32_t, 0 live, 1 dead         ZERO    padding
+ *              STATE   uint32_t, 0 live, 1 dead, 2 away  ZERO    padding
  *   place      members are shown by rising place, and in the order of the wire within one
  *   figure     COUNTER: only grows while the daemon runs; GAUGE: any other number; FACT: no
  *              figure; INFO: a fact that is a label of the metric hbmd_info
@@ -144,7 +144,11 @@
 	  "hbmd_catalog_failing",                                                                  \
 	  "1: the last transaction failed, or there is no catalog that can be used.")              \
 	X(R, uint64_t, durable_blocks, , COUNT, 5, COUNTER, "durable blocks",                      \
-	  "hbmd_durable_blocks_total", "Blocks of stores acknowledged as durable.")
+	  "hbmd_durable_blocks_total", "Blocks of stores acknowledged as durable.")                 \
+	X(R, uint64_t, sessions_resumed, , COUNT, 4, COUNTER, "sessions resumed",                  \
+	  "hbmd_sessions_resumed_total", "Clients that went on with a session of an earlier daemon.") \
+	X(R, uint64_t, resumes_refused, , COUNT, 4, COUNTER, "resumes refused",                    \
+	  "hbmd_resumes_refused_total", "Clients that were refused a session of an earlier daemon.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */
@@ -265,7 +269,8 @@
 	X(R, uint64_t, in_flight, , COUNT, 3, GAUGE, "IN FLIGHT", "", "Requests in flight.")       \
 	X(R, uint64_t, loaded_bytes, , BYTES, 3, COUNTER, "LOADED", "", "Bytes loaded.")           \
 	X(R, uint64_t, stored_bytes, , BYTES, 3, COUNTER, "STORED", "", "Bytes stored.")           \
-	X(R, uint32_t, state, , STATE, 2, FACT, "STATE", "", "0: live, 1: dead and quarantined.")  \
+	X(R, uint32_t, state, , STATE, 2, FACT, "STATE",                            \
+	  "", "0: live, 1: dead and quarantined, 2: away, of an earlier daemon.")                  \
 	X(R, uint32_t, zero2, , ZERO, 1, FACT, "", "", "0")                                        \
 	X(R, uint64_t, held, , BYTES, 3, GAUGE, "HELD",                                            \
 	  "", "Device memory that it gave back and that is not free.")                             \

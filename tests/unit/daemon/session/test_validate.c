@@ -104,12 +104,15 @@ static void other_sizes_are_invalid(void **state)
 			struct refusal why;
 			char reason[64];
 			bool open = wire_forms[f].opcode == HBM_WIRE_NAMESPACE_OPEN;
-			bool other = open && size != own &&
-				     (size == sizeof(struct hbm_wire_namespace_ref) ||
-				      size == sizeof(struct hbm_wire_namespace_open) ||
-				      size == sizeof(struct hbm_wire_namespace_open_encoded) ||
-				      size == sizeof(struct hbm_wire_namespace_open_flags));
-			if (other)
+			bool hello = wire_forms[f].opcode == HBM_WIRE_HELLO;
+			bool other =
+				(open && (size == sizeof(struct hbm_wire_namespace_ref) ||
+					  size == sizeof(struct hbm_wire_namespace_open) ||
+					  size == sizeof(struct hbm_wire_namespace_open_encoded) ||
+					  size == sizeof(struct hbm_wire_namespace_open_flags))) ||
+				(hello && (size == sizeof(struct hbm_wire_hello) ||
+					   size == sizeof(struct hbm_wire_hello_resume)));
+			if (other && size != own)
 				continue;
 
 			wire_sample_set(&sample, "header.size", size);
