@@ -27,7 +27,6 @@ struct nvme_watch;
 struct pressure;
 struct parking;
 struct reservations;
-struct state;
 struct publications;
 struct server;
 struct state;
@@ -43,7 +42,6 @@ enum hbmd_state { HBMD_WARMING, HBMD_RUNNING, HBMD_STOPPING };
 struct hbmd {
 	const struct config *config;
 	struct loop *loop;
-	struct state *kept; /* what outlives the process */
 	struct ledger *ledger;
 	struct state *kept;      /* what outlives the process, and */
 	struct parking *parking; /* the descriptors that do */
