@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #include "daemon/base/log.h"
+#include "daemon/ledger/ledger.h"
 #include "daemon/serve/hbmd.h"
+#include "daemon/session/session_kept.h"
 #include "daemon/state/keep.h"
 #include "daemon/state/parking.h"
 #include "daemon/state/state.h"
@@ -36,10 +38,14 @@ static int state_setup_take(void *arg, const char *name, int fd, char *error, si
 const struct inherited_taker state_setup_taker = {"kept-", state_setup_take, NULL};
 
 /* The records of each table, and how many there may be. */
-static void state_setup_shapes(struct state_shape shapes[STATE_TABLES])
+static void state_setup_shapes(const struct ledger *ledger, struct state_shape shapes[STATE_TABLES])
 {
 	for (size_t i = 0; i < STATE_TABLES; i++)
 		shapes[i] = (struct state_shape){sizeof(uint64_t), 1}; /* of no use to any room */
+
+	shapes[STATE_SESSIONS] =
+		(struct state_shape){sizeof(struct session_kept),
+				     (uint32_t)ledger_limit(&ledger->host, LEDGER_SESSIONS)};
 }
 
 static int state_setup_new(struct hbmd *hbmd, const struct state_shape shapes[STATE_TABLES])
@@ -117,7 +123,7 @@ static int state_setup_open_state(struct hbmd *hbmd)
 	char name[KEEP_NAME_BYTES];
 	int r = 0;
 
-	state_setup_shapes(shapes);
+	state_setup_shapes(hbmd->ledger, shapes);
 	if (keep_find(STATE_NAME, name))
 		r = state_setup_adopt(hbmd, name, keep_take(name), shapes);
 	else
