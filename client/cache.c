@@ -371,3 +371,15 @@ int hbm_tenant_set(struct hbm *hbm, const char *tenant, const char *key, const c
 
 	return hbm_request_query(hbm, &request);
 }
+
+int hbm_resize(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes)
+{
+	struct hbm_wire_resize resize = {.tier = tier, .device = device, .bytes = bytes};
+	struct request request = {
+		.opcode = HBM_WIRE_RESIZE,
+		.kind = &hbm_kind_bare,
+		.pieces = {{&resize, sizeof(resize)}},
+		.piece_count = 1,
+	};
+	return hbm_request_query(hbm, &request);
+}

@@ -52,6 +52,11 @@ static const char limits_words[] =
 	"use.\n";
 static const char evict_words[] = "TIER is hbm, ddr or nvme. Blocks move to the tier below; those "
 				  "in the last tier are dropped.\n";
+static const char resize_words[] =
+	"TIER is hbm, ddr or nvme. The daemon serves meanwhile: hbmctl tiers shows how far it is.\n"
+	"It goes on when hbmctl is interrupted; another resize of the tier takes its place. The "
+	"size\n"
+	"lasts until the daemon restarts.\n";
 
 static const struct command commands[] = {
 	{"status", "", "show the state and statistics of the daemon", inspect_status, NULL, 0, 0,
@@ -82,6 +87,8 @@ static const struct command commands[] = {
 	{"unpin", "NAMESPACE KEY...", "remove a pin", operate_unpin, NULL, 2, SIZE_MAX, pin_words},
 	{"evict", "TIER [--device D] SIZE|all", "evict least recently used blocks from a tier",
 	 operate_evict, operate_evict_options, 2, 2, evict_words},
+	{"resize", "TIER [--device D] SIZE", "make a tier larger or smaller", operate_resize,
+	 operate_resize_options, 2, 2, resize_words},
 	{"limits", "", "show each limit and what is charged against it", inspect_limits, NULL, 0, 0,
 	 limits_words},
 	{"verify", "[--lent]", "verify the accounting of the daemon", verify_run, verify_options, 0,

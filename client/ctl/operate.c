@@ -26,6 +26,11 @@ const struct option_spec operate_evict_options[] = {
 	{NULL, NULL, NULL},
 };
 
+const struct option_spec operate_resize_options[] = {
+	[EVICT_DEVICE] = {"device", "D", "resize the HBM tier of device D; default 0"},
+	{NULL, NULL, NULL},
+};
+
 /* The blocks a command names, and the daemon's result for each. */
 struct operation {
 	uint32_t ns;
@@ -342,8 +347,8 @@ int operate_sessions(struct ctl *ctl)
 
 /* ---- evict ---- */
 
-/* UINT64_MAX stands for "all" on the wire too. */
-static int operate_evict_words(struct ctl *ctl, int *tier, uint64_t *device, uint64_t *bytes)
+/* TIER and --device, which is the first option of both commands that have it. */
+static int operate_tier(struct ctl *ctl, int *tier, uint64_t *device)
 {
 	*tier = view_index(&view_tiers, ctl->words[0]);
 	if (*tier <= HBM_TIER_NONE)
@@ -355,10 +360,43 @@ static int operate_evict_words(struct ctl *ctl, int *tier, uint64_t *device, uin
 		return ctl_usage(ctl, "--device is %" PRIu64 ": expected less than %d", *device,
 				 HBM_WIRE_DEVICES_MAX);
 
+	return r;
+}
+
+/* UINT64_MAX stands for "all" on the wire too. */
+static int operate_evict_words(struct ctl *ctl, int *tier, uint64_t *device, uint64_t *bytes)
+{
+	int r = operate_tier(ctl, tier, device);
 	if (r != CTL_DONE || strcmp(ctl->words[1], "all") == 0)
 		return r;
 
 	return ctl_bytes(ctl, "SIZE", ctl->words[1], bytes);
+}
+
+int operate_resize(struct ctl *ctl)
+{
+	int tier;
+	uint64_t device = 0, bytes;
+	int r = operate_tier(ctl, &tier, &device);
+	if (r == CTL_DONE)
+		r = ctl_bytes(ctl, "SIZE", ctl->words[1], &bytes);
+	if (r == CTL_DONE)
+		r = ctl_connect(ctl);
+	if (r != CTL_DONE)
+		return r;
+
+	int status = hbm_resize(ctl->hbm, (enum hbm_tier)tier, (uint32_t)device, bytes);
+	if (status != 0)
+		return ctl_refused(ctl->hbm, "resize", status);
+
+	if (ctl->json)
+		return ctl_print_json(json_pack("{s:s,s:I,s:o}", "tier", ctl->words[0], "device",
+						(json_int_t)device, "bytes",
+						view_json_count(bytes)));
+
+	printf("%s has %s\n", ctl->words[0], units_bytes(bytes).text);
+
+	return CTL_DONE;
 }
 
 int operate_evict(struct ctl *ctl)

@@ -11,7 +11,9 @@ int operate_lookup(struct ctl *ctl);
 int operate_pin(struct ctl *ctl);
 int operate_unpin(struct ctl *ctl);
 int operate_evict(struct ctl *ctl);
+int operate_resize(struct ctl *ctl);
 int operate_namespaces(struct ctl *ctl); /* without words it lists them */
 int operate_sessions(struct ctl *ctl);   /* as well */
 
 extern const struct option_spec operate_evict_options[];
+extern const struct option_spec operate_resize_options[];

@@ -46,6 +46,7 @@ struct config {
 	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
 	uint64_t ddr_hugepages;      /* bool */
 	uint64_t ddr_numa;           /* enum config_numa */
+	uint64_t ddr_chunk;          /* bytes of a registration */
 	uint64_t ddr_headroom;       /* on top of size */
 	uint64_t ddr_staging;        /* on top of size: between NVMe and devices */
 	/* [nvme] */

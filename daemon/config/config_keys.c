@@ -121,6 +121,8 @@ const struct config_key config_keys[] = {
 	{"ddr", "hugepages", AT(ddr_hugepages), BOOL, "no", "allocate from 2 MiB huge pages"},
 	{"ddr", "numa", AT(ddr_numa), CHOICE(numas), "node",
 	 "node: a part at each NUMA node, blocks go to their device's; interleave: pages of all in turn; off: as it comes"},
+	{"ddr", "chunk", AT(ddr_chunk), SIZE(2 * MIB, GIB, 2 * MIB), "256MiB",
+	 "host memory that is registered at a time, and given back when the tier shrinks"},
 	{"ddr", "headroom", AT(ddr_headroom), SIZE(0, TIB, 0), "64MiB",
 	 "host memory for blocks in transit, on top of ddr.size"},
 	{"ddr", "staging", AT(ddr_staging), SIZE(MIB, TIB, 0), "512MiB",

@@ -3,6 +3,7 @@
 
 #include "daemon/serve/inspect.h"
 #include "daemon/serve/namespace_room.h"
+#include "daemon/serve/resize.h"
 #include "daemon/serve/serve_blocks.h"
 #include "daemon/serve/serve_drop.h"
 #include "daemon/serve/serve_guest.h"
@@ -66,6 +67,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_COUNT] = serve_count,
 			[HBM_WIRE_TENANT_SET] = serve_tenant_set,
 			[HBM_WIRE_WATCH] = serve_watch,
+			[HBM_WIRE_RESIZE] = serve_resize,
 		},
 	.cancelled = handlers_cancelled,
 	.session_gone = serve_session_gone,

@@ -27,6 +27,7 @@ struct nvme_watch;
 struct pressure;
 struct parking;
 struct reservations;
+struct resizes;
 struct publications;
 struct server;
 struct state;
@@ -56,6 +57,7 @@ struct hbmd {
 	struct catalog *catalog;             /* NULL: of an NVMe tier there is none */
 	bool nvme_missing;                   /* it is configured and could not be opened */
 	struct reservations *reservations;
+	struct resizes *resizes;
 	struct pressure *pressure;
 	struct server *server;
 	struct verification *verification; /* that is going on, or NULL (serve_verify.c) */

@@ -21,6 +21,7 @@
 #include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/inspect_boards.h"
+#include "daemon/serve/resize.h"
 #include "daemon/serve/serve_lent.h"
 #include "daemon/serve/serve_tenant.h"
 #include "daemon/serve/serve_verify.h"
@@ -240,7 +241,9 @@ static void inspect_query_tiers(struct page *page)
 			.reused_blocks = tier->reused_blocks,
 			.reused_bytes = tier->reused_bytes,
 			.written_bytes = inspect_written(page->hbmd, tier),
-			.retained = retention_favoured(&cache->retention, tier->number)};
+			.retained = retention_favoured(&cache->retention, tier->number),
+			.resizing = resize_is_on(page->hbmd, tier),
+			.leaving = resize_leaving(tier)};
 	}
 
 	page->cursor = i <= cache->tier_count ? i : 0;

@@ -17,6 +17,7 @@
 #include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
+#include "daemon/serve/resize.h"
 #include "daemon/service/catalog_setup.h"
 #include "daemon/tier/ddr.h"
 #include "daemon/tier/hbm_memory.h"
@@ -207,7 +208,7 @@ static int memory_setup_open_copy_queues(struct memory_setup *memory_setup)
 		.direct_ns = COPY_DIRECT_NS,
 		.issue = {.rows_least = (uint32_t)hbmd->config->device_copy_rows,
 			  .batch_least = (uint32_t)hbmd->config->device_copy_batch,
-			  .host_chunk = DDR_CHUNK,
+			  .host_chunk = hbmd->config->ddr_chunk,
 			  .ddr_base = ddr_base(hbmd->ddr)}};
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++) {
@@ -406,6 +407,10 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 		return r;
 
 	pump_start(hbmd->mover, hbmd->loop);
+	r = resizes_open(hbmd);
+	if (r < 0)
+		return r;
+
 	r = catalog_setup_open(hbmd, memory_setup_grown, memory_setup);
 	if (r < 0)
 		return r;
@@ -443,6 +448,8 @@ int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progr
 void memory_setup_drain(struct memory_setup *memory_setup)
 {
 	const struct devices *devices = memory_setup->hbmd->devices;
+
+	resizes_stop(memory_setup->hbmd);
 	for (uint32_t i = 0; i < devices->count; i++)
 		slabs_drain(devices->list[i].slabs);
 }
@@ -465,6 +472,7 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		hbm_memory_stop(memory_setup->hbm[i]);
 	idle_checksums_stop(memory_setup->idle_checksums);
+	resizes_stop(hbmd);
 	catalog_setup_close(hbmd);
 	hbmd->mover = mover_free(hbmd->mover);
 	memory_setup->hash_pool = hash_pool_free(memory_setup->hash_pool);
@@ -477,6 +485,7 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 	memory_setup->nvme_io = nvme_io_free(memory_setup->nvme_io);
 	hbmd->nvme = nvme_file_close(hbmd->nvme);
 	hbmd->ddr = ddr_close(hbmd->ddr);
+	resizes_close(hbmd);
 	hbmd->cache = cache_close(hbmd->cache);
 	hbmd->link_stats = link_stats_free(hbmd->link_stats);
 	free(memory_setup);

@@ -243,13 +243,25 @@ int body_blocks(const void *message, struct refusal *why)
 	return body_segments(blocks, why);
 }
 
+/* A tier by its kind, and its device where it is of one. */
+static int body_tier(uint32_t tier, uint32_t device, struct refusal *why)
+{
+	if (tier == HBM_TIER_NONE || tier >= HBM_TIERS)
+		return field_refuse(why, HBM_INVALID, "tier is %u, expected 1 to %d", tier,
+				    HBM_TIERS - 1);
+	return tier == HBM_TIER_HBM ? HBM_OK : field_zero("device", device, why);
+}
+
 int body_evict(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_evict *evict = message;
-	if (evict->tier == HBM_TIER_NONE || evict->tier >= HBM_TIERS)
-		return field_refuse(why, HBM_INVALID, "tier is %u, expected 1 to %d", evict->tier,
-				    HBM_TIERS - 1);
-	return evict->tier == HBM_TIER_HBM ? HBM_OK : field_zero("device", evict->device, why);
+	return body_tier(evict->tier, evict->device, why);
+}
+
+int body_resize(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_resize *resize = message;
+	return body_tier(resize->tier, resize->device, why);
 }
 
 int body_cancel(const void *message, struct refusal *why)

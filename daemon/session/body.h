@@ -36,3 +36,4 @@ body_check body_attach;
 body_check body_unpublish;
 body_check body_count;
 body_check body_tenant_set;
+body_check body_resize;

@@ -4,24 +4,24 @@
 
 #include "daemon/base/log.h"
 #include "daemon/config/config.h"
-#include "daemon/tier/ddr_nodes.h"
+#include "daemon/tier/ddr_memory.h"
 #include "daemon/tier/ddr_size.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define HUGE_PAGE DDR_SIZE_HUGE_PAGE
-#define WORKERS_MAX 8
 /* to register a chunk, at least, and one with each device: another process may make the driver
  * refuse one, and a device may be sick */
 #define ATTEMPTS 4
 
+/* of addresses beyond what all memory of the host takes: each is one growth that is no multiple */
+#define SPARE_CHUNKS 64
 /* collapsing stops after a chunk that took longer: memory is too fragmented */
 #define COLLAPSE_LIMIT_NS 2000000000ull
 
@@ -32,45 +32,13 @@
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14; Debian 12's libc has it only in newer headers */
 #endif
 
-struct chunk {
-	struct job job;
-	struct ddr *ddr;
-	struct worker *worker;
-	uint64_t offset, bytes;
-	unsigned attempts;
-	struct device *device; /* whose context registered it, or tried to */
-	bool registered;
-	int error;       /* of touching */
-	CUresult result; /* of registering */
-};
-
-struct ddr {
-	struct tier *tier, *staging_tier;
-	struct devices *devices;
-	int fd; /* of the memory */
-	char *base;
-	uint64_t bytes, staging;
-	uint64_t end; /* of the DDR tier; bytes beyond it only fill the last page */
-	bool hugepages;
-	struct ddr_nodes nodes;
-	atomic_bool stop;
-	atomic_bool fragmented; /* transparent huge pages cannot be allocated, or only slowly */
-	atomic_uint_fast64_t collapsed; /* bytes in transparent huge pages */
-	uint64_t started_ns, ready;     /* ready: bytes in service */
-	uint32_t pending;
-	bool broken;
-	void (*progress)(void *arg);
-	void *arg;
-	struct worker *workers[WORKERS_MAX];
-	uint32_t chunk_count, started;
-	struct chunk *chunks; /* the first `started` of them have a worker */
-};
-
 /* Asks for transparent huge pages: large I/O and copies then handle one page instead of
  * 512. The kernel fills in around the one small page that must exist first. Without huge
  * pages everything works, more slowly. */
-static void ddr_collapse(struct ddr *ddr, char *at, uint64_t bytes)
+static void ddr_collapse(struct ddr *ddr, struct chunk *chunk)
 {
+	char *at = ddr->base + chunk->offset;
+	uint64_t bytes = chunk->bytes;
 	if (ddr->hugepages || atomic_load(&ddr->fragmented))
 		return;
 
@@ -79,9 +47,10 @@ static void ddr_collapse(struct ddr *ddr, char *at, uint64_t bytes)
 		*(volatile char *)(at + offset) = 0;
 	uint64_t whole = bytes / HUGE_PAGE * HUGE_PAGE;
 	if (whole > 0 && madvise(at, whole, MADV_COLLAPSE) == 0)
-		atomic_fetch_add(&ddr->collapsed, whole);
+		chunk->collapsed = whole;
 	else if (whole > 0)
 		atomic_store(&ddr->fragmented, true);
+	atomic_fetch_add(&ddr->collapsed, chunk->collapsed);
 
 	if (clock_now() - started > COLLAPSE_LIMIT_NS)
 		atomic_store(&ddr->fragmented, true);
@@ -137,7 +106,7 @@ static void ddr_prepare(struct job *job)
 	if (chunk->attempts == 0) {
 		ddr_nodes_place(&ddr->nodes, ddr->staging_tier, ddr->tier, chunk->offset,
 				chunk->bytes);
-		ddr_collapse(ddr, at, chunk->bytes);
+		ddr_collapse(ddr, chunk);
 		chunk->error = ddr_populate(ddr, chunk);
 	}
 
@@ -156,14 +125,15 @@ static void ddr_prepare(struct job *job)
 	chunk->registered = chunk->result == CUDA_SUCCESS;
 }
 
-/* The part of [from, from + bytes) that lies in [low, high), moved so that low is 0. */
-static void ddr_grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint64_t low,
+/* The part of [from, from + bytes) that lies in [low, high), moved so that low is 0. False: none
+ * does, or the tier has too many pieces. */
+static bool ddr_grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint64_t low,
 			  uint64_t high)
 {
 	uint64_t start = from > low ? from : low;
 	uint64_t end = from + bytes < high ? from + bytes : high;
-	if (start < end)
-		tier_grow(tier, start - low, end - start);
+
+	return start < end && tier_grow(tier, start - low, end - start) == 0;
 }
 
 /*
@@ -172,9 +142,13 @@ static void ddr_grow_part(struct tier *tier, uint64_t from, uint64_t bytes, uint
  */
 static void ddr_start_next(struct ddr *ddr, struct worker *worker)
 {
-	if (ddr->started == ddr->chunk_count)
+	struct chunk *chunk = ddr->waiting;
+	if (!chunk)
 		return;
-	struct chunk *chunk = &ddr->chunks[ddr->started++];
+
+	ddr->waiting = chunk->next;
+	if (!ddr->waiting)
+		ddr->last_waiting = &ddr->waiting;
 	chunk->worker = worker;
 	worker_post(worker, &chunk->job);
 }
@@ -200,8 +174,10 @@ static void ddr_put_into_service(struct job *job)
 
 	if (chunk->registered) {
 		ddr->ready += chunk->bytes;
-		ddr_grow_part(ddr->staging_tier, chunk->offset, chunk->bytes, 0, ddr->staging);
-		ddr_grow_part(ddr->tier, chunk->offset, chunk->bytes, ddr->staging, ddr->end);
+		(void)ddr_grow_part(ddr->staging_tier, chunk->offset, chunk->bytes, 0,
+				    ddr->staging);
+		chunk->in_tier = ddr_grow_part(ddr->tier, chunk->offset, chunk->served,
+					       ddr->staging, ddr->span);
 	} else if (chunk->error == 0 && !atomic_load(&ddr->stop)) {
 		device_failed(chunk->device, "cuMemHostRegister", chunk->result);
 		chunk->attempts++;
@@ -227,6 +203,28 @@ static void ddr_put_into_service(struct job *job)
 				 20);
 
 	ddr->progress(ddr->arg);
+}
+
+void ddr_prepare_later(struct ddr *ddr, struct chunk *chunk)
+{
+	chunk->job = (struct job){.run = ddr_prepare, .done = ddr_put_into_service};
+	chunk->attempts = 0;
+	chunk->error = 0;
+	chunk->next = NULL;
+	*ddr->last_waiting = chunk;
+	ddr->last_waiting = &chunk->next;
+	ddr->pending++;
+}
+
+void ddr_start(struct ddr *ddr)
+{
+	for (unsigned i = 0; i < DDR_WORKERS_MAX && ddr->workers[i]; i++)
+		ddr_start_next(ddr, ddr->workers[i]);
+}
+
+uint64_t ddr_page(const struct ddr *ddr)
+{
+	return ddr->hugepages ? HUGE_PAGE : EXTENT_UNIT;
 }
 
 static uint64_t ddr_round_up(uint64_t bytes, uint64_t unit)
@@ -266,21 +264,21 @@ static int ddr_map_memory(struct ddr *ddr, char *error, size_t error_size)
 {
 	unsigned flags = MFD_CLOEXEC | (ddr->hugepages ? MFD_HUGETLB | (21u << MFD_HUGE_SHIFT) : 0);
 	int fd = memfd_create("hbmd-ddr", flags);
-	if (fd < 0 || ftruncate(fd, (off_t)ddr->bytes) < 0) {
+	if (fd < 0 || ftruncate(fd, (off_t)ddr->span) < 0) {
 		int r = -errno;
 		snprintf(error, error_size, "ddr: cannot create a memfd of %llu bytes: %s",
-			 (unsigned long long)ddr->bytes, strerror(-r));
+			 (unsigned long long)ddr->span, strerror(-r));
 		if (fd >= 0)
 			close(fd);
 		return r;
 	}
 
 	ddr->fd = fd;
-	char *base = ddr_map_aligned(ddr->bytes, fd);
+	char *base = ddr_map_aligned(ddr->span, fd);
 	int r = !base ? -errno : 0;
 	if (r < 0) {
 		snprintf(error, error_size, "ddr: cannot map %llu bytes%s: %s",
-			 (unsigned long long)ddr->bytes,
+			 (unsigned long long)ddr->span,
 			 ddr->hugepages ? " of huge pages (vm.nr_hugepages)" : "", strerror(-r));
 		return r;
 	}
@@ -290,17 +288,38 @@ static int ddr_map_memory(struct ddr *ddr, char *error, size_t error_size)
 	return 0;
 }
 
-static int ddr_start_workers(struct ddr *ddr, struct loop *loop)
+/* One that is there from the start; the DDR tier ends at `end`. */
+static void ddr_open_chunk(struct ddr *ddr, struct chunk *chunk, uint64_t end)
 {
-	ddr->chunk_count = (uint32_t)((ddr->bytes + DDR_CHUNK - 1) / DDR_CHUNK);
+	uint64_t left = ddr->bytes - chunk->offset, served = end - chunk->offset;
+
+	chunk->bytes = left < ddr->chunk ? left : ddr->chunk;
+	chunk->served = served < chunk->bytes ? served : chunk->bytes;
+	ddr_prepare_later(ddr, chunk);
+}
+
+/* What the tier may grow to: addresses for all memory of the host, in whole chunks, each of which
+ * may be the last one of a size and have fewer bytes than there is room for. */
+static uint64_t ddr_span(const struct ddr *ddr, const struct memory_limit *limit)
+{
+	uint64_t most = limit->host > EXTENT_END / 2 ? EXTENT_END / 2 : limit->host;
+
+	return ddr_round_up(ddr->bytes > most ? ddr->bytes : most, ddr->chunk) +
+	       SPARE_CHUNKS * ddr->chunk;
+}
+
+static int ddr_start_workers(struct ddr *ddr, struct loop *loop, uint64_t end)
+{
+	ddr->chunk_count = (uint32_t)(ddr->span / ddr->chunk);
 	ddr->chunks = calloc(ddr->chunk_count, sizeof(struct chunk));
 	if (!ddr->chunks)
 		return -ENOMEM;
 
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned workers = cpus > WORKERS_MAX ? WORKERS_MAX : cpus < 1 ? 1 : (unsigned)cpus;
-	if (workers > ddr->chunk_count)
-		workers = ddr->chunk_count;
+	unsigned workers = cpus > DDR_WORKERS_MAX ? DDR_WORKERS_MAX : cpus < 1 ? 1 : (unsigned)cpus;
+	uint64_t count = (ddr->bytes + ddr->chunk - 1) / ddr->chunk;
+	if (workers > count)
+		workers = (unsigned)count;
 
 	for (unsigned i = 0; i < workers; i++) {
 		int r = worker_new(&ddr->workers[i], loop, "ddr-touch", NULL, NULL);
@@ -308,18 +327,16 @@ static int ddr_start_workers(struct ddr *ddr, struct loop *loop)
 			return r;
 	}
 
-	ddr->pending = ddr->chunk_count;
 	for (uint32_t i = 0; i < ddr->chunk_count; i++) {
 		struct chunk *chunk = &ddr->chunks[i];
-		uint64_t offset = i * DDR_CHUNK, left = ddr->bytes - offset;
-		*chunk = (struct chunk){.job = {.run = ddr_prepare, .done = ddr_put_into_service},
-					.ddr = ddr,
-					.offset = offset,
-					.bytes = left < DDR_CHUNK ? left : DDR_CHUNK};
+
+		chunk->ddr = ddr;
+		chunk->offset = i * ddr->chunk;
+		if (i < count)
+			ddr_open_chunk(ddr, chunk, end);
 	}
 
-	for (unsigned i = 0; i < workers; i++)
-		ddr_start_next(ddr, ddr->workers[i]);
+	ddr_start(ddr);
 
 	return 0;
 }
@@ -342,11 +359,14 @@ int ddr_open(struct ddr **out, const struct config *config, struct tier *staging
 			    .fd = -1,
 			    .hugepages = config->ddr_hugepages,
 			    .staging = need.staging,
+			    .chunk = config->ddr_chunk,
 			    .started_ns = clock_now(),
 			    .progress = progress,
 			    .arg = arg};
-	ddr->end = need.staging + need.headroom + need.size;
-	ddr->bytes = need.bytes;
+	uint64_t end = need.staging + need.headroom + need.size;
+	ddr->bytes = ddr->opened = need.bytes;
+	ddr->last_waiting = &ddr->waiting;
+	ddr->span = need.size > 0 ? ddr_span(ddr, &limit) : ddr_round_up(need.bytes, ddr->chunk);
 	int r = ddr_size_check(&need, config, &limit, error, error_size);
 	if (r == 0)
 		r = ddr_map_memory(ddr, error, error_size);
@@ -364,8 +384,8 @@ int ddr_open(struct ddr **out, const struct config *config, struct tier *staging
 		staging->host = ddr->base;
 		tier->host = ddr->base + ddr->staging;
 		ddr_nodes_divide(&ddr->nodes, config, &devices->numa, staging, tier, ddr->staging,
-				 ddr->end);
-		r = ddr_start_workers(ddr, loop);
+				 end);
+		r = ddr_start_workers(ddr, loop, end);
 	}
 
 	if (r < 0) {
@@ -380,12 +400,19 @@ int ddr_open(struct ddr **out, const struct config *config, struct tier *staging
 	return 0;
 }
 
-static void ddr_unregister(const struct ddr *ddr, const struct chunk *chunk)
+bool ddr_unregister(struct chunk *chunk)
 {
+	struct device *device = chunk->device;
 	if (!chunk->registered)
-		return;
-	device_enter(chunk->device);
-	chunk->device->driver->cuMemHostUnregister(ddr->base + chunk->offset);
+		return true;
+
+	chunk->result = device_enter(device);
+	if (chunk->result == CUDA_SUCCESS)
+		chunk->result =
+			device->driver->cuMemHostUnregister(chunk->ddr->base + chunk->offset);
+	chunk->registered = chunk->result != CUDA_SUCCESS;
+
+	return !chunk->registered;
 }
 
 struct ddr *ddr_close(struct ddr *ddr)
@@ -394,13 +421,13 @@ struct ddr *ddr_close(struct ddr *ddr)
 		return NULL;
 
 	atomic_store(&ddr->stop, true); /* each chunk that is still queued would take seconds */
-	for (unsigned i = 0; i < WORKERS_MAX; i++)
+	for (unsigned i = 0; i < DDR_WORKERS_MAX; i++)
 		ddr->workers[i] = worker_free(ddr->workers[i]);
 	for (uint32_t i = 0; i < ddr->chunk_count && ddr->chunks; i++)
-		ddr_unregister(ddr, &ddr->chunks[i]);
+		(void)ddr_unregister(&ddr->chunks[i]);
 
 	if (ddr->base)
-		munmap(ddr->base, ddr->bytes);
+		munmap(ddr->base, ddr->span);
 	if (ddr->fd >= 0)
 		close(ddr->fd);
 
@@ -423,4 +450,9 @@ bool ddr_warm(const struct ddr *ddr)
 bool ddr_broken(const struct ddr *ddr)
 {
 	return ddr->broken;
+}
+
+uint64_t ddr_bytes(const struct ddr *ddr)
+{
+	return ddr->bytes;
 }

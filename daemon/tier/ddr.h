@@ -3,9 +3,10 @@
  * ddr: the daemon's host memory, one memfd mapped once: first the staging buffer, then
  * the DDR tier's headroom and capacity. Touching pages and registering them with the
  * devices takes seconds per GiB, so a few workers do it in the background, in chunks.
- * Each chunk becomes usable when it is ready. The daemon serves meanwhile.
+ * Each chunk becomes usable when it is ready. The daemon serves meanwhile. A tier that is
+ * resized later gets chunks and gives chunks back in the same way: ddr_resize.h.
  *
- * Chunks are at most 1 GiB, because a driver that pins memory holds locks that stop other
+ * Chunks (ddr.chunk) are at most 1 GiB, because a driver that pins memory holds locks that stop other
  * processes. A device copy never crosses from one registration into the next
  * (copy_queue.c splits it).
  */
@@ -17,8 +18,7 @@
 struct config;
 struct ddr;
 
-/* bytes per registration, counted from the base: few, so that the first is usable soon */
-#define DDR_CHUNK (256ull << 20)
+#define DDR_CHUNK (256ull << 20) /* ddr.chunk by default: few, so that the first is usable soon */
 
 /*
  * Creates the mapping, sets up the two tiers in it, and starts the workers. progress() is
@@ -36,3 +36,4 @@ bool ddr_warm(const struct ddr *ddr); /* whether every chunk is usable or has fa
  * devices. */
 bool ddr_broken(const struct ddr *ddr);
 const char *ddr_base(const struct ddr *ddr);
+uint64_t ddr_bytes(const struct ddr *ddr); /* of its memory now, staging and headroom included */

@@ -8,9 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define EXTENT_PIECES 64  /* contiguous pieces of capacity a pool may have at a time */
-#define EXTENT_BOUNDS 63  /* offsets that no range crosses */
-#define EXTENT_RETIRED 64 /* ranges that are out of service (extent_retire.c) */
+#define EXTENT_PIECES 64 /* contiguous pieces of capacity a pool may have at a time */
+#define EXTENT_BOUNDS 63 /* offsets that no range crosses */
+/* ranges that are out of service (extent_retire.c): one in each piece and between two bounds */
+#define EXTENT_RETIRED (EXTENT_PIECES + EXTENT_BOUNDS)
 
 struct extent_check;
 

@@ -215,10 +215,10 @@ void extent_give(struct extent_pool *pool, uint32_t start, uint32_t units)
 
 struct retire_list {
 	uint32_t count;
-	struct piece list[EXTENT_PIECES + 1];
+	struct piece list[EXTENT_RETIRED + 1];
 };
 
-static_assert(EXTENT_RETIRED <= EXTENT_PIECES, "retire_list");
+static_assert(EXTENT_PIECES <= EXTENT_RETIRED, "retire_list");
 
 static void extent_retire_append(struct retire_list *to, uint32_t start, uint32_t end)
 {
@@ -231,7 +231,7 @@ static void extent_retire_append(struct retire_list *to, uint32_t start, uint32_
 		return;
 	}
 
-	assert(to->count <= EXTENT_PIECES);
+	assert(to->count <= EXTENT_RETIRED);
 	to->list[to->count++] = (struct piece){.start = start, .units = end - start};
 }
 

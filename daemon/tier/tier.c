@@ -17,6 +17,7 @@ void tier_divide(struct tier *tier, const uint64_t *begins, uint32_t count)
 {
 	assert(count <= NUMA_NODES_MAX && begins[0] == 0);
 	tier->part_count = count;
+	tier->divided = tier->headroom + tier->capacity;
 	for (uint32_t i = 0; i < count; i++) {
 		tier->parts[i].begin = begins[i];
 		if (i > 0)
@@ -326,7 +327,7 @@ int tier_part_of(const struct tier *tier, const char *host)
 	uint64_t offset = (uint64_t)(host - tier->host);
 	int i = (int)tier->part_count - 1;
 
-	if (!tier->host || host < tier->host || offset >= tier->headroom + tier->capacity)
+	if (!tier->host || host < tier->host || offset >= tier->divided)
 		return -1;
 
 	while (i > 0 && tier->parts[i].begin > offset)

@@ -98,6 +98,7 @@ struct tier {
 	struct extent_pool *extents;
 	struct tier_part parts[NUMA_NODES_MAX];
 	uint32_t part_count; /* 0: all is alike */
+	uint64_t divided;    /* bytes of addresses of all parts */
 	uint64_t capacity, headroom;
 	uint64_t copies_max; /* bytes of copies at most; on top of both */
 	uint64_t usable;     /* usable bytes of the capacity */

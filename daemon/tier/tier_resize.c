@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/tier/tier_resize.h"
 
+#include <assert.h>
+
 /* A part of the tier, or all of it: [begin, end), of which so many bytes have been grown. */
 struct part {
 	uint64_t begin, end, bytes;
@@ -37,37 +39,35 @@ static uint64_t tier_resize_grown(const struct tier *tier)
 }
 
 /* Keeps the lowest `keep` bytes of a part. */
-static int tier_resize_keep(struct tier *tier, const struct part *part, uint64_t keep)
+static void tier_resize_keep(struct tier *tier, const struct part *part, uint64_t keep)
 {
 	uint64_t from, bytes;
-	int r = 0;
 
-	for (uint32_t n = 0; r == 0 && extent_piece(tier->extents, n, &from, &bytes); n++) {
+	for (uint32_t n = 0; extent_piece(tier->extents, n, &from, &bytes); n++) {
 		uint64_t low = from > part->begin ? from : part->begin;
 		uint64_t high = from + bytes < part->end ? from + bytes : part->end;
 		if (low >= high)
 			continue;
 
 		uint64_t kept = high - low < keep ? high - low : keep;
+		int r = 0;
 
 		keep -= kept;
 		if (kept > 0)
 			r = extent_recall(tier->extents, low, kept);
 		if (r == 0 && low + kept < high)
 			r = extent_retire(tier->extents, low + kept, high - low - kept);
+		assert(r == 0); /* of each part one range of each piece is retired, at most */
 	}
-
-	return r;
 }
 
-uint64_t tier_retire_to(struct tier *tier, uint64_t bytes, int *r)
+uint64_t tier_retire_to(struct tier *tier, uint64_t bytes)
 {
 	uint32_t count = tier->part_count > 0 ? tier->part_count : 1;
 	uint64_t grown = tier_resize_grown(tier), left = bytes < grown ? bytes : grown;
 	uint64_t before = grown;
 
-	*r = 0;
-	for (uint32_t i = 0; i < count && *r == 0; i++) {
+	for (uint32_t i = 0; i < count; i++) {
 		struct part part = tier_resize_part(tier, i);
 		/* its share of what is left for it and those that follow */
 		uint64_t share = before == 0 ? 0
@@ -76,7 +76,7 @@ uint64_t tier_retire_to(struct tier *tier, uint64_t bytes, int *r)
 
 		if (i + 1 == count || share > left)
 			share = left;
-		*r = tier_resize_keep(tier, &part, share);
+		tier_resize_keep(tier, &part, share);
 		if (tier->part_count > 0)
 			tier->parts[i].bytes = share;
 		left -= share;

@@ -9,10 +9,8 @@
 #include "daemon/tier/tier.h"
 
 /* Keeps so many bytes of extents in service, of what there is; the parts keep the shares that they
- * have of it. Returns how many it lacks for that. *r: 0, or -ENOSPC: the retired ranges would be
- * too many, and nothing has changed that tier_retire_to() of the bytes before does not change back.
- */
-uint64_t tier_retire_to(struct tier *tier, uint64_t bytes, int *r);
+ * have of it. Returns how many it lacks for that. */
+uint64_t tier_retire_to(struct tier *tier, uint64_t bytes);
 /* To be called after it until it is false: sorts at most so many free ranges. */
 bool tier_sort_some(struct tier *tier, uint32_t max);
 /* Bytes of extents that are in service: without what is retired. */

@@ -555,6 +555,11 @@ HBM_API int hbm_session_end(struct hbm *hbm, uint64_t session);
  * limit. For operators. HBM_NOT_FOUND: there is no such tenant; HBM_INVALID: no such key, or
  * not that value, or one of them is longer than the protocol carries. */
 HBM_API int hbm_tenant_set(struct hbm *hbm, const char *tenant, const char *key, const char *value);
+/* Makes a tier larger or smaller, until the daemon restarts; returns when that is over. The daemon
+ * serves meanwhile, and goes on with it if the caller does not wait. device: of HBM, else 0. For
+ * operators. HBM_NO_SPACE, and it has its old size: it has more pinned bytes than that, or there is
+ * not so much memory; HBM_CANCELLED: another resize has come. */
+HBM_API int hbm_resize(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes);
 /* Asks another session to suspend or resume a sequence (HBM_QUERY_SEQUENCES), 0: all of its
  * sequences; it decides whether and when. tier: where they are to be suspended to;
  * HBM_TIER_NONE: where it likes, and to resume. For operators. HBM_NOT_FOUND: there is no such

@@ -644,6 +644,18 @@ struct hbm_wire_session_ref {
 };
 static_assert(sizeof(struct hbm_wire_session_ref) == 32, "wire layout");
 
+/* RESIZE: makes a tier larger or smaller, until the daemon restarts. For uid 0 and the daemon's own
+ * uid only. Reply, when that is over: a bare header. Refused, nothing has changed: HBM_UNSUPPORTED:
+ * there is no such tier; HBM_LIMIT: its memory is still coming into service; HBM_NO_SPACE: it has
+ * more pinned bytes, or there is not so much memory. HBM_CANCELLED: another RESIZE of it has come,
+ * whose size it gets. */
+struct hbm_wire_resize {
+	struct hbm_wire_header header;
+	uint32_t tier, device; /* enum hbm_tier; device: HBM_TIER_HBM only */
+	uint64_t bytes;        /* in whole 4 KiB; less is cut */
+};
+static_assert(sizeof(struct hbm_wire_resize) == 40, "wire layout");
+
 /* TENANT_SET: sets a key of a tenant, as a line of the configuration would, until the
  * configuration is read again. For uid 0 and the daemon's own uid only. What is used beyond a new
  * limit stays. Reply: a bare header; HBM_NOT_FOUND: there is no such tenant; HBM_INVALID: there is

@@ -205,7 +205,7 @@
 	X(R, uint32_t, tier, , POOL, 1, FACT, "TIER", "", "Tier, an enum hbm_tier.")               \
 	X(R, uint32_t, device, , ID, 1, FACT, "", "", "Device of an HBM tier, else 0.")            \
 	X(R, uint64_t, capacity, , BYTES, 1, GAUGE, "CAPACITY",                                    \
-	  "hbmd_tier_capacity_bytes", "Configured size of the tier.")                              \
+	  "hbmd_tier_capacity_bytes", "Size of the tier, as configured or resized.")               \
 	X(R, uint64_t, headroom, , BYTES, 5, GAUGE, "HEADROOM",                                    \
 	  "hbmd_tier_headroom_bytes", "Headroom beyond the capacity.")                             \
 	X(R, uint64_t, usable, , BYTES, 4, GAUGE, "USABLE",                                        \
@@ -248,7 +248,11 @@
 	X(R, uint64_t, written_bytes, , BYTES, 8, COUNTER, "WRITTEN",                              \
 	  "hbmd_tier_written_bytes_total", "Bytes written to the tier's disk.") \
 	X(R, uint64_t, retained, , BYTES, 8, GAUGE, "RETAINED",                                    \
-	  "hbmd_tier_retained_bytes", "Bytes of blocks that go after the others, as they are retained.")
+	  "hbmd_tier_retained_bytes", "Bytes of blocks that go after the others, as they are retained.") \
+	X(R, uint64_t, resizing, , COUNT, 8, GAUGE, "",                                            \
+	  "hbmd_tier_resizing", "1: it is being resized, to the capacity that is shown.")          \
+	X(R, uint64_t, leaving, , BYTES, 8, GAUGE, "LEAVING",                                      \
+	  "hbmd_tier_leaving_bytes", "Bytes in use in the part of it that is to go.")
 
 /* A connected client, or a dead one whose process still runs. */
 #define HBM_RECORD_SESSION(X, R)                                                                   \

@@ -148,6 +148,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config.device_slab, 64 * MIB);
 	assert_int_equal(config_size_of(config.ddr_size, 1000), 0);
 	assert_int_equal(config.ddr_hugepages, 0);
+	assert_int_equal(config.ddr_chunk, 256 * MIB);
 	assert_int_equal(config.ddr_headroom, 64 * MIB);
 	assert_int_equal(config.ddr_staging, 512 * MIB);
 	assert_string_equal(config.nvme_path, "");
@@ -374,7 +375,7 @@ static void test_set_refuses(void **state)
 	bad("=1", "expected section.key=value");
 	bad("size=a.b", "expected section.key=value");
 	bad("ddr.seize=1", "--set: unknown key 'seize' in section [ddr], expected one of: size, "
-			   "hugepages, numa, headroom");
+			   "hugepages, numa, chunk, headroom");
 	bad("dddr.size=1",
 	    "unknown section 'dddr', expected one of: hbmd, device, ddr, nvme, soft, limits");
 	bad("ddr.size=x", "--set: ddr.size: got 'x', expected");
