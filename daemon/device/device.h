@@ -170,6 +170,11 @@ CUresult device_memory_reserve(struct device_memory *memory, struct device *devi
 /* Puts memory behind the next part; on a thread where the device's context is current. Returns a
  * CUresult; on failure the part is not to be used. */
 CUresult device_memory_extend(struct device_memory *memory);
+/* The same with a part of that size, a multiple of the granularity, which is there. */
+CUresult device_memory_extend_by(struct device_memory *memory, uint64_t piece);
+/* Takes the memory away from the last part, which was of that size. Where that fails it is still
+ * there. */
+CUresult device_memory_cut(struct device_memory *memory, uint64_t piece);
 /* Both, until all is there, on the calling thread. Returns a CUresult; on failure nothing is
  * left. */
 CUresult device_memory_open(struct device_memory *memory, struct device *device, uint64_t bytes,

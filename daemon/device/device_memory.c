@@ -16,10 +16,24 @@ static uint64_t device_memory_piece_at(const struct device_memory *memory, uint6
 
 CUresult device_memory_extend(struct device_memory *memory)
 {
+	return device_memory_extend_by(memory, device_memory_piece_at(memory, memory->mapped));
+}
+
+CUresult device_memory_cut(struct device_memory *memory, uint64_t piece)
+{
+	CUresult r = device_unmap(memory->device, memory->address + memory->mapped - piece, piece);
+
+	if (r == CUDA_SUCCESS)
+		memory->mapped -= piece;
+
+	return r;
+}
+
+CUresult device_memory_extend_by(struct device_memory *memory, uint64_t piece)
+{
 	const struct driver *driver = memory->device->driver;
 	CUmemAllocationProp prop = device_allocation(memory->device);
 	CUdeviceptr address = memory->address + memory->mapped;
-	uint64_t piece = device_memory_piece_at(memory, memory->mapped);
 	CUmemGenericAllocationHandle handle;
 	CUresult r = driver->cuMemCreate(&handle, piece, &prop, 0);
 	if (r != CUDA_SUCCESS)

@@ -307,7 +307,8 @@ void slab_pump(struct slabs *slabs)
 	slab_disown_left(slabs);
 	while (!list_empty(&slabs->requests) && slab_request_serve_first(slabs))
 		;
-	if (!slabs->draining && list_empty(&slabs->requests))
+	slab_budget_leave(slabs);
+	if (!slabs->draining && list_empty(&slabs->requests) && slabs->leaving.bytes == 0)
 		slab_precreate(slabs);
 	slab_tell(slabs);
 }
@@ -445,7 +446,9 @@ struct slabs_books slabs_books(const struct slabs *slabs)
 
 uint64_t slab_free_bytes(const struct slabs *slabs)
 {
-	return slabs->books.ready + slabs->books.uncreated + slabs->releasing;
+	uint64_t bytes = slabs->books.ready + slabs->books.uncreated + slabs->releasing;
+
+	return bytes > slabs->leaving.bytes ? bytes - slabs->leaving.bytes : 0;
 }
 
 void slab_unuse(struct slab *slab)

@@ -93,6 +93,17 @@ struct slabs_books slabs_books(const struct slabs *slabs);
 /* changed(arg) is called after each change of the books, of the promises or of what others can do
  * without, from within: it calls nothing of the pool that changes them. */
 void slabs_watch(struct slabs *slabs, void (*changed)(void *arg), void *arg);
+/* ---- another budget (slab_budget.c) ---- */
+
+/* Takes bytes off the budget, as many as are free and not due (slab_books.h), or false and nothing
+ * has changed. They are free for nobody at once; slabs that are ready are released for them. Then
+ * done(arg, bytes), maybe from within: fewer, where the device has not released some. One call at a
+ * time. */
+bool slabs_take_budget(struct slabs *slabs, uint64_t bytes, void (*done)(void *arg, uint64_t bytes),
+		       void *arg);
+bool slabs_loses_budget(const struct slabs *slabs); /* before done() */
+void slabs_add_budget(struct slabs *slabs, uint64_t bytes);
+
 /* Its promises, to make new ones. */
 struct promises *slabs_promises(struct slabs *slabs);
 /* Sets a session's reservation if what is free allows that: whether it did. Less is always

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* slab_pool: what a pool is made of. Only slab.c, slab_request.c and slab_check.c include
- * this. */
+/* slab_pool: what a pool is made of. Only slab.c, slab_budget.c, slab_request.c and slab_check.c
+ * include this. */
 #pragma once
 
 #include "daemon/base/tally.h"
@@ -37,8 +37,13 @@ struct slabs {
 	bool draining;       /* no slab is created ahead */
 	bool (*reclaim)(void *arg, uint64_t bytes);
 	void *reclaim_arg;
-	bool reclaiming;    /* it goes on with that */
-	uint64_t returning; /* bytes of slabs that were idle and are on their way back */
+	bool reclaiming;              /* it goes on with that */
+	uint64_t returning;           /* bytes of slabs that were idle and are on their way back */
+	struct {                      /* slab_budget.c */
+		uint64_t bytes, gone; /* that it is to lose, and has lost for that */
+		void (*done)(void *arg, uint64_t bytes);
+		void *arg;
+	} leaving;
 };
 
 /* One of the pool, without a handle. NULL: no memory. */
@@ -57,6 +62,8 @@ void slab_reclaim(struct slabs *slabs, uint64_t need);
 uint64_t slab_free_bytes(const struct slabs *slabs);
 /* Its bytes are free again. */
 void slab_unuse(struct slab *slab);
+/* Takes from the budget what is to leave it and is not created (slab_budget.c). */
+void slab_budget_leave(struct slabs *slabs);
 /* Serves requests as far as possible, then creates ahead. */
 void slab_pump(struct slabs *slabs);
 

@@ -25,6 +25,7 @@
 #include "daemon/serve/serve_lent.h"
 #include "daemon/serve/serve_tenant.h"
 #include "daemon/serve/serve_verify.h"
+#include "daemon/tier/hbm_memory.h"
 #include "daemon/tier/nvme_io.h"
 #include "daemon/tier/nvme_name.h"
 #include "daemon/tier/nvme_watch.h"
@@ -171,7 +172,8 @@ static void inspect_query_devices(struct page *page)
 			.index = device->index,
 			.lost = device_is_lost(device),
 			.total = device->total,
-			.memory = tier->capacity + tier->headroom + books.budget,
+			.memory =
+				(tier->memory ? hbm_memory_bytes(tier->memory) : 0) + books.budget,
 			.cache = tier->capacity,
 			.headroom = tier->headroom,
 			.regions = books.budget,

@@ -1,7 +1,109 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/serve/resize_backing.h"
 
+#include "daemon/device/device.h"
+#include "daemon/region/slab.h"
+#include "daemon/serve/region_limits.h"
 #include "daemon/tier/ddr_resize.h"
+#include "daemon/tier/hbm_memory.h"
+
+/* ---- HBM: what the tier of a device gets, the pool of slabs for regions loses ---- */
+
+/* One for each device. */
+static struct returning {
+	struct hbmd *hbmd;
+	struct tier *tier;
+	void (*given_back)(void *arg);
+	void *arg;
+} returnings[HBM_WIRE_DEVICES_MAX];
+
+static uint64_t resize_backing_granules(const struct tier *tier, uint64_t bytes)
+{
+	uint64_t unit = tier->device->granularity;
+
+	return (bytes + unit - 1) / unit * unit;
+}
+
+static int resize_backing_check_hbm(struct hbmd *hbmd, const struct tier *tier, uint64_t bytes,
+				    uint64_t lacking, const struct reason *why)
+{
+	uint64_t need = resize_backing_granules(tier, lacking);
+	struct slabs_books books = slabs_books(tier->device->slabs);
+	uint64_t free = books.free > books.due ? books.free - books.due : 0;
+
+	(void)hbmd;
+	(void)bytes;
+	if (need > free)
+		return reason_set(why, HBM_NO_SPACE,
+				  "hbm: %llu more bytes are needed of the memory for regions: of "
+				  "%llu, %llu are free and not promised to sessions",
+				  (unsigned long long)need, (unsigned long long)books.budget,
+				  (unsigned long long)free);
+	if (need > hbm_memory_room(tier->memory))
+		return reason_set(why, HBM_NO_SPACE,
+				  "hbm: memory that could not be unmapped is in the way: restart "
+				  "hbmd");
+
+	return HBM_OK;
+}
+
+static void resize_backing_took(void *arg, uint64_t bytes)
+{
+	struct returning *returning = arg;
+
+	region_limits_set(returning->hbmd);
+	hbm_memory_grow(returning->tier->memory, bytes);
+}
+
+static struct returning *resize_backing_returning(struct hbmd *hbmd, struct tier *tier)
+{
+	struct returning *returning = &returnings[tier->device_index];
+
+	returning->hbmd = hbmd;
+	returning->tier = tier;
+
+	return returning;
+}
+
+/* What is not there any more is not to be had: the tier stays as it is then. */
+static void resize_backing_grow_hbm(struct hbmd *hbmd, struct tier *tier, uint64_t bytes)
+{
+	(void)slabs_take_budget(tier->device->slabs, resize_backing_granules(tier, bytes),
+				resize_backing_took, resize_backing_returning(hbmd, tier));
+}
+
+static bool resize_backing_hbm_is_settled(const struct hbmd *hbmd, const struct tier *tier)
+{
+	(void)hbmd;
+
+	return !slabs_loses_budget(tier->device->slabs) && hbm_memory_settled(tier->memory);
+}
+
+static void resize_backing_returned(void *arg, uint64_t bytes)
+{
+	struct returning *returning = arg;
+
+	slabs_add_budget(returning->tier->device->slabs, bytes);
+	region_limits_set(returning->hbmd);
+	returning->given_back(returning->arg);
+}
+
+static void resize_backing_give_back_hbm(struct hbmd *hbmd, struct tier *tier,
+					 void (*given_back)(void *arg), void *arg)
+{
+	struct returning *returning = resize_backing_returning(hbmd, tier);
+
+	returning->given_back = given_back;
+	returning->arg = arg;
+	hbm_memory_give_back(tier->memory, resize_backing_returned, returning);
+}
+
+static const struct resize_backing resize_backing_hbm = {
+	.check = resize_backing_check_hbm,
+	.grow = resize_backing_grow_hbm,
+	.is_settled = resize_backing_hbm_is_settled,
+	.give_back = resize_backing_give_back_hbm,
+};
 
 /* ---- DDR ---- */
 
@@ -42,5 +144,12 @@ static const struct resize_backing resize_backing_ddr = {
 
 const struct resize_backing *resize_backing_of(const struct tier *tier)
 {
-	return tier->kind == HBM_TIER_DDR ? &resize_backing_ddr : NULL;
+	switch (tier->kind) {
+	case HBM_TIER_HBM:
+		return &resize_backing_hbm;
+	case HBM_TIER_DDR:
+		return &resize_backing_ddr;
+	default:
+		return NULL;
+	}
 }

@@ -17,6 +17,7 @@
 #include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
+#include "daemon/serve/region_limits.h"
 #include "daemon/serve/resize.h"
 #include "daemon/service/catalog_setup.h"
 #include "daemon/tier/ddr.h"
@@ -146,20 +147,26 @@ static void memory_setup_compare_with_free(struct device *device, uint64_t memor
 }
 
 static int memory_setup_make_hbm(struct memory_setup *memory_setup, struct tier *tier,
-				 uint64_t bytes, const struct reason *reason)
+				 const struct division *division, const struct reason *reason)
 {
 	const struct hbmd *hbmd = memory_setup->hbmd;
 	struct device *device = tier->device;
-	uint64_t slab = memory_setup_round_up(hbmd->config->device_slab, device->granularity);
-	CUresult result =
-		hbm_memory_open(&memory_setup->hbm[device->index], tier, device, hbmd->loop, bytes,
-				slab, memory_setup_grown, memory_setup);
+	const struct hbm_memory_options options = {
+		.tier = tier,
+		.device = device,
+		.loop = hbmd->loop,
+		.bytes = division->mapped,
+		.most = division->memory,
+		.slab = memory_setup_round_up(hbmd->config->device_slab, device->granularity),
+		.progress = memory_setup_grown,
+		.arg = memory_setup};
+	CUresult result = hbm_memory_open(&memory_setup->hbm[device->index], &options);
 	if (result == CUDA_SUCCESS)
 		return 0;
 
 	return reason_set(reason, -ENOMEM,
 			  "device.cache: cannot reserve %llu bytes of addresses on device %u (%s)",
-			  (unsigned long long)bytes, device->index,
+			  (unsigned long long)division->memory, device->index,
 			  driver_error_name(device->driver, result));
 }
 
@@ -184,7 +191,7 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 	tier->device = device;
 	tier->device_index = device->index;
 	if (division.mapped > 0)
-		r = memory_setup_make_hbm(memory_setup, tier, division.mapped, reason);
+		r = memory_setup_make_hbm(memory_setup, tier, &division, reason);
 	if (r == 0)
 		r = slabs_open(&device->slabs, device, hbmd->loop,
 			       division.memory - division.mapped, config->device_slab);
@@ -322,24 +329,6 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 			     config->nvme_path, config->nvme_timeout_ms * MS);
 }
 
-/* What one session may hold of what it gave back, what all may reserve, and what one user may
- * publish, are shares of the memory for regions; what may be lent to one user is one of all
- * that may be lent. */
-static void memory_setup_limit_slabs(const struct hbmd *hbmd)
-{
-	uint64_t regions = 0, lend = 0;
-
-	for (uint32_t i = 0; i < hbmd->devices->count; i++) {
-		regions += slabs_books(hbmd->devices->list[i].slabs).budget;
-		lend += hbmd->devices->list[i].lend->budget;
-	}
-
-	ledger_set_limit(&hbmd->ledger->host, LEDGER_HELD, regions);
-	ledger_set_limit(&hbmd->ledger->host, LEDGER_LENT, lend);
-	ledger_set_whole(hbmd->ledger, LEDGER_RESERVED, regions);
-	ledger_set_limit(&hbmd->ledger->host, LEDGER_PUBLISHED, regions);
-}
-
 static void memory_setup_link_tiers(struct cache *cache)
 {
 	for (uint32_t i = 0; i < cache->devices; i++)
@@ -374,7 +363,7 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 	if (r < 0)
 		return r;
 
-	memory_setup_limit_slabs(hbmd);
+	region_limits_set(hbmd);
 	r = reservations_open(&hbmd->reservations, hbmd->loop, hbmd->devices);
 	if (r < 0)
 		return r;

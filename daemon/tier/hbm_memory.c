@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hbm_memory: see hbm_memory.h. The control thread has one job at a time for it, which the loop
- * thread posts again when the tier has grown, so that `memory` has one owner at any moment. */
+ * thread posts again when the tier has grown or shrunk, so that `memory` has one owner at any
+ * moment. */
 #include "daemon/tier/hbm_memory.h"
 
 #include <sched.h>
@@ -9,35 +10,55 @@
 #include "daemon/base/list.h"
 #include "daemon/base/log.h"
 #include "daemon/tier/probe.h"
+#include "daemon/tier/tier_resize.h"
 
 struct hbm_memory {
 	struct tier *tier;
 	struct device *device;
 	struct loop *loop;
 	struct device_memory memory;
-	uint64_t in_service; /* bytes */
-	double rate;         /* the job's, as is the following */
+	uint64_t wanted;     /* bytes */
+	uint64_t in_service; /* the same */
+	uint64_t *pieces;    /* [count]: what is mapped, from the start; there is room for all */
+	uint64_t count;
+	uint64_t piece; /* that the job makes or takes away */
+	double rate;    /* the job's, as is the following */
 	CUresult result;
 	bool in_flight; /* the job is posted */
 	bool failed;    /* no more will come */
+	bool stuck;     /* the device has refused to unmap the last piece */
 	bool stopping;
 	void (*progress)(void *arg);
 	void *arg;
+	void (*given_back)(void *arg, uint64_t bytes);
+	void *given_back_arg;
 	struct job job;
 };
+
+/* ---- making ---- */
 
 static void hbm_memory_run(struct job *job)
 {
 	struct hbm_memory *hbm = container_of(job, struct hbm_memory, job);
 	bool first = hbm->memory.mapped == 0;
 
-	hbm->result = device_memory_extend(&hbm->memory);
+	hbm->result = device_memory_extend_by(&hbm->memory, hbm->piece);
 	if (hbm->result == CUDA_SUCCESS && first)
 		hbm->rate = probe_device(hbm->device, hbm->memory.address, hbm->memory.mapped);
 }
 
+static void hbm_memory_done(struct job *job);
+
+/* The next one: a slab, or a smaller part that still fits. */
 static void hbm_memory_post(struct hbm_memory *hbm)
 {
+	uint64_t left = hbm->wanted - hbm->in_service;
+
+	hbm->piece = hbm->memory.slab;
+	while (hbm->piece > left)
+		hbm->piece /= 2;
+
+	hbm->job = (struct job){.run = hbm_memory_run, .done = hbm_memory_done};
 	hbm->in_flight = true;
 	worker_post(hbm->device->control, &hbm->job);
 }
@@ -51,7 +72,7 @@ static void hbm_memory_report(struct hbm_memory *hbm)
 	log_error("device.cache: cannot allocate more than %llu of %llu MiB on device %u (%s), is "
 		  "another process using it? The tier stays at that size",
 		  (unsigned long long)(hbm->in_service >> 20),
-		  (unsigned long long)(hbm->memory.bytes >> 20), hbm->device->index,
+		  (unsigned long long)(hbm->wanted >> 20), hbm->device->index,
 		  driver_error_name(hbm->device->driver, hbm->result));
 }
 
@@ -60,6 +81,8 @@ static void hbm_memory_done(struct job *job)
 	struct hbm_memory *hbm = container_of(job, struct hbm_memory, job);
 
 	hbm->in_flight = false;
+	if (hbm->memory.mapped > hbm->in_service)
+		hbm->pieces[hbm->count++] = hbm->piece;
 	if (hbm->stopping)
 		return;
 
@@ -79,27 +102,31 @@ static void hbm_memory_done(struct job *job)
 	hbm->progress(hbm->arg);
 }
 
-CUresult hbm_memory_open(struct hbm_memory **out, struct tier *tier, struct device *device,
-			 struct loop *loop, uint64_t bytes, uint64_t slab,
-			 void (*progress)(void *arg), void *arg)
+CUresult hbm_memory_open(struct hbm_memory **out, const struct hbm_memory_options *options)
 {
+	struct device *device = options->device;
 	struct hbm_memory *hbm = calloc(1, sizeof(*hbm));
 	if (!hbm)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 
-	*hbm = (struct hbm_memory){.tier = tier,
+	*hbm = (struct hbm_memory){.tier = options->tier,
 				   .device = device,
-				   .loop = loop,
-				   .progress = progress,
-				   .arg = arg,
-				   .job = {.run = hbm_memory_run, .done = hbm_memory_done}};
-	CUresult r = device_memory_reserve(&hbm->memory, device, bytes, slab);
+				   .loop = options->loop,
+				   .wanted = options->bytes,
+				   .progress = options->progress,
+				   .arg = options->arg};
+	hbm->pieces = calloc(options->most / device->granularity, sizeof(*hbm->pieces));
+	CUresult r = hbm->pieces ? device_memory_reserve(&hbm->memory, device, options->most,
+							 options->slab)
+				 : CUDA_ERROR_OUT_OF_MEMORY;
 	if (r != CUDA_SUCCESS) {
+		free(hbm->pieces);
 		free(hbm);
 		return r;
 	}
 
-	tier->base = hbm->memory.address;
+	options->tier->base = hbm->memory.address;
+	options->tier->memory = hbm;
 	hbm_memory_post(hbm);
 	*out = hbm;
 
@@ -112,6 +139,21 @@ void hbm_memory_stop(struct hbm_memory *hbm)
 		hbm->stopping = true;
 }
 
+/* From the top, so that a failure of one call does not keep the others mapped. */
+static void hbm_memory_unmap_all(struct hbm_memory *hbm)
+{
+	(void)device_enter(hbm->device); /* unmapping may work without it */
+	while (hbm->count > 0) {
+		uint64_t piece = hbm->pieces[--hbm->count];
+		CUresult r = device_memory_cut(&hbm->memory, piece);
+		if (r == CUDA_SUCCESS)
+			continue;
+
+		device_failed(hbm->device, "cuMemUnmap", r);
+		hbm->memory.mapped -= piece;
+	}
+}
+
 struct hbm_memory *hbm_memory_close(struct hbm_memory *hbm)
 {
 	if (!hbm)
@@ -121,7 +163,10 @@ struct hbm_memory *hbm_memory_close(struct hbm_memory *hbm)
 	while (loop_flush(hbm->loop), hbm->in_flight)
 		sched_yield();
 
+	hbm_memory_unmap_all(hbm);
 	device_memory_close(&hbm->memory);
+	hbm->tier->memory = NULL;
+	free(hbm->pieces);
 	free(hbm);
 
 	return NULL;
@@ -129,10 +174,109 @@ struct hbm_memory *hbm_memory_close(struct hbm_memory *hbm)
 
 bool hbm_memory_settled(const struct hbm_memory *hbm)
 {
-	return hbm->failed || hbm->in_service == hbm->memory.bytes;
+	return hbm->failed || hbm->in_service == hbm->wanted;
 }
 
 double hbm_memory_rate(const struct hbm_memory *hbm)
 {
 	return hbm->in_service > 0 ? hbm->rate : 0;
+}
+
+/* ---- another size ---- */
+
+uint64_t hbm_memory_bytes(const struct hbm_memory *hbm)
+{
+	return hbm->wanted;
+}
+
+uint64_t hbm_memory_room(const struct hbm_memory *hbm)
+{
+	return hbm->stuck ? 0 : hbm->memory.bytes - hbm->wanted;
+}
+
+void hbm_memory_grow(struct hbm_memory *hbm, uint64_t bytes)
+{
+	if (hbm->stopping || hbm->stuck)
+		return;
+
+	hbm->failed = false;
+	hbm->wanted += bytes;
+	if (!hbm_memory_settled(hbm))
+		hbm_memory_post(hbm);
+}
+
+static void hbm_memory_run_cut(struct job *job)
+{
+	struct hbm_memory *hbm = container_of(job, struct hbm_memory, job);
+
+	hbm->result = device_memory_cut(&hbm->memory, hbm->piece);
+}
+
+static void hbm_memory_give_next(struct hbm_memory *hbm);
+
+static void hbm_memory_cut(struct job *job)
+{
+	struct hbm_memory *hbm = container_of(job, struct hbm_memory, job);
+
+	hbm->in_flight = false;
+	if (hbm->result == CUDA_SUCCESS)
+		hbm->count--;
+	if (hbm->stopping)
+		return;
+
+	if (hbm->result != CUDA_SUCCESS) {
+		device_failed(hbm->device, "cuMemUnmap", hbm->result);
+		log_error("device %u: %llu MiB of the HBM tier cannot be unmapped: they are in no "
+			  "use until hbmd restarts",
+			  hbm->device->index, (unsigned long long)(hbm->piece >> 20));
+		hbm->stuck = hbm->failed = true;
+	}
+
+	hbm_memory_give_next(hbm);
+}
+
+/* Whether the last piece can go: it never came into service, or is away, and then it leaves the
+ * tier. */
+static bool hbm_memory_takes_last(struct hbm_memory *hbm)
+{
+	if (hbm->count == 0 || hbm->stuck)
+		return false;
+
+	hbm->piece = hbm->pieces[hbm->count - 1];
+	uint64_t from = hbm->memory.mapped - hbm->piece;
+	if (from >= hbm->in_service)
+		return true;
+	if (!extent_is_away(hbm->tier->extents, from, hbm->piece) ||
+	    tier_cut(hbm->tier, from, hbm->piece) < 0)
+		return false;
+
+	hbm->in_service = from;
+
+	return true;
+}
+
+/* What was wanted and never came goes back as well. */
+static void hbm_memory_give_next(struct hbm_memory *hbm)
+{
+	if (hbm_memory_takes_last(hbm)) {
+		hbm->job = (struct job){.run = hbm_memory_run_cut, .done = hbm_memory_cut};
+		hbm->in_flight = true;
+		worker_post(hbm->device->control, &hbm->job);
+		return;
+	}
+
+	void (*given_back)(void *arg, uint64_t bytes) = hbm->given_back;
+	uint64_t gone = hbm->wanted - hbm->memory.mapped;
+
+	hbm->wanted = hbm->memory.mapped;
+	hbm->given_back = NULL;
+	given_back(hbm->given_back_arg, gone);
+}
+
+void hbm_memory_give_back(struct hbm_memory *hbm, void (*given_back)(void *arg, uint64_t bytes),
+			  void *arg)
+{
+	hbm->given_back = given_back;
+	hbm->given_back_arg = arg;
+	hbm_memory_give_next(hbm);
 }

@@ -48,6 +48,7 @@
 #define TIER_NUMBERS (HBM_WIRE_DEVICES_MAX + 4)
 
 struct device;
+struct hbm_memory;
 struct span;
 struct step;
 struct tier;
@@ -107,9 +108,10 @@ struct tier {
 	bool claiming;       /* until tier_end_claims() */
 
 	/* where the bytes are, for ops */
-	CUdeviceptr base; /* HBM */
-	char *host;       /* DDR, staging */
-	void *io;         /* NVMe: its struct nvme_io */
+	CUdeviceptr base;          /* HBM */
+	char *host;                /* DDR, staging */
+	void *io;                  /* NVMe: its struct nvme_io */
+	struct hbm_memory *memory; /* HBM: behind it */
 
 	/* the policy's view: blocks whose target this is (block.c); bytes are stored
 	 * bytes */

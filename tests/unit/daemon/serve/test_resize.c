@@ -13,10 +13,13 @@
 
 #include "daemon/base/reason.h"
 #include "daemon/cache/cache.h"
+#include "daemon/device/device.h"
 #include "daemon/move/pump.h"
+#include "daemon/region/slab.h"
 #include "daemon/serve/resize.h"
 #include "daemon/service/memory_setup.h"
 #include "daemon/tier/ddr.h"
+#include "daemon/tier/hbm_memory.h"
 #include "daemon/tier/tier_resize.h"
 #include "tests/support/traffic.h"
 
@@ -85,6 +88,7 @@ static struct traffic *open_traffic(const char *name)
 
 	traffic->rig.config.ddr_size.bytes = SIZE;
 	traffic->rig.config.ddr_chunk = GRANULE;
+	traffic->rig.config.device_memory.bytes = 12 * MIB;
 	traffic->rig.config.nvme_size = 16 * MIB;
 	traffic_open(traffic, TRAFFIC_NAMESPACES, traffic_mixed_sizes);
 
@@ -246,6 +250,139 @@ static void test_a_registration_that_stays(void **state)
 	traffic_end(traffic);
 }
 
+/* ---- HBM: what it gets, the memory for regions loses ---- */
+
+static struct traffic *open_hbm(const char *name)
+{
+	struct traffic *traffic = traffic_new(name);
+	struct config *config = &traffic->rig.config;
+
+	config->device_memory.bytes = 12 * MIB;
+	config->device_cache.bytes = 3 * MIB;
+	config->device_headroom.bytes = MIB;
+	config->device_slab = GRANULE;
+	traffic_open(traffic, TRAFFIC_NAMESPACES, traffic_mixed_sizes);
+
+	return traffic;
+}
+
+static struct slabs_books books_of(const struct traffic *traffic)
+{
+	return slabs_books(traffic->rig.hbmd.devices->list[0].slabs);
+}
+
+static void test_hbm_memory_comes_and_goes(void **state)
+{
+	(void)state;
+	struct traffic *traffic = open_hbm(__func__);
+	struct tier *tier = cache_hbm(traffic->rig.hbmd.cache, 0);
+
+	assert_int_equal(books_of(traffic).budget, 8 * MIB);
+	traffic_random(traffic, 100);
+	resize(traffic, tier, 7 * MIB);
+	assert_int_equal(books_of(traffic).budget, 4 * MIB);
+	assert_int_equal(hbm_memory_bytes(tier->memory), 8 * MIB);
+	traffic_random(traffic, 200);
+	resize(traffic, tier, 2 * MIB); /* half of the second slab is in no use */
+	assert_int_equal(hbm_memory_bytes(tier->memory), 4 * MIB);
+	assert_int_equal(books_of(traffic).budget, 8 * MIB);
+	resize(traffic, tier, EXTENT_UNIT);
+	assert_int_equal(hbm_memory_bytes(tier->memory), 2 * MIB);
+	assert_int_equal(books_of(traffic).budget, 10 * MIB);
+	resize(traffic, tier, 11 * MIB);
+	assert_int_equal(books_of(traffic).budget, 0);
+	traffic_random(traffic, 200);
+	resize(traffic, tier, 3 * MIB);
+	assert_int_equal(books_of(traffic).budget, 8 * MIB);
+	rig_settle(&traffic->rig);
+	rig_assert_at_rest(&traffic->rig);
+	traffic_end(traffic);
+}
+
+static void slabs_are_there(struct slab_request *request)
+{
+	assert_int_equal(request->status, HBM_OK);
+	request->status = HBM_SHUTDOWN; /* seen */
+}
+
+static bool are_there(void *arg)
+{
+	return ((struct slab_request *)arg)->status == HBM_SHUTDOWN;
+}
+
+/* What regions have, and what is promised to sessions, is not the tier's to take. */
+static void test_hbm_takes_what_is_free(void **state)
+{
+	(void)state;
+	struct traffic *traffic = open_hbm(__func__);
+	struct tier *tier = cache_hbm(traffic->rig.hbmd.cache, 0);
+	struct slabs *slabs = traffic->rig.hbmd.devices->list[0].slabs;
+	struct slab_request request = {.bytes = GRANULE, .count = 2, .done = slabs_are_there};
+
+	assert_int_equal(slabs_request(slabs, &request), HBM_OK);
+	rig_run(&traffic->rig, are_there, &request);
+	assert_refused(traffic, tier, 7 * MIB + EXTENT_UNIT, HBM_NO_SPACE,
+		       "6291456 more bytes are needed of the memory for regions: of 8388608, "
+		       "4194304 are free");
+	resize(traffic, tier, 7 * MIB);
+	assert_int_equal(books_of(traffic).budget, 4 * MIB);
+	assert_int_equal(books_of(traffic).free, 0);
+	for (struct list *node; (node = list_pop_front(&request.taken));) {
+		struct slab *slab = container_of(node, struct slab, link);
+		slab_place(slab);
+		slab_unref(slab, false);
+	}
+	resize(traffic, tier, 11 * MIB);
+	traffic_end(traffic);
+}
+
+/* Each call of the driver that growth makes fails in turn. */
+static void test_hbm_growth_that_fails_is_undone(void **state)
+{
+	(void)state;
+	static const char *const calls[] = {"cuMemCreate", "cuMemMap", "cuMemSetAccess"};
+
+	for (unsigned i = 0; i < 6; i++) {
+		struct traffic *traffic = open_hbm(__func__);
+		struct tier *tier = cache_hbm(traffic->rig.hbmd.cache, 0);
+		struct outcome outcome;
+
+		traffic_random(traffic, 60);
+		assert_int_equal(traffic->rig.call.fail_nth(calls[i / 2], 1 + i % 2,
+							    CUDA_ERROR_OUT_OF_MEMORY),
+				 0);
+		assert_int_equal(begin(traffic, tier, 9 * MIB, &outcome), HBM_OK);
+		rig_run(&traffic->rig, has_ended, &outcome);
+		assert_int_equal(outcome.status, HBM_NO_SPACE);
+		assert_size(traffic, tier, 3 * MIB);
+		assert_int_equal(hbm_memory_bytes(tier->memory), 4 * MIB);
+		assert_int_equal(books_of(traffic).budget, 8 * MIB);
+		rig_assert_balanced(&traffic->rig);
+		traffic->rig.call.fail_nth(NULL, 0, CUDA_SUCCESS);
+		resize(traffic, tier, 9 * MIB);
+		traffic_random(traffic, 60);
+		traffic_end(traffic);
+	}
+}
+
+/* What cannot be unmapped stays where it is: the tier has its new size, and grows no more. */
+static void test_hbm_that_stays_mapped(void **state)
+{
+	(void)state;
+	struct traffic *traffic = open_hbm(__func__);
+	struct tier *tier = cache_hbm(traffic->rig.hbmd.cache, 0);
+
+	resize(traffic, tier, 7 * MIB);
+	assert_int_equal(traffic->rig.call.faults("cuMemUnmap:2+:CUDA_ERROR_INVALID_VALUE"), 0);
+	resize(traffic, tier, MIB);
+	traffic->rig.call.fail_nth(NULL, 0, CUDA_SUCCESS);
+	assert_int_equal(hbm_memory_bytes(tier->memory), 6 * MIB);
+	assert_int_equal(books_of(traffic).budget, 6 * MIB);
+	assert_refused(traffic, tier, 7 * MIB, HBM_NO_SPACE, "restart hbmd");
+	traffic_random(traffic, 60);
+	traffic_end(traffic);
+}
+
 /* The one that goes on is answered at once; the size is the last one's. */
 static void test_another_takes_its_place(void **state)
 {
@@ -346,6 +483,10 @@ int main(void)
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_growth_that_fails_is_undone),
 		cmocka_unit_test(test_a_registration_that_stays),
+		cmocka_unit_test(test_hbm_memory_comes_and_goes),
+		cmocka_unit_test(test_hbm_takes_what_is_free),
+		cmocka_unit_test(test_hbm_growth_that_fails_is_undone),
+		cmocka_unit_test(test_hbm_that_stays_mapped),
 		cmocka_unit_test(test_another_takes_its_place),
 		cmocka_unit_test(test_under_load),
 		cmocka_unit_test(test_stopped),

@@ -54,11 +54,23 @@ static int set_up(void **state)
 	return 0;
 }
 
+static CUresult open_memory(struct setting *setting)
+{
+	const struct hbm_memory_options options = {.tier = &setting->tier,
+						   .device = setting->device,
+						   .loop = setting->pool.loop,
+						   .bytes = PIECES * PIECE,
+						   .most = PIECES * PIECE,
+						   .slab = PIECE,
+						   .progress = grown,
+						   .arg = setting};
+
+	return hbm_memory_open(&setting->hbm, &options);
+}
+
 static void begin(struct setting *setting)
 {
-	assert_int_equal(hbm_memory_open(&setting->hbm, &setting->tier, setting->device,
-					 setting->pool.loop, PIECES * PIECE, PIECE, grown, setting),
-			 CUDA_SUCCESS);
+	assert_int_equal(open_memory(setting), CUDA_SUCCESS);
 }
 
 static int tear_down(void **state)
@@ -194,9 +206,7 @@ static void no_addresses(void **state)
 
 	assert_int_equal(
 		setting->pool.call.fail_nth("cuMemAddressReserve", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
-	assert_int_equal(hbm_memory_open(&setting->hbm, &setting->tier, setting->device,
-					 setting->pool.loop, PIECES * PIECE, PIECE, grown, setting),
-			 CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(open_memory(setting), CUDA_ERROR_OUT_OF_MEMORY);
 	setting->pool.call.fail_nth(NULL, 0, CUDA_SUCCESS);
 	assert_null(setting->hbm);
 }
