@@ -14,8 +14,8 @@ static void guesses_refresh(struct guesser *guesser, uint64_t now_ns)
 	guesser->since_ns += seconds * SECOND_NS;
 }
 
-/* The user's entry; else a free one; else the one that others share. */
-static struct guesser *guesses_find(struct guesses *guesses, uid_t uid, uint64_t now_ns)
+/* Its entry; else a free one; else the one that others share. */
+static struct guesser *guesses_find(struct guesses *guesses, uint64_t who, uint64_t now_ns)
 {
 	struct guesser *found = &guesses->others;
 
@@ -24,7 +24,7 @@ static struct guesser *guesses_find(struct guesses *guesses, uid_t uid, uint64_t
 		struct guesser *guesser = &guesses->users[i];
 
 		guesses_refresh(guesser, now_ns);
-		if (guesser->counted > 0 && guesser->uid == uid)
+		if (guesser->counted > 0 && guesser->who == who)
 			return guesser;
 		if (guesser->counted == 0)
 			found = guesser;
@@ -33,17 +33,22 @@ static struct guesser *guesses_find(struct guesses *guesses, uid_t uid, uint64_t
 	return found;
 }
 
-bool guesses_may(struct guesses *guesses, uid_t uid, uint64_t now_ns)
+bool guesses_may(struct guesses *guesses, uint64_t who, uint64_t most, uint64_t now_ns)
 {
-	return guesses_find(guesses, uid, now_ns)->counted < GUESSES_BURST;
+	const struct guesser *guesser = guesses_find(guesses, who, now_ns);
+
+	if (guesser == &guesses->others && most > GUESSES_BURST)
+		most = GUESSES_BURST;
+
+	return guesser->counted < most;
 }
 
-void guesses_count(struct guesses *guesses, uid_t uid, uint64_t now_ns)
+void guesses_count(struct guesses *guesses, uint64_t who, uint64_t now_ns)
 {
-	struct guesser *guesser = guesses_find(guesses, uid, now_ns);
+	struct guesser *guesser = guesses_find(guesses, who, now_ns);
 
 	if (guesser->counted == 0)
 		guesser->since_ns = now_ns;
-	guesser->uid = uid;
+	guesser->who = who;
 	guesser->counted++;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * guesses: how fast a user may guess at a secret. Each wrong guess is counted; a user may
- * make GUESSES_BURST of them at once, and one more for each second after that. At the limit
- * not even the right one is let in, so that more guesses tell nothing.
+ * guesses: how fast a tenant, or a user that is one alone, may guess at a secret. Each wrong
+ * guess is counted; it may make so many of them at once, and one more for each second after
+ * that. At the limit not even the right one is let in, so that more guesses tell nothing.
  *
- * The table is bounded. A user who has made no guess that still counts needs no entry;
- * while all entries are in use, further users share one.
+ * The table is bounded. Who has made no guess that still counts needs no entry; while all
+ * entries are in use, further ones share one, with GUESSES_BURST at most.
  *
  * These are no keys of [limits]: nothing is used up, and no honest load comes near.
  * Used on the loop thread alone.
@@ -14,13 +14,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #define GUESSES_USERS 64  /* with an entry of their own */
-#define GUESSES_BURST 256 /* wrong guesses */
+#define GUESSES_BURST 256 /* wrong guesses, by default */
 
 struct guesser {
-	uid_t uid;
+	uint64_t who;
 	uint64_t counted; /* wrong guesses, less one for each second since; 0: no user's */
 	uint64_t since_ns;
 };
@@ -31,7 +30,8 @@ struct guesses {
 	struct guesser others;
 };
 
-/* Whether the user may guess once more. */
-bool guesses_may(struct guesses *guesses, uid_t uid, uint64_t now_ns);
+/* Whether `who`, a number as of user_number(), may guess once more, if it may have made `most`
+ * wrong guesses. */
+bool guesses_may(struct guesses *guesses, uint64_t who, uint64_t most, uint64_t now_ns);
 /* The guess was wrong. */
-void guesses_count(struct guesses *guesses, uid_t uid, uint64_t now_ns);
+void guesses_count(struct guesses *guesses, uint64_t who, uint64_t now_ns);

@@ -24,8 +24,8 @@ static void log_peers_tell(struct log_peer *peer, bool one_user)
 	unsigned long long suppressed = peer->suppressed;
 
 	if (suppressed > 0 && one_user)
-		log_warning("uid %u: %llu more lines about %s suppressed", (unsigned)peer->uid,
-			    suppressed, log_peers_causes[peer->cause]);
+		log_warning("%s: %llu more lines about %s suppressed", peer->who.name, suppressed,
+			    log_peers_causes[peer->cause]);
 	else if (suppressed > 0)
 		log_warning("other users: %llu more lines about %s suppressed", suppressed,
 			    log_peers_causes[peer->cause]);
@@ -49,7 +49,8 @@ void log_peers_sweep(struct log_peers *peers, uint64_t now_ns)
 }
 
 /* The pair's quota; else a free one; else the one that others share. */
-static struct log_peer *log_peers_find(struct log_peers *peers, enum log_cause cause, uid_t uid)
+static struct log_peer *log_peers_find(struct log_peers *peers, enum log_cause cause,
+				       const struct log_who *who)
 {
 	struct log_peer *vacant = &peers->others[cause];
 
@@ -58,22 +59,27 @@ static struct log_peer *log_peers_find(struct log_peers *peers, enum log_cause c
 
 		if (peer->second_ns == 0)
 			vacant = peer;
-		else if (peer->cause == cause && peer->uid == uid)
+		else if (peer->cause == cause && peer->who.number == who->number)
 			return peer;
 	}
 
 	return vacant;
 }
 
-bool log_peers_may(struct log_peers *peers, enum log_cause cause, uid_t uid, uint64_t now_ns)
+bool log_peers_may(struct log_peers *peers, enum log_cause cause, const struct log_who *who,
+		   uint64_t now_ns)
 {
+	uint64_t most = who->lines;
+
 	log_peers_sweep(peers, now_ns);
 
-	struct log_peer *peer = log_peers_find(peers, cause, uid);
+	struct log_peer *peer = log_peers_find(peers, cause, who);
 	if (peer->second_ns == 0)
-		*peer = (struct log_peer){.cause = cause, .uid = uid, .second_ns = now_ns};
+		*peer = (struct log_peer){.cause = cause, .who = *who, .second_ns = now_ns};
+	if (peer == &peers->others[cause] && most > LOG_PEERS_LINES)
+		most = LOG_PEERS_LINES;
 
-	if (peer->lines == LOG_PEERS_LINES) {
+	if (peer->lines >= most) {
 		peer->suppressed++;
 		return false;
 	}

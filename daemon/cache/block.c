@@ -343,8 +343,8 @@ static void block_set_units(struct blocks *blocks, uint32_t number, uint64_t uni
 	owners_subtract(&blocks->owners[target->number], block_owner(blocks, number), before);
 	owners_add(&blocks->owners[target->number], block_owner(blocks, number), after);
 	if (block->refs > 0) {
-		ledger_subtract(&blocks->pinned[target->number], LEDGER_PINNED, before);
-		ledger_add(&blocks->pinned[target->number], LEDGER_PINNED, after);
+		block_uncount_pinned(blocks, number, before);
+		block_count_pinned(blocks, number, after);
 	}
 }
 
@@ -471,7 +471,7 @@ static void block_leave_target(struct blocks *blocks, uint32_t number)
 	owners_subtract(&blocks->owners[tier->number], block_owner(blocks, number), stored);
 	tier->logical_bytes -= ns->logical_bytes;
 	if (block->refs > 0)
-		ledger_subtract(&blocks->pinned[tier->number], LEDGER_PINNED, stored);
+		block_uncount_pinned(blocks, number, stored);
 
 	ns->blocks_in[tier->kind]--;
 	block_changing(blocks, number);
@@ -494,7 +494,7 @@ static void block_join_target(struct blocks *blocks, uint32_t number, struct tie
 	owners_add(&blocks->owners[tier->number], block_owner(blocks, number), stored);
 	tier->logical_bytes += ns->logical_bytes;
 	if (block->refs > 0)
-		ledger_add(&blocks->pinned[tier->number], LEDGER_PINNED, stored);
+		block_count_pinned(blocks, number, stored);
 
 	ns->blocks_in[tier->kind]++;
 }
@@ -556,8 +556,8 @@ void block_ref(struct blocks *blocks, uint32_t number)
 	block->refs++;
 	block_changed(blocks, number);
 	if (block->refs == 1)
-		ledger_add(&blocks->pinned[block->target], LEDGER_PINNED,
-			   block_bytes_in(blocks, number, block_target(blocks, number)));
+		block_count_pinned(blocks, number,
+				   block_bytes_in(blocks, number, block_target(blocks, number)));
 }
 
 bool block_unref(struct blocks *blocks, uint32_t number)
@@ -572,8 +572,8 @@ bool block_unref(struct blocks *blocks, uint32_t number)
 		return false;
 
 	if (block->target != 0)
-		ledger_subtract(&blocks->pinned[block->target], LEDGER_PINNED,
-				block_bytes_in(blocks, number, block_target(blocks, number)));
+		block_uncount_pinned(blocks, number,
+				     block_bytes_in(blocks, number, block_target(blocks, number)));
 
 	block_release_if_idle(blocks, number);
 

@@ -181,6 +181,10 @@ void block_set_target(struct blocks *blocks, uint32_t number, struct tier *tier)
 /* The block is for the NVMe tier, and for none above it, from now on. */
 void block_set_durable(struct blocks *blocks, uint32_t number);
 
+/* Of block.c: so many bytes of it are pinned in its target, more or fewer. */
+void block_count_pinned(struct blocks *blocks, uint32_t number, uint64_t bytes);
+void block_uncount_pinned(struct blocks *blocks, uint32_t number, uint64_t bytes);
+
 /* Adds or drops a reference; block_unref returns true for the last one. */
 void block_ref(struct blocks *blocks, uint32_t number);
 bool block_unref(struct blocks *blocks, uint32_t number);

@@ -220,8 +220,9 @@ struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint6
 				   uint64_t max_blocks);
 
 /* Drops what is being dropped, then blocks, least recently used of the lowest tier first,
- * until the index has room for `count` new ones. False: the slice is over. */
-bool cache_make_room(struct cache *cache, uint32_t count, struct slice *slice);
+ * until the index has room for `count` new ones; of a tenant's own blocks, until it may have
+ * so many more in that namespace. False: the slice is over. */
+bool cache_make_room(struct cache *cache, uint16_t ns, uint32_t count, struct slice *slice);
 
 /* A block cannot leave its place, because the tier is silent: that tier is its target
  * again. To be followed by cache_settle(). */

@@ -9,7 +9,8 @@
 #include "daemon/cache/tree.h"
 
 #define DESCENT_MAX 256 /* generations of a victim's descendants that are looked at */
-#define EXPIRED_MAX 4   /* blocks that are retained no longer, before each victim */
+#define ANY_OWNER UINT32_MAX
+#define EXPIRED_MAX 4 /* blocks that are retained no longer, before each victim */
 
 /* Whether one block goes before another of the same tier and another owner: by level, and then
  * by how many touches ago it was used. */
@@ -223,23 +224,28 @@ static void cache_evict_release(struct cache *cache, struct tier *tier)
 		block_unqueue(&cache->blocks, tier);
 }
 
-static bool cache_evict_has_room(const struct cache *cache, uint32_t count)
+/* The next victim of a tier among the blocks of one owner, or of ANY_OWNER; 0: none. */
+static uint32_t cache_evict_victim_of(struct cache *cache, const struct tier *tier, uint32_t owner)
 {
-	return ledger_has_room(&cache->ledger->host, LEDGER_BLOCKS, count);
+	return owner == ANY_OWNER
+		       ? cache_evict_victim(cache, tier)
+		       : cache_evict_below(cache, tier,
+					   order_victim(cache->orders[tier->number], owner));
 }
 
-/* What is being dropped goes first. Then it does not evict tier by tier: a dropped block that
- * is queued for another tier keeps its number. */
-bool cache_make_room(struct cache *cache, uint32_t count, struct slice *slice)
+/* Until a payer may have so many blocks more. What is being dropped goes first. Then it does not
+ * evict tier by tier: a dropped block that is queued for another tier keeps its number. */
+static bool cache_evict_for(struct cache *cache, const struct payer *payer, uint32_t owner,
+			    uint32_t count, struct slice *slice)
 {
-	while (!cache_evict_has_room(cache, count) && cache_drop_pending(cache, 1))
+	while (!ledger_has_own_room(payer, LEDGER_BLOCKS, count) && cache_drop_pending(cache, 1))
 		if (slice_is_over(slice))
 			return false;
 
 	uint32_t lowest = cache->tier_count;
-	while (lowest >= 1 && !cache_evict_has_room(cache, count)) {
+	while (lowest >= 1 && !ledger_has_own_room(payer, LEDGER_BLOCKS, count)) {
 		struct tier *tier = &cache->tiers[lowest];
-		uint32_t victim = cache_evict_victim(cache, tier);
+		uint32_t victim = cache_evict_victim_of(cache, tier, owner);
 		if (victim == 0) {
 			lowest--;
 			continue;
@@ -253,4 +259,13 @@ bool cache_make_room(struct cache *cache, uint32_t count, struct slice *slice)
 	}
 
 	return true;
+}
+
+bool cache_make_room(struct cache *cache, uint16_t ns, uint32_t count, struct slice *slice)
+{
+	const struct payer *payer = &namespaces_get(cache->namespaces, ns)->payer;
+	uint32_t owner = namespaces_owners(cache->namespaces)[ns];
+
+	return cache_evict_for(cache, ledger_tenant(payer), owner, count, slice) &&
+	       cache_evict_for(cache, &cache->ledger->host, ANY_OWNER, count, slice);
 }

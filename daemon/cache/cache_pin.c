@@ -67,6 +67,18 @@ static bool cache_pin_is_free(const struct cache *cache, uint32_t number)
 	return number != 0 && block->refs == 0 && !block_is_dropped(block);
 }
 
+/* Whether it may be pinned where it is, for its tier and for its tenant. */
+static bool cache_pin_may_begin(struct cache *cache, uint32_t number)
+{
+	const struct block *block = cache_block(cache, number);
+	const struct tier *tier = &cache->tiers[block->target];
+	struct namespace *ns = namespaces_get(cache->namespaces, block->ns);
+
+	return cache_may_pin(cache, number, tier) &&
+	       ledger_check(&ns->payer, LEDGER_TENANT_PINNED,
+			    block_bytes_in(&cache->blocks, number, tier));
+}
+
 /* Refs the block and its ancestors, up to the first that already had a reference; all or
  * none. HBM_OK, HBM_LIMIT; HBM_MISS below a dropped block. */
 static int cache_pin_cache_ref_branch(struct cache *cache, uint32_t number, uint32_t *walk)
@@ -74,8 +86,7 @@ static int cache_pin_cache_ref_branch(struct cache *cache, uint32_t number, uint
 	uint32_t at = number;
 
 	while (cache_pin_is_free(cache, at)) {
-		if (!cache_may_pin(cache, at, &cache->tiers[cache_block(cache, at)->target]) ||
-		    *walk == 0)
+		if (!cache_pin_may_begin(cache, at) || *walk == 0)
 			break;
 		--*walk;
 		cache_leave(cache, at);

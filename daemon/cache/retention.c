@@ -144,7 +144,7 @@ static struct retainer *retention_retainer(struct retention *retention, struct u
 
 	retainer->user = user_ref(user);
 	for (uint32_t i = 1; i <= retention->tiers; i++)
-		payer_open(&retainer->tiers[i], retention->ledger, PAYER_RETAINER);
+		payer_open_below(&retainer->tiers[i], &user->payer, PAYER_RETAINER);
 	list_push_back(&retention->retainers, &retainer->link);
 
 	return retainer;

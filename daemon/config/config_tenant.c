@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/config/config_tenant.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -8,6 +9,8 @@
 
 #include "daemon/config/config_error.h"
 #include "daemon/config/match.h"
+
+#include <hbm/wire.h>
 
 #define TIB (UINT64_C(1) << 40)
 
@@ -49,16 +52,33 @@ const struct config_key config_tenant_keys[] = {
 	{KEY(loans), COUNT(0, 100000000), "default", "blocks on loan"},
 	{KEY(sequences), COUNT(0, 100000000), "default", "sequences on its boards"},
 	{KEY(namespaces), COUNT(0, 65534), "default", "namespaces that it has made"},
-	{KEY(pins), COUNT(0, 100000000), "default", "pinned blocks"},
+	{KEY(pins), COUNT(0, 100000000), "default", "pins"},
+	{KEY(silent), COUNT(1, 100000000), "default", "connections that have not said HELLO"},
+	{KEY(descriptors), COUNT(0, 100000000), "default", "descriptors that its sessions and commits need"},
+	{KEY(unread_descriptors), COUNT(HBM_WIRE_FDS_MAX, 100000000), "default", "descriptors sent to it and not read"},
+	{KEY(held), SIZE(0, 16 * TIB), "default", "device memory that it has given back and still holds"},
+	{KEY(reserves_waiting), COUNT(0, 100000000), "default", "reservations that wait"},
+	{KEY(publications), COUNT(0, 100000000), "default", "ranges that it has published"},
+	{KEY(replicas), COUNT(0, 100000000), "default", "blocks in what is lent to it"},
+	{KEY(notices), COUNT(0, 100000000), "default", "messages to it that wait until it reads"},
+	{KEY(namespace_opens), COUNT(0, 100000000), "default", "namespaces that its sessions have open"},
+	{KEY(watched), COUNT(0, 65534), "default", "namespaces whose events are kept"},
+	{KEY(blocks), COUNT(1, 4294967295), "default", "blocks in all tiers; its own least recently used ones make way"},
+	{KEY(pinned), SIZE(0, 4096 * TIB), "default", "bytes of its blocks that are pinned, with their ancestors, in all tiers"},
+	{KEY(retained), SIZE(0, 4096 * TIB), "default", "bytes that it retains, in all tiers"},
+	{KEY(retained_blocks), COUNT(0, 4294967295), "default", "blocks that it retains"},
 	{KEY(hbm_max), SIZE(0, 16 * TIB), "default", "blocks in the HBM tier of each device, at most; its own least recently used ones make way"},
 	{KEY(hbm_min), SIZE(0, 16 * TIB), "0", "blocks there that make way to no other tenant's"},
 	{KEY(ddr_max), SIZE(0, 16 * TIB), "default", "the same in the DDR tier, at most"},
 	{KEY(ddr_min), SIZE(0, 16 * TIB), "0", "at least"},
 	{KEY(nvme_max), SIZE(0, 16 * TIB), "default", "the same in the NVMe tier, at most"},
 	{KEY(nvme_min), SIZE(0, 16 * TIB), "0", "at least"},
+	{KEY(guesses), COUNT(1, 1000000), "256", "namespaces that it may open with a new salt at once, and one more each second"},
+	{KEY(log_lines), COUNT(0, 1000000), "10", "log lines a second that its clients may cause, for each cause"},
 };
 /* clang-format on */
 const size_t config_tenant_keys_count = sizeof(config_tenant_keys) / sizeof(config_tenant_keys[0]);
+static_assert(sizeof(config_tenant_keys) / sizeof(config_tenant_keys[0]) <= 64, "tenant->seen");
 
 static bool config_tenant_is_owned(const struct config_key *key)
 {
@@ -129,7 +149,7 @@ static int config_tenant_defaults(struct config_tenant *tenant, const char *name
 
 bool config_tenant_see(struct config_tenant *tenant, const struct config_key *key)
 {
-	uint32_t bit = UINT32_C(1) << (key - config_tenant_keys);
+	uint64_t bit = UINT64_C(1) << (key - config_tenant_keys);
 	bool seen = tenant->seen & bit;
 
 	tenant->seen |= bit;

@@ -40,7 +40,21 @@ enum {
 	X(loans)                                                                                   \
 	X(sequences)                                                                               \
 	X(namespaces)                                                                              \
-	X(pins)
+	X(pins)                                                                                    \
+	X(silent)                                                                                  \
+	X(descriptors)                                                                             \
+	X(unread_descriptors)                                                                      \
+	X(held)                                                                                    \
+	X(reserves_waiting)                                                                        \
+	X(publications)                                                                            \
+	X(replicas)                                                                                \
+	X(notices)                                                                                 \
+	X(namespace_opens)                                                                         \
+	X(watched)                                                                                 \
+	X(blocks)                                                                                  \
+	X(pinned)                                                                                  \
+	X(retained)                                                                                \
+	X(retained_blocks)
 
 #define CONFIG_TENANT_MEMBER(name) uint64_t name;
 struct config_tenant {
@@ -51,7 +65,8 @@ struct config_tenant {
 	CONFIG_TENANT_LIMITS(CONFIG_TENANT_MEMBER)
 	/* of its blocks in a tier of each kind, of HBM in that of each device */
 	uint64_t hbm_max, hbm_min, ddr_max, ddr_min, nvme_max, nvme_min;
-	uint32_t seen; /* keys that the file being read has given, by number */
+	uint64_t guesses, log_lines;
+	uint64_t seen; /* keys that the file being read has given, by number */
 };
 #undef CONFIG_TENANT_MEMBER
 

@@ -92,7 +92,7 @@ static bool ledger_is_charged(enum ledger_resource resource)
 static bool ledger_is_by_amount(enum ledger_resource resource)
 {
 	return resource == LEDGER_BLOCKS || resource == LEDGER_PINNED ||
-	       resource == LEDGER_RETAINED;
+	       resource == LEDGER_TENANT_PINNED || resource == LEDGER_RETAINED;
 }
 
 /* Whether a limit stands at payers of that kind: at tenants those of users. */

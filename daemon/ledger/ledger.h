@@ -8,10 +8,10 @@
  *
  * 	host ---- operator ------------ session	what a client has: requests, regions, opens, pins
  * 	   |            \---- namespace	its blocks
- * 	   \----- unprivileged -- user -- session, namespace
- * 	   |             \------ tenant -- user -- session, namespace
+ * 	   |            \---- retainer	what the user retains in one tier
+ * 	   \----- unprivileged -- user -- session, namespace, retainer
+ * 	   |             \------ tenant -- user -- session, namespace, retainer
  * 	   \----- tier		the pinned bytes in it
- * 	   \----- retainer	what one user retains in one tier
  * 	   \----- mover		the moves that the policy wants, and those that loads want
  *
  * A user (user.h) is a uid; an operator is one too, and has all limits of the host and no
@@ -50,7 +50,8 @@ enum ledger_resource {
 	LEDGER_NAMESPACES,
 	LEDGER_NAMESPACE_OPENS,
 	LEDGER_BLOCKS,
-	LEDGER_PINNED, /* stored bytes of pinned blocks and their ancestors */
+	LEDGER_PINNED,        /* stored bytes of pinned blocks and their ancestors, by tier */
+	LEDGER_TENANT_PINNED, /* the same by who made their namespace */
 	LEDGER_PINS,
 	LEDGER_RETAINED,        /* bytes of a tier that are retained there */
 	LEDGER_RETAINED_BLOCKS, /* and their ancestors */

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* X(key, resource, unit) */
+/* X(key, resource, unit): all that is charged, but LEDGER_PINNED, which is counted by tier and once
+ * more by tenant, and LEDGER_MOVES, which payers take turns for (waiting_loads.h, due_moves.h). */
 #define LIMITS(X)                                                                                  \
 	X(sessions, SESSIONS, COUNT)                                                               \
 	X(requests_in_flight, REQUESTS, COUNT)                                                     \
@@ -20,7 +21,21 @@
 	X(loans, LOANS, COUNT)                                                                     \
 	X(sequences, SEQUENCES, COUNT)                                                             \
 	X(namespaces, NAMESPACES, COUNT)                                                           \
-	X(pins, PINS, COUNT)
+	X(pins, PINS, COUNT)                                                                       \
+	X(silent, SILENT, COUNT)                                                                   \
+	X(descriptors, DESCRIPTORS, COUNT)                                                         \
+	X(unread_descriptors, UNREAD_FDS, COUNT)                                                   \
+	X(held, HELD, BYTES)                                                                       \
+	X(reserves_waiting, RESERVES, COUNT)                                                       \
+	X(publications, PUBLICATIONS, COUNT)                                                       \
+	X(replicas, REPLICAS, COUNT)                                                               \
+	X(notices, NOTICES, COUNT)                                                                 \
+	X(namespace_opens, NAMESPACE_OPENS, COUNT)                                                 \
+	X(watched, WATCHED, COUNT)                                                                 \
+	X(blocks, BLOCKS, COUNT)                                                                   \
+	X(pinned, TENANT_PINNED, BYTES)                                                            \
+	X(retained, RETAINED, BYTES)                                                               \
+	X(retained_blocks, RETAINED_BLOCKS, COUNT)
 
 #define LIMIT(key, resource, unit)                                                                 \
 	{#key, LEDGER_##resource, HBM_UNIT_##unit, offsetof(struct config_tenant, key)},

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/ledger/user.h"
 
+#include "daemon/base/guesses.h"
+
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /* The number of the first user that is a tenant alone; those of tenants are lower. */
-#define FAIR_USERS (UINT64_C(1) << 32)
+#define USER_NUMBERS (UINT64_C(1) << 32)
 
 bool user_is_operator(uid_t uid)
 {
@@ -78,14 +81,44 @@ bool user_shares(const struct user *user, const struct user *other)
 	return one->rule.share[0] != '\0' && strcmp(one->rule.share, two->rule.share) == 0;
 }
 
+static uint64_t user_number_of(const struct tenant *tenant, uid_t uid)
+{
+	return tenant ? tenant->number : USER_NUMBERS + (uint64_t)uid;
+}
+
+uint64_t user_number(const struct user *user)
+{
+	return user_number_of(user->tenant, user->uid);
+}
+
+uint64_t user_guesses(const struct user *user)
+{
+	return user->tenant ? user->tenant->rule.guesses : GUESSES_BURST;
+}
+
+struct log_who user_log_who(const struct tenant *tenant, uid_t uid)
+{
+	struct log_who who = {.number = user_number_of(tenant, uid), .lines = LOG_PEERS_LINES};
+
+	if (tenant)
+		who.lines = tenant->rule.log_lines;
+	if (tenant)
+		snprintf(who.name, sizeof(who.name), "tenant %s", tenant->rule.name);
+	else
+		snprintf(who.name, sizeof(who.name), "uid %u", (unsigned)uid);
+
+	return who;
+}
+
 struct fair_payer user_fair_payer(const struct user *user, uint64_t session)
 {
 	const struct tenant *tenant = user->tenant;
 
 	return (struct fair_payer){
 		.id = session,
-		.tenant = tenant ? tenant->number : FAIR_USERS + (uint64_t)user->uid,
-		.weight = tenant ? (uint32_t)tenant->rule.weight : 1,
+		.tenant = tenant ? tenant->number : user->uid,
+		.weight = tenant ? (uint16_t)tenant->rule.weight : 1,
+		.is_user = !tenant,
 	};
 }
 

@@ -13,6 +13,7 @@
 
 #include "daemon/base/fair_queue.h"
 #include "daemon/base/list.h"
+#include "daemon/base/log_peers.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/ledger/tenant.h"
 
@@ -40,6 +41,12 @@ struct user *user_open(struct ledger *ledger, uid_t uid);
 /* Whether both see the same namespaces: they are one; or of one tenant, or of two that share with
  * one word; or no tenant has either, and such users share (hbmd.share_namespaces). */
 bool user_shares(const struct user *user, const struct user *other);
+/* The number of its tenant, or of a user that is a tenant alone: of no other. Not 0. */
+uint64_t user_number(const struct user *user);
+/* Wrong guesses at salts that it may make at once (guesses.h). */
+uint64_t user_guesses(const struct user *user);
+/* Who causes the log lines of clients of that uid, of that tenant or of none (NULL). */
+struct log_who user_log_who(const struct tenant *tenant, uid_t uid);
 /* Who pays where that session of the user takes turns (fair_queue.h): its tenant, or the user
  * alone if no tenant has it, which has a weight of 1. */
 struct fair_payer user_fair_payer(const struct user *user, uint64_t session);

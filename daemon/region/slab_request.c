@@ -189,7 +189,7 @@ static bool slab_request_holds_too_much(const struct slabs *slabs,
 	const struct holder *holder = request->holder;
 	uint64_t unknown = holder && slabs->books.retiring > 0 ? holder->releasing : 0;
 
-	return holder && !ledger_has_own_room(holder->payer, LEDGER_HELD, unknown + 1);
+	return holder && !ledger_has_tenant_room(holder->payer, LEDGER_HELD, unknown + 1);
 }
 
 /* What keeps the request from being served: HBM_OK: nothing. Takes what is ready if it can

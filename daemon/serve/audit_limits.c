@@ -66,8 +66,10 @@ static void inventory_add_blocks(struct inventory *inventory, const struct recou
 {
 	inventory_add(inventory, LEDGER_BLOCKS, recount->entries);
 	inventory_add(inventory, LEDGER_PINS, recount->pins);
-	for (uint32_t i = 1; i <= recount->cache->tier_count; i++)
+	for (uint32_t i = 1; i <= recount->cache->tier_count; i++) {
 		inventory_add(inventory, LEDGER_PINNED, recount->tiers[i].pinned);
+		inventory_add(inventory, LEDGER_TENANT_PINNED, recount->tiers[i].pinned);
+	}
 }
 
 static void inventory_walk(struct inventory *inventory, const struct hbmd *hbmd,
@@ -157,6 +159,9 @@ uint32_t audit_limits(struct hbmd *hbmd, const struct recount *recount,
 		audit_limits_fill(&limits[i], &ledger_limits[i], &accounts[i]);
 		audit_limits_compare(&limits[i], hbmd->ledger, ledger_limits[i].resource,
 				     &inventory);
+		if (ledger_limits[i].resource == LEDGER_PINNED)
+			audit_limits_compare(&limits[i], hbmd->ledger, LEDGER_TENANT_PINNED,
+					     &inventory);
 	}
 
 	return count;

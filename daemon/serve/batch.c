@@ -464,7 +464,7 @@ static bool batch_make_room(struct batch *batch, struct slice *slice)
 		uint32_t left = batch->count - batch->at,
 			 step = left < ROOM_STEP ? left : ROOM_STEP;
 
-		if (!cache_make_room(batch->hbmd->cache, batch->at + step, slice))
+		if (!cache_make_room(batch->hbmd->cache, batch->ns, batch->at + step, slice))
 			return false;
 		batch->at += step;
 	}

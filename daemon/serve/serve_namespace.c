@@ -236,7 +236,7 @@ static void serve_namespace_refuse_size(struct hbmd *hbmd, struct request *reque
 			       (unsigned long long)tier_largest_part(hbmd->cache->staging));
 }
 
-/* Whether this user has guessed at too many salts. A namespace that is new is a guess that
+/* Whether this user's tenant has guessed at too many salts. A namespace that is new is a guess that
  * was wrong. */
 static bool serve_namespace_guesses_too_fast(const struct hbmd *hbmd, const struct session *session,
 					     const struct namespace_identity *identity)
@@ -245,11 +245,12 @@ static bool serve_namespace_guesses_too_fast(const struct hbmd *hbmd, const stru
 
 	if (identity->spec->salt[0] == '\0' || session_is_operator(session))
 		return false;
-	if (!guesses_may(guesses, session->uid, clock_now()))
+	if (!guesses_may(guesses, user_number(session->user), user_guesses(session->user),
+			 clock_now()))
 		return true;
 
 	if (namespaces_find(hbmd->cache->namespaces, identity, session->user) == 0)
-		guesses_count(guesses, session->uid, clock_now());
+		guesses_count(guesses, user_number(session->user), clock_now());
 
 	return false;
 }

@@ -203,7 +203,8 @@ static void serve_region_refuse_ranges(struct request *request, int status)
 		return;
 	}
 
-	if (status == HBM_LIMIT && !ledger_has_own_room(&request->session->payer, LEDGER_HELD, 1)) {
+	if (status == HBM_LIMIT &&
+	    !ledger_has_tenant_room(&request->session->payer, LEDGER_HELD, 1)) {
 		request_refuse_limit(request, LEDGER_HELD, 1);
 		return;
 	}

@@ -46,8 +46,9 @@ struct shown {
 	const struct tenant *tenant; /* NULL: a user alone */
 	const struct cache *cache;
 	char name[CONFIG_TENANT_BYTES];
-	uint64_t weight;
 };
+
+enum { RATES = 3 };
 
 static void serve_tenant_record(const struct shown *shown, const struct tenant_limit *limit,
 				struct hbm_wire_tenant *record)
@@ -65,13 +66,20 @@ static void serve_tenant_record(const struct shown *shown, const struct tenant_l
 	snprintf(record->key, sizeof(record->key), "%s", limit->key);
 }
 
-static void serve_tenant_weight(const struct shown *shown, struct hbm_wire_tenant *record)
+/* What is no count of the ledger. */
+static void serve_tenant_rate(const struct shown *shown, unsigned i, struct hbm_wire_tenant *record)
 {
-	*record = (struct hbm_wire_tenant){.limit = shown->weight,
+	static const char *const keys[RATES] = {"weight", "guesses", "log_lines"};
+	const struct config_tenant *rule = shown->tenant ? &shown->tenant->rule : NULL;
+	const uint64_t values[RATES] = {rule ? rule->weight : 1,
+					rule ? rule->guesses : GUESSES_BURST,
+					rule ? rule->log_lines : LOG_PEERS_LINES};
+
+	*record = (struct hbm_wire_tenant){.limit = values[i],
 					   .unit = HBM_UNIT_COUNT,
 					   .configured = shown->payer->section != NULL};
 	snprintf(record->tenant, sizeof(record->tenant), "%s", shown->name);
-	snprintf(record->key, sizeof(record->key), "weight");
+	snprintf(record->key, sizeof(record->key), "%s", keys[i]);
 }
 
 /* What its blocks may take of the tiers of a kind, and keep of them. */
@@ -94,18 +102,18 @@ static void serve_tenant_tier(const struct shown *shown, unsigned i, struct hbm_
 
 static void serve_tenant_fill(const struct shown *shown, unsigned i, struct hbm_wire_tenant *record)
 {
-	if (i == 0)
-		serve_tenant_weight(shown, record);
-	else if (i <= TENANT_LIMITS)
-		serve_tenant_record(shown, &tenant_limits[i - 1], record);
+	if (i < RATES)
+		serve_tenant_rate(shown, i, record);
+	else if (i < RATES + TENANT_LIMITS)
+		serve_tenant_record(shown, &tenant_limits[i - RATES], record);
 	else
-		serve_tenant_tier(shown, i - TENANT_LIMITS - 1, record);
+		serve_tenant_tier(shown, i - TENANT_LIMITS - RATES, record);
 }
 
-/* How many records there are of it: the weight, the limits, and two for each kind of tier. */
+/* How many records there are of it: the rates, the limits, and two for each kind of tier. */
 static unsigned serve_tenant_records(const struct shown *shown)
 {
-	return 1 + TENANT_LIMITS + (shown->tenant ? 2 * (HBM_TIERS - 1) : 0);
+	return RATES + TENANT_LIMITS + (shown->tenant ? 2 * (HBM_TIERS - 1) : 0);
 }
 
 /* Its records from the cursor on, which counts those of all; *at is the number of its first, and
@@ -136,10 +144,8 @@ void inspect_tenants(struct page *page)
 
 	list_for_each (node, &ledger->tenants) {
 		const struct tenant *tenant = container_of(node, struct tenant, link);
-		struct shown shown = {.payer = &tenant->payer,
-				      .tenant = tenant,
-				      .cache = page->hbmd->cache,
-				      .weight = tenant->rule.weight};
+		struct shown shown = {
+			.payer = &tenant->payer, .tenant = tenant, .cache = page->hbmd->cache};
 
 		snprintf(shown.name, sizeof(shown.name), "%s", tenant->rule.name);
 		if (!serve_tenant_show(page, &shown, &at))
@@ -148,7 +154,7 @@ void inspect_tenants(struct page *page)
 
 	list_for_each (node, &ledger->users) {
 		const struct user *user = container_of(node, struct user, link);
-		struct shown shown = {.payer = &user->payer, .weight = 1};
+		struct shown shown = {.payer = &user->payer};
 		if (user->tenant)
 			continue;
 

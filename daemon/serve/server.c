@@ -280,7 +280,12 @@ static void server_log_rejected(struct server *server, int socket, int r)
 	socklen_t size = sizeof(peer);
 
 	(void)getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size);
-	if (log_peers_may(&server->owner.log, LOG_CAUSE_REJECTED, peer.uid, clock_now()))
+	const struct identity identity = {.uid = peer.uid,
+					  .gid = peer.gid}; /* its unit is not known */
+	const struct log_who who =
+		user_log_who(tenant_match(server->hbmd->ledger, &identity), peer.uid);
+
+	if (log_peers_may(&server->owner.log, LOG_CAUSE_REJECTED, &who, clock_now()))
 		log_info("connection of uid %u rejected: %s", peer.uid, strerror(-r));
 }
 

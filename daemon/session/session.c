@@ -161,7 +161,9 @@ static void session_closing_run(struct post *post)
 /* Whether its user has not filled the log yet. */
 static bool session_may_log(const struct session *session, enum log_cause cause)
 {
-	return log_peers_may(&session->owner->log, cause, session->uid, clock_now());
+	const struct log_who who = user_log_who(session->user->tenant, session->uid);
+
+	return log_peers_may(&session->owner->log, cause, &who, clock_now());
 }
 
 void session_break(struct session *session, const char *why)
@@ -332,7 +334,7 @@ struct session *session_new(struct session_owner *owner, enum session_state stat
 		.closing.run = session_closing_run,
 		.player.play = session_turn_play,
 	};
-	if (turns_join(&owner->turns, &session->player, session->fair_payer.tenant,
+	if (turns_join(&owner->turns, &session->player, user_number(user),
 		       session->fair_payer.weight) < 0) {
 		free(session);
 		return NULL;

@@ -30,6 +30,12 @@ static uint64_t number_of(const struct fair_item *item)
 	return container_of(item, struct thing, item)->number;
 }
 
+static struct fair_payer payer_of(uint64_t id, uint64_t tenant, uint32_t weight)
+{
+	return (struct fair_payer){
+		.id = id, .tenant = (uint32_t)tenant, .weight = (uint16_t)weight};
+}
+
 static void push(struct fair_queue *queue, struct thing *thing, uint64_t payer, uint64_t cost)
 {
 	fair_queue_push(queue, &thing->item, (struct fair_payer){.id = payer}, cost, cost);
@@ -99,8 +105,8 @@ static void check_shares(const uint32_t *weights, const uint64_t *costs, unsigne
 	for (unsigned i = 0; i < payers; i++)
 		things[i].number = i;
 	for (unsigned i = 0; i < payers; i++)
-		fair_queue_push(&queue, &things[i].item, (struct fair_payer){i, i, weights[i]},
-				costs[i], costs[i]);
+		fair_queue_push(&queue, &things[i].item, payer_of(i, i, weights[i]), costs[i],
+				costs[i]);
 
 	/* Pieces keep an item queued for ever. */
 	for (unsigned n = 0; n < 20000; n++) {
@@ -141,7 +147,7 @@ static void test_a_tenant_has_no_more_for_more_payers(void **state)
 		uint64_t tenant = i < MANY    ? 0
 				  : i == MANY ? 1
 					      : 2; /* a hundred, one, two of them */
-		struct fair_payer payer = {i, tenant, tenant == 2 ? 3 : 1};
+		struct fair_payer payer = payer_of(i, tenant, tenant == 2 ? 3 : 1);
 
 		things[i].number = i;
 		fair_queue_push(&queue, &things[i].item, payer, 1 + i % QUANTUM, QUANTUM);
@@ -166,6 +172,25 @@ static void test_a_tenant_has_no_more_for_more_payers(void **state)
 			served[MANY + 2] + 3 * QUANTUM);
 }
 
+/* A tenant's number may be a user's, too. */
+static void test_a_user_with_the_number_of_a_tenant(void **state)
+{
+	(void)state;
+	struct fair_queue queue;
+	struct thing things[9] = {{.number = 0}};
+	struct fair_payer user = payer_of(9, 1, 1);
+
+	user.is_user = true;
+	fair_queue_open(&queue, QUANTUM);
+	for (uint64_t i = 0; i < 8; i++)
+		fair_queue_push(&queue, &things[i].item, payer_of(i, 1, 1), QUANTUM, QUANTUM);
+	fair_queue_push(&queue, &things[8].item, user, QUANTUM, QUANTUM);
+	assert_int_equal(serve(&queue), 0);
+	assert_int_equal(serve(&queue), 9);
+	for (uint64_t i = 1; i < 8; i++)
+		assert_int_equal(serve(&queue), i);
+}
+
 /* Another weight counts from the next item on that says it, however much is queued. */
 static void test_a_weight_that_changes(void **state)
 {
@@ -176,9 +201,8 @@ static void test_a_weight_that_changes(void **state)
 
 	fair_queue_open(&queue, QUANTUM);
 	for (uint64_t i = 0; i < 2; i++)
-		fair_queue_push(&queue, &things[i].item, (struct fair_payer){i, i, 1}, QUANTUM,
-				QUANTUM);
-	fair_queue_push(&queue, &things[2].item, (struct fair_payer){2, 0, 5}, QUANTUM, QUANTUM);
+		fair_queue_push(&queue, &things[i].item, payer_of(i, i, 1), QUANTUM, QUANTUM);
+	fair_queue_push(&queue, &things[2].item, payer_of(2, 0, 5), QUANTUM, QUANTUM);
 
 	for (unsigned n = 0; n < 6000; n++) {
 		struct fair_item *item = fair_queue_next(&queue);
@@ -328,7 +352,7 @@ struct model_item {
 };
 
 struct model_turn {
-	uint64_t round, credit, joined, share;
+	uint64_t place, credit, share;
 	bool queued;
 };
 
@@ -337,16 +361,11 @@ struct model_payer {
 	uint32_t passed;
 };
 
-struct model_tenant {
-	struct model_turn turn;
-	uint64_t round; /* of its payers */
-};
-
 struct model {
 	struct model_item items[ITEMS];
 	struct model_payer payers[PAYERS];
-	struct model_tenant tenants[TENANTS];
-	uint64_t round, arrivals, joins;
+	struct model_turn tenants[TENANTS];
+	uint64_t arrivals, places;
 };
 
 static uint64_t model_tenant_of(uint64_t payer)
@@ -371,116 +390,61 @@ static struct model_item *model_first(struct model *model, uint64_t payer)
 	return oldest[true];
 }
 
-static bool model_is_before(const struct model_turn *one, const struct model_turn *two)
-{
-	return one->round < two->round || (one->round == two->round && one->joined < two->joined);
-}
-
-/* The payer of the tenant that is served next; PAYERS: none. */
-static uint64_t model_payer_of(const struct model *model, uint64_t tenant)
-{
-	uint64_t best = PAYERS;
-
-	for (uint64_t i = tenant; i < PAYERS; i += TENANTS) {
-		const struct model_turn *turn = &model->payers[i].turn;
-		if (turn->queued &&
-		    (best == PAYERS || model_is_before(turn, &model->payers[best].turn)))
-			best = i;
-	}
-
-	return best;
-}
-
 static uint64_t model_charge(const struct model_turn *turn, uint64_t cost)
 {
-	uint64_t most = (uint64_t)FAIR_ROUNDS * turn->share;
+	uint64_t most = FAIR_ROUNDS * turn->share;
 
 	return cost < most ? cost : most;
 }
 
-/* Joins the first round after this one in which it has credit for that. */
-static void model_join(struct model *model, struct model_turn *turn, uint64_t round, uint64_t cost)
+/* To the end. */
+static void model_pass(struct model *model, struct model_turn *turn)
 {
-	turn->round = round;
-	do {
-		turn->round++;
-		turn->credit += turn->share;
-	} while (turn->credit < model_charge(turn, cost));
-	turn->joined = model->joins++;
+	turn->credit += turn->share;
+	turn->place = ++model->places;
 	turn->queued = true;
 }
 
-/* What is next may be another thing, or for a fresh one the first; a share that is another
- * comes with the next round. NULL: nothing is next. */
-static void model_turn(struct model *model, struct model_turn *turn, uint64_t round,
-		       const struct model_item *next, uint64_t share)
+/* The payer of a tenant whose turn it is, when those have passed that cannot pay; PAYERS: none. */
+static uint64_t model_payer_of(struct model *model, uint64_t tenant)
 {
-	bool fresh = !turn->queued, changed = turn->share != share;
+	for (;;) {
+		uint64_t first = PAYERS;
 
-	if (!next) {
-		*turn = (struct model_turn){0};
-		return;
+		for (uint64_t i = tenant; i < PAYERS; i += TENANTS)
+			if (model->payers[i].turn.queued &&
+			    (first == PAYERS ||
+			     model->payers[i].turn.place < model->payers[first].turn.place))
+				first = i;
+		if (first == PAYERS)
+			return PAYERS;
+
+		struct model_turn *turn = &model->payers[first].turn;
+		if (turn->credit >= model_charge(turn, model_first(model, first)->cost))
+			return first;
+		model_pass(model, turn);
 	}
-
-	if (!fresh && turn->round == round &&
-	    (changed || turn->credit >= model_charge(turn, next->cost))) {
-		turn->share = share;
-		return;
-	}
-
-	if (!fresh)
-		turn->credit -= (turn->round - round) * turn->share;
-	turn->share = share;
-	model_join(model, turn, round, next->cost);
-}
-
-static struct model_item *model_tenant_first(struct model *model, uint64_t tenant)
-{
-	uint64_t payer = model_payer_of(model, tenant);
-
-	return payer < PAYERS ? model_first(model, payer) : NULL;
 }
 
 static struct model_item *model_next(struct model *model)
 {
-	uint64_t best = TENANTS;
+	for (;;) {
+		uint64_t first = TENANTS;
 
-	for (uint64_t i = 0; i < TENANTS; i++) {
-		const struct model_turn *turn = &model->tenants[i].turn;
-		if (turn->queued &&
-		    (best == TENANTS || model_is_before(turn, &model->tenants[best].turn)))
-			best = i;
+		for (uint64_t i = 0; i < TENANTS; i++)
+			if (model->tenants[i].queued &&
+			    (first == TENANTS ||
+			     model->tenants[i].place < model->tenants[first].place))
+				first = i;
+		if (first == TENANTS)
+			return NULL;
+
+		struct model_turn *turn = &model->tenants[first];
+		struct model_item *item = model_first(model, model_payer_of(model, first));
+		if (turn->credit >= model_charge(turn, item->cost))
+			return item;
+		model_pass(model, turn);
 	}
-
-	if (best == TENANTS)
-		return NULL;
-
-	uint64_t payer = model_payer_of(model, best);
-
-	model->round = model->tenants[best].turn.round;
-	model->tenants[best].round = model->payers[payer].turn.round;
-
-	return model_first(model, payer);
-}
-
-/* Both turns, of a payer and of its tenant, after something has come or gone; whether their next
- * item is surely looked at again. */
-static void model_turns(struct model *model, uint64_t payer, bool of_payer, bool of_tenant)
-{
-	uint64_t number = model_tenant_of(payer);
-	struct model_tenant *tenant = &model->tenants[number];
-	const struct model_item *left = model_first(model, payer);
-
-	if (of_payer || !left)
-		model_turn(model, &model->payers[payer].turn, tenant->round, left, QUANTUM);
-	if (!left)
-		model->payers[payer].passed = 0;
-
-	const struct model_item *next = model_tenant_first(model, number);
-	if (of_tenant || !next)
-		model_turn(model, &tenant->turn, model->round, next, tenant->turn.share);
-	if (!next)
-		tenant->round = 0;
 }
 
 static void model_push(struct model *model, struct fair_queue *queue, struct seed *seed)
@@ -495,32 +459,41 @@ static void model_push(struct model *model, struct fair_queue *queue, struct see
 	if (seed_below(seed, 4) == 0)
 		number = number % 5 * TENANTS; /* many of one tenant */
 
-	struct model_tenant *tenant = &model->tenants[model_tenant_of(number)];
-	bool fresh = !model->payers[number].turn.queued, first_of_tenant = !tenant->turn.queued;
-	bool another = first_of_tenant || seed_below(seed, 16) == 0;
+	struct model_turn *payer = &model->payers[number].turn,
+			  *tenant = &model->tenants[model_tenant_of(number)];
+	bool another = !tenant->queued || seed_below(seed, 16) == 0;
 	uint32_t weight =
-		another ? (uint32_t)seed_below(seed, 4) : (uint32_t)(tenant->turn.share / QUANTUM);
-	uint64_t share = (uint64_t)QUANTUM * (weight > 0 ? weight : 1);
-	const struct model_item *first = model_first(model, number);
-	const struct model_item *of_tenant = model_tenant_first(model, model_tenant_of(number));
+		another ? (uint32_t)seed_below(seed, 4) : (uint32_t)(tenant->share / QUANTUM);
 
 	item->payer = number;
 	item->cost = seed_below(seed, seed_below(seed, 8) == 0 ? 100 * QUANTUM : QUANTUM);
 	item->small = item->cost <= QUANTUM / 4;
 	item->queued = true;
 	item->arrival = model->arrivals++;
-	if (fresh || model_first(model, number) != first)
-		model_turn(model, &model->payers[number].turn, tenant->round,
-			   model_first(model, number), QUANTUM);
-
-	struct model_item *now = model_tenant_first(model, model_tenant_of(number));
-	if (first_of_tenant || now != of_tenant || share != tenant->turn.share)
-		model_turn(model, &tenant->turn, model->round, now, share);
+	tenant->share = (uint64_t)QUANTUM * (weight > 0 ? weight : 1);
+	payer->share = QUANTUM;
+	if (!payer->queued)
+		model_pass(model, payer);
+	if (!tenant->queued)
+		model_pass(model, tenant);
 
 	item->thing.number = i;
-	fair_queue_push(queue, &item->thing.item,
-			(struct fair_payer){number, model_tenant_of(number), weight}, item->cost,
-			item->cost);
+	fair_queue_push(queue, &item->thing.item, payer_of(number, model_tenant_of(number), weight),
+			item->cost, item->cost);
+}
+
+static void model_leave(struct model *model, struct model_item *item)
+{
+	uint64_t tenant = model_tenant_of(item->payer);
+	bool left = false;
+
+	item->queued = false;
+	if (!model_first(model, item->payer))
+		model->payers[item->payer] = (struct model_payer){.passed = 0};
+	for (uint64_t i = tenant; i < PAYERS; i += TENANTS)
+		left |= model->payers[i].turn.queued;
+	if (!left)
+		model->tenants[tenant] = (struct model_turn){.queued = false};
 }
 
 static void model_pay(struct model_turn *turn, uint64_t cost)
@@ -542,18 +515,17 @@ static void model_take(struct model *model, struct fair_queue *queue, struct see
 	assert_ptr_equal(next, &item->thing.item);
 	struct model_payer *payer = &model->payers[item->payer];
 	model_pay(&payer->turn, item->cost);
-	model_pay(&model->tenants[model_tenant_of(item->payer)].turn, item->cost);
+	model_pay(&model->tenants[model_tenant_of(item->payer)], item->cost);
 	payer->passed = item->small ? payer->passed + 1 : 0;
 
 	if (seed_below(seed, 3) == 0) {
 		item->cost = seed_below(seed, QUANTUM);
 		fair_queue_take_piece(queue, next, item->cost);
 	} else {
-		item->queued = false;
+		model_leave(model, item);
 		fair_queue_take(queue, next);
 	}
-
-	model_turns(model, item->payer, true, true);
+	(void)model_next(model);
 }
 
 static void model_remove(struct model *model, struct fair_queue *queue, struct seed *seed)
@@ -562,11 +534,8 @@ static void model_remove(struct model *model, struct fair_queue *queue, struct s
 	if (!item->queued)
 		return;
 
-	bool first = model_first(model, item->payer) == item;
-	bool first_of_tenant = model_tenant_first(model, model_tenant_of(item->payer)) == item;
-	item->queued = false;
+	model_leave(model, item);
 	fair_queue_remove(queue, &item->thing.item);
-	model_turns(model, item->payer, first, first_of_tenant);
 }
 
 static void test_as_the_model_says(void **state)
@@ -604,6 +573,7 @@ int main(void)
 		cmocka_unit_test(test_a_late_payer_waits_for_a_quantum),
 		cmocka_unit_test(test_shares_follow_bytes_and_weights),
 		cmocka_unit_test(test_a_tenant_has_no_more_for_more_payers),
+		cmocka_unit_test(test_a_user_with_the_number_of_a_tenant),
 		cmocka_unit_test(test_a_weight_that_changes),
 		cmocka_unit_test(test_leaving_and_coming_back_gains_nothing),
 		cmocka_unit_test(test_what_an_item_may_cost_is_bounded),

@@ -345,7 +345,7 @@ static void test_room_in_the_index(void **state)
 	const uint32_t gone[] = {0, 2, 6};
 	struct slice never = {.until_ns = UINT64_MAX};
 	for (uint32_t i = 0; i < 3; i++) {
-		cache_make_room(cache, CACHE_RIG_BLOCKS - BLOCKS + gone[i], &never);
+		cache_make_room(cache, ns, CACHE_RIG_BLOCKS - BLOCKS + gone[i], &never);
 		assert_int_equal(index_count(cache->index), BLOCKS - gone[i]);
 		for (uint32_t key = 1; key <= BLOCKS; key++)
 			assert_int_equal(cache_rig_find(&rig, ns, key) == 0, key <= gone[i]);
@@ -353,7 +353,7 @@ static void test_room_in_the_index(void **state)
 
 	assert_int_equal(cache->ddr->inbound_first, 0);
 	cache_rig_assert_empties(&rig);
-	cache_make_room(cache, CACHE_RIG_BLOCKS + 1, &never); /* more than there can be */
+	cache_make_room(cache, ns, CACHE_RIG_BLOCKS + 1, &never); /* more than there can be */
 	cache_rig_close(&rig);
 }
 

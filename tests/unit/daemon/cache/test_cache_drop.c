@@ -413,7 +413,7 @@ static void test_room_by_what_is_being_dropped(void **state)
 
 	cache_drop(cache, cache_rig_find(&rig, ns, 0));
 	for (uint32_t i = 0; i < 4; i++) {
-		assert_true(cache_make_room(cache, 40, &(struct slice){UINT64_MAX, 0}));
+		assert_true(cache_make_room(cache, ns, 40, &(struct slice){UINT64_MAX, 0}));
 		for (uint32_t n = 0; n < 40; n++)
 			cache_rig_insert(&rig, ns, 10000 + 40 * i + n, 0);
 	}

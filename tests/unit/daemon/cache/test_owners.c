@@ -267,14 +267,96 @@ static void test_bounds_that_change(void **state)
 	random_requests(STEPS / 10);
 }
 
+static void fill(uint32_t owner, uint32_t from, uint32_t to)
+{
+	for (uint32_t key = from; key < to; key++) {
+		assert_true(cache_make_room(rig.cache, namespaces[owner], 1,
+					    &(struct slice){UINT64_MAX, 0}));
+		(void)cache_rig_insert_placed(&rig, namespaces[owner], key);
+	}
+}
+
+static uint32_t count(uint32_t owner, uint32_t from, uint32_t to)
+{
+	uint32_t there = 0;
+
+	for (uint32_t key = from; key < to; key++)
+		there += cache_rig_find(&rig, namespaces[owner], key) != 0;
+
+	return there;
+}
+
+/* A tenant with as many blocks as it may have makes way itself, the least recently used first,
+ * and those of no other; where it has pinned all of its own, it gets no more. */
+static void test_so_many_blocks(void **state)
+{
+	(void)state;
+	struct tenant *greedy = tenant_at(1);
+	uint32_t walk = UINT32_MAX;
+
+	change("tenant greedy.blocks=6");
+	fill(0, 0, 3);
+	fill(2, 0, 3);
+	fill(1, 100, 130);
+	assert_int_equal(count(1, 100, 124), 0);
+	assert_int_equal(count(1, 124, 130), 6);
+	assert_int_equal(ledger_used(&greedy->payer, LEDGER_BLOCKS), 6);
+	assert_int_equal(count(0, 0, 3), 3);
+	assert_int_equal(count(2, 0, 3), 3);
+
+	for (uint32_t key = 124; key < 130; key++)
+		assert_int_equal(
+			cache_pin(rig.cache, cache_rig_find(&rig, namespaces[1], key), &walk),
+			HBM_OK);
+	assert_true(cache_make_room(rig.cache, namespaces[1], 1, &(struct slice){UINT64_MAX, 0}));
+	assert_int_equal(block_begin_store(&rig.cache->blocks, namespaces[1],
+					   &(struct hbm_wire_key){.bytes = {9, 9, 9}}),
+			 0);
+	assert_int_equal(greedy->section.refused[LEDGER_BLOCKS], 1);
+	fill(2, 8, 9);
+	assert_int_equal(count(1, 124, 130), 6);
+	for (uint32_t key = 124; key < 130; key++)
+		cache_unpin(rig.cache, cache_rig_find(&rig, namespaces[1], key));
+	fill(1, 130, 131);
+	assert_int_equal(count(1, 100, 131), 6);
+}
+
+/* What is pinned of a tenant's blocks, in whatever tier, is counted for the tenant. */
+static void test_so_much_pinned(void **state)
+{
+	(void)state;
+	struct tenant *greedy = tenant_at(1);
+	uint32_t walk = UINT32_MAX;
+
+	change("tenant greedy.pinned=8KiB");
+	fill(1, 0, 4);
+	fill(2, 0, 4);
+	for (uint32_t key = 0; key < 4; key++) {
+		uint32_t own = cache_rig_find(&rig, namespaces[1], key);
+		uint32_t others = cache_rig_find(&rig, namespaces[2], key);
+
+		assert_int_equal(cache_pin(rig.cache, own, &walk), key < 2 ? HBM_OK : HBM_LIMIT);
+		assert_int_equal(cache_pin(rig.cache, others, &walk), HBM_OK);
+	}
+
+	assert_int_equal(ledger_used(&greedy->payer, LEDGER_TENANT_PINNED), 2 * UNIT);
+	assert_int_equal(ledger_used(&tenant_at(2)->payer, LEDGER_TENANT_PINNED), 4 * UNIT);
+	assert_int_equal(greedy->section.refused[LEDGER_TENANT_PINNED], 2);
+	for (uint32_t key = 0; key < 4; key++) {
+		if (key < 2)
+			cache_unpin(rig.cache, cache_rig_find(&rig, namespaces[1], key));
+		cache_unpin(rig.cache, cache_rig_find(&rig, namespaces[2], key));
+	}
+	assert_int_equal(ledger_used(&rig.ledger.host, LEDGER_TENANT_PINNED), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_without_bounds),
-		TEST(test_at_most_and_at_least),
-		TEST(test_what_is_kept),
-		TEST(test_bounds_that_change),
+		TEST(test_without_bounds), TEST(test_at_most_and_at_least),
+		TEST(test_what_is_kept),   TEST(test_bounds_that_change),
+		TEST(test_so_many_blocks), TEST(test_so_much_pinned),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

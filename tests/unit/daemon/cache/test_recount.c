@@ -99,7 +99,7 @@ static uint32_t insert(struct traffic *traffic, uint16_t ns, uint32_t n, uint32_
 	struct hbm_wire_key key = cache_rig_key(n);
 	struct place place = {.tier = cache_hbm(cache, 0)};
 
-	(void)cache_make_room(cache, 1, &(struct slice){UINT64_MAX, 0});
+	(void)cache_make_room(cache, ns, 1, &(struct slice){UINT64_MAX, 0});
 	if (parent != 0)
 		parent = cache_rig_find(&traffic->rig, ns, n - 1);
 

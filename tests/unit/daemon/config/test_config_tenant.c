@@ -134,8 +134,10 @@ static void mistakes(void **state)
 	wrong("[tenant a]\nmatch = any\nsession = 1\n",
 	      ":3: unknown key 'session' in section [tenant a], expected one of: match, share, "
 	      "weight, sessions, requests_in_flight, request_bytes, regions, address_space, "
-	      "memory, reserved, published, lent, loans, sequences, namespaces, pins, hbm_max, "
-	      "hbm_min, ddr_max, ddr_min, nvme_max, nvme_min");
+	      "memory, reserved, published, lent, loans, sequences, namespaces, pins, silent, "
+	      "descriptors, unread_descriptors, held, reserves_waiting, publications, replicas, "
+	      "notices, namespace_opens, watched, blocks, pinned, retained, retained_blocks, "
+	      "hbm_max, hbm_min, ddr_max, ddr_min, nvme_max, nvme_min, guesses, log_lines");
 	wrong("[tenant a]\nmatch = any\nmatch = any\n",
 	      ":3: tenant a.match is given a second time");
 	wrong("[tenant a]\nmatch = any\nsessions = many\n",

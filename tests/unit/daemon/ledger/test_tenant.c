@@ -7,9 +7,11 @@
 
 #include <cmocka.h>
 
+#include "daemon/base/guesses.h"
 #include "daemon/config/config.h"
 #include "daemon/ledger/user.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define ONE 1001
@@ -139,6 +141,71 @@ static void what_it_does_not_say(void **state)
 	user_close(root);
 }
 
+/* Whatever is charged, a tenant can be kept from growing it. */
+static void whatever_is_charged(void **state)
+{
+	struct fixture *fixture = *state;
+	struct tenant *team = tenant_of(fixture, ONE, "");
+
+	for (unsigned i = 0; i < LEDGER_COMMIT_SLABS; i++) {
+		unsigned keys = 0;
+
+		for (unsigned k = 0; k < TENANT_LIMITS; k++)
+			keys += tenant_limits[k].resource == i;
+		assert_int_equal(keys, i != LEDGER_PINNED && i != LEDGER_MOVES);
+	}
+
+	for (unsigned k = 0; k < TENANT_LIMITS; k++) {
+		const struct config_key *key = config_tenant_key(tenant_limits[k].key);
+		char text[128], value[32], expected[64];
+		const struct reason why = {text, sizeof(text)};
+		enum ledger_resource resource = tenant_limits[k].resource;
+
+		assert_non_null(key);
+		snprintf(value, sizeof(value), "%llu", 1ull << 12); /* all of them take it */
+		assert_int_equal(tenant_set(&fixture->ledger, "team", key->name, value, &why),
+				 HBM_OK);
+		assert_int_equal(ledger_own_limit(&team->payer, resource), 1 << 12);
+		snprintf(expected, sizeof(expected), "tenant team.%s = 4096:", key->name);
+		ledger_reason(&team->payer, resource, (1 << 12) + 1, text, sizeof(text));
+		assert_int_equal(strncmp(text, expected, strlen(expected)), 0);
+		assert_false(ledger_check(&team->payer, resource, (1 << 12) + 1));
+		assert_int_equal(team->section.refused[resource], 1);
+	}
+}
+
+/* What is bounded by a rate is so for all its users together. */
+static void what_is_no_count_of_the_ledger(void **state)
+{
+	struct fixture *fixture = *state;
+	struct user *one = user_of(fixture, ONE), *two = user_of(fixture, TWO);
+	struct user *guest = user_of(fixture, GUEST);
+	struct log_who who = user_log_who(one->tenant, ONE);
+	char text[128];
+	const struct reason why = {text, sizeof(text)};
+
+	assert_int_equal(user_number(one), user_number(two));
+	assert_int_not_equal(user_number(one), user_number(guest));
+	assert_int_equal(user_guesses(one), GUESSES_BURST);
+	assert_int_equal(user_guesses(guest), GUESSES_BURST);
+	assert_int_equal(who.lines, LOG_PEERS_LINES);
+	assert_string_equal(who.name, "tenant team");
+	assert_string_equal(user_log_who(NULL, GUEST).name, "uid 65534");
+
+	assert_int_equal(tenant_set(&fixture->ledger, "team", "guesses", "7", &why), HBM_OK);
+	assert_int_equal(tenant_set(&fixture->ledger, "team", "log_lines", "3", &why), HBM_OK);
+	assert_int_equal(user_guesses(two), 7);
+	assert_int_equal(user_log_who(two->tenant, TWO).lines, 3);
+	assert_int_equal(user_fair_payer(one, 9).tenant, user_fair_payer(two, 8).tenant);
+	assert_int_equal(user_fair_payer(one, 9).id, 9);
+	assert_false(user_fair_payer(one, 9).is_user);
+	assert_true(user_fair_payer(guest, 9).is_user);
+	assert_int_equal(user_fair_payer(guest, 9).tenant, GUEST);
+	user_close(one);
+	user_close(two);
+	user_close(guest);
+}
+
 static void set_while_it_is_used(void **state)
 {
 	struct fixture *fixture = *state;
@@ -258,6 +325,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(the_first_that_matches), TEST(its_users_have_so_much_together),
 		TEST(what_it_does_not_say),   TEST(set_while_it_is_used),
+		TEST(whatever_is_charged),    TEST(what_is_no_count_of_the_ledger),
 		TEST(a_section_that_is_gone), TEST(who_shares_with_whom),
 	};
 
