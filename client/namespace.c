@@ -84,7 +84,8 @@ int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *opti
 		.encoding = namespace_encoding(options),
 		.spec = {.weights = options->weights, .block_bytes = options->block_bytes},
 		.flags = (options->ephemeral ? HBM_WIRE_EPHEMERAL : 0) |
-			 (options->memory_only ? HBM_WIRE_MEMORY_ONLY : 0),
+			 (options->memory_only ? HBM_WIRE_MEMORY_ONLY : 0) |
+			 (options->wipe_on_free ? HBM_WIRE_WIPE_ON_FREE : 0),
 	};
 	if (!namespace_name_copy(open.spec.model, options->model) ||
 	    !namespace_name_copy(open.spec.layout, options->layout) ||

@@ -65,6 +65,23 @@ uint64_t block_bytes_in(const struct blocks *blocks, uint32_t number, const stru
 	return stored >= bytes || tier_has_io(tier) ? stored : bytes;
 }
 
+bool block_is_wiped(const struct blocks *blocks, uint32_t number)
+{
+	return namespaces_get(blocks->namespaces, block_get(blocks, number)->ns)->wipe_on_free;
+}
+
+void block_free_extent(const struct blocks *blocks, uint32_t number, struct place place,
+		       uint64_t bytes)
+{
+	const struct namespace *ns =
+		namespaces_get(blocks->namespaces, block_get(blocks, number)->ns);
+
+	if (ns->wipe_on_free)
+		tier_wipe(place.tier, place.unit, bytes, namespace_wiper(ns));
+	else
+		tier_free(place.tier, place.unit, bytes);
+}
+
 uint64_t block_logical_bytes(const struct blocks *blocks, uint32_t number)
 {
 	return namespaces_get(blocks->namespaces, block_get(blocks, number)->ns)->logical_bytes;
@@ -161,7 +178,7 @@ void block_drop_copy(struct blocks *blocks, uint32_t number)
 		return;
 
 	struct place place = block_remove_copy(blocks, number);
-	tier_free(place.tier, place.unit, block_bytes_in(blocks, number, place.tier));
+	block_free_extent(blocks, number, place, block_bytes_in(blocks, number, place.tier));
 	block_emit_uncopied(blocks, number);
 }
 
@@ -192,7 +209,7 @@ static void block_leave_extent(struct blocks *blocks, uint32_t number, struct pl
 	bool up = old.tier == blocks->copies.tier && to->number < old.tier->number;
 
 	if (!up || !tier_keep_copy(old.tier, bytes)) {
-		tier_free(old.tier, old.unit, bytes);
+		block_free_extent(blocks, number, old, bytes);
 		return;
 	}
 
@@ -236,7 +253,7 @@ static void block_free_place(struct blocks *blocks, uint32_t number)
 	block_emit_unplaced(blocks, number, tier, NULL);
 	block_set_actual(blocks, number, 0);
 	tier_unplace(tier, bytes);
-	tier_free(tier, block->unit, bytes);
+	block_free_extent(blocks, number, (struct place){tier, block->unit}, bytes);
 }
 
 static void block_release_if_idle(struct blocks *blocks, uint32_t number)
@@ -424,7 +441,7 @@ bool block_take_copy(struct blocks *blocks, uint32_t number)
 	struct place place = block_remove_copy(blocks, number);
 	block_emit_unplaced(blocks, number, old.tier, to);
 	tier_unplace(old.tier, bytes);
-	tier_free(old.tier, old.unit, bytes);
+	block_free_extent(blocks, number, old, bytes);
 	block_set_place(blocks, number, place, old.tier);
 	to->reused_blocks++;
 	to->reused_bytes += block_bytes_in(blocks, number, to);

@@ -196,6 +196,11 @@ void block_count_pin(struct blocks *blocks, uint32_t number, int change);
  * mismatch. */
 bool block_settle_checksum(struct blocks *blocks, uint32_t number, uint64_t checksum);
 
+/* Whether what held its bytes is overwritten before it is used for others. */
+bool block_is_wiped(const struct blocks *blocks, uint32_t number);
+/* Frees a moving extent that may have bytes of the block, as its namespace says. */
+void block_free_extent(const struct blocks *blocks, uint32_t number, struct place place,
+		       uint64_t bytes);
 /* Frees the block's copy, if it has one. */
 void block_drop_copy(struct blocks *blocks, uint32_t number);
 

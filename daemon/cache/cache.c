@@ -281,8 +281,11 @@ static bool cache_may_be_in(const struct cache *cache, uint32_t number, const st
 	if (tier->silent || tier->usable < block_bytes_in(&cache->blocks, number, tier))
 		return false;
 
+	const struct namespace *ns =
+		namespaces_get(cache->namespaces, cache_block(cache, number)->ns);
+
 	return tier_is_memory(tier) ||
-	       !namespaces_get(cache->namespaces, cache_block(cache, number)->ns)->memory_only;
+	       (!ns->memory_only && (!ns->wipe_on_free || cache->nvme_wiped));
 }
 
 struct tier *cache_tier_for(const struct cache *cache, struct tier *tier, uint32_t number)

@@ -79,6 +79,7 @@ struct cache {
 	struct order *orders[TIER_NUMBERS]; /* of the blocks of each tier that have no references */
 	struct owners owners[TIER_NUMBERS]; /* of all blocks of each */
 	uint32_t devices;
+	bool nvme_wiped; /* blocks of namespaces with wipe_on_free may be there (nvme_file.h) */
 	struct tier *ddr, *nvme, *staging; /* in tiers; ddr and nvme may be absent (capacity 0) */
 	uint32_t pass;                     /* of the newest touch */
 	uint32_t touching;                 /* touches that have begun and not ended */

@@ -81,7 +81,7 @@ struct namespaces *namespaces_free(struct namespaces *namespaces)
 struct namespace_shown {
 	struct hbm_wire_namespace_spec spec;
 	struct hbm_wire_encoding encoding;
-	uint64_t memory_only;
+	uint64_t memory_only, wipe_on_free;
 };
 
 static struct namespace_shown namespace_without_salt(const struct namespace_identity *identity)
@@ -89,7 +89,8 @@ static struct namespace_shown namespace_without_salt(const struct namespace_iden
 	const struct hbm_wire_namespace_spec *spec = identity->spec;
 	struct namespace_shown shown = {
 		.spec = {.weights = spec->weights, .block_bytes = spec->block_bytes},
-		.memory_only = identity->memory_only};
+		.memory_only = identity->memory_only,
+		.wipe_on_free = identity->wipe_on_free};
 	memcpy(shown.spec.model, spec->model, sizeof(shown.spec.model));
 	memcpy(shown.spec.layout, spec->layout, sizeof(shown.spec.layout));
 	if (identity->encoding)
@@ -101,8 +102,10 @@ static struct namespace_shown namespace_without_salt(const struct namespace_iden
 /* Of how many bytes of it the fingerprint is: no more than differ from the plainest. */
 static size_t namespace_shown_bytes(const struct namespace_shown *shown)
 {
-	if (shown->memory_only)
+	if (shown->wipe_on_free)
 		return sizeof(*shown);
+	if (shown->memory_only)
+		return offsetof(struct namespace_shown, wipe_on_free);
 	if (shown->encoding.encoding != HBM_ENCODING_RAW)
 		return offsetof(struct namespace_shown, memory_only);
 
@@ -123,6 +126,7 @@ static void namespaces_fill(struct namespaces *namespaces, uint16_t number, stru
 				 .encoding = shown->encoding,
 				 .salted = salt[0] != '\0',
 				 .memory_only = shown->memory_only,
+				 .wipe_on_free = shown->wipe_on_free,
 				 .block_bytes = shown->spec.block_bytes,
 				 .logical_bytes = logical ? logical : shown->spec.block_bytes,
 				 .user = user_ref(user)};
@@ -143,6 +147,7 @@ static uint16_t namespaces_find_shown(const struct namespaces *namespaces,
 		    memcmp(&ns->spec, &shown->spec, sizeof(ns->spec)) == 0 &&
 		    memcmp(&ns->encoding, &shown->encoding, sizeof(ns->encoding)) == 0 &&
 		    ns->memory_only == shown->memory_only &&
+		    ns->wipe_on_free == shown->wipe_on_free &&
 		    salts_equal(namespaces->salts, i, salt))
 			return (uint16_t)i;
 	}
@@ -156,6 +161,12 @@ uint16_t namespaces_find(const struct namespaces *namespaces,
 	const struct namespace_shown shown = namespace_without_salt(identity);
 
 	return namespaces_find_shown(namespaces, &shown, identity->spec->salt, user);
+}
+
+/* No session has such a number. */
+struct fair_payer namespace_wiper(const struct namespace *ns)
+{
+	return (struct fair_payer){.id = (uintptr_t)ns->user, .weight = user_weight(ns->user)};
 }
 
 void namespaces_ref(struct namespaces *namespaces, uint16_t number)
@@ -278,6 +289,18 @@ uint16_t namespaces_coldest(const struct namespaces *namespaces, const struct us
 	}
 
 	return (uint16_t)coldest;
+}
+
+bool namespaces_have_wiped(const struct namespaces *namespaces, bool ephemeral)
+{
+	for (uint32_t i = 1; i <= namespaces->max; i++) {
+		const struct namespace *ns = &namespaces->list[i];
+		if (ns->used && ns->wipe_on_free && namespace_blocks(ns) > 0 &&
+		    (ns->ephemeral || !ephemeral))
+			return true;
+	}
+
+	return false;
 }
 
 uint64_t namespaces_count(const struct namespaces *namespaces)

@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "daemon/base/fair_queue.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/ledger/user.h"
 
@@ -30,7 +31,7 @@ struct event_ring;
 struct namespace_identity {
 	const struct hbm_wire_namespace_spec *spec;
 	const struct hbm_wire_encoding *encoding; /* NULL: raw */
-	bool memory_only;
+	bool memory_only, wipe_on_free;
 };
 
 struct namespace
@@ -57,6 +58,8 @@ struct namespace
 	bool salted;
 	bool ephemeral;   /* its blocks are dropped when no session has it open any longer */
 	bool memory_only; /* its blocks go to HBM and DDR alone */
+	/* Extents are overwritten when its blocks leave them (daemon/move/wiper.h). */
+	bool wipe_on_free;
 };
 
 struct namespaces;
@@ -77,6 +80,8 @@ void namespaces_unref(struct namespaces *namespaces, uint16_t number); /* one op
  * else. */
 void namespaces_spec(const struct namespaces *namespaces, uint16_t number,
 		     struct hbm_wire_namespace_spec *spec);
+/* Who takes the turns of overwriting what its blocks leave: its user, whatever its sessions do. */
+struct fair_payer namespace_wiper(const struct namespace *ns);
 /* A namespace in use, or NULL for any other number. */
 struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number);
 void namespaces_block_gone(struct namespaces *namespaces, uint16_t number); /* one block fewer */
@@ -92,6 +97,8 @@ void namespaces_on_abandon(struct namespaces *namespaces, void (*fn)(void *arg, 
  * than so many. 0: there is none. */
 uint16_t namespaces_coldest(const struct namespaces *namespaces, const struct user *user,
 			    uint64_t more_than);
+/* Whether one with wipe_on_free has blocks; or an ephemeral one of those. */
+bool namespaces_have_wiped(const struct namespaces *namespaces, bool ephemeral);
 uint64_t namespaces_count(const struct namespaces *namespaces);
 /* The number of the tenant that made each, by its number; 0: none. */
 const uint16_t *namespaces_owners(const struct namespaces *namespaces);

@@ -271,6 +271,8 @@ static void catalog_begin_keeping(struct catalog *catalog, enum catalog_state st
 {
 	struct tier *nvme = catalog->options.cache->nvme;
 
+	if (nvme->claiming && nvme->dirty)
+		tier_wipe_gap(nvme, 0, UINT32_MAX);
 	if (nvme->claiming)
 		tier_end_claims(nvme);
 	catalog->state = state;
@@ -424,6 +426,8 @@ static void catalog_read(struct job *job)
 
 	catalog_log_found(catalog);
 	catalog->refused = catalog->contents.refused_count;
+	if (catalog->was_clean && catalog->refused == 0)
+		catalog->options.cache->nvme->dirty = false;
 	catalog->source.stamp = catalog->contents.stamp;
 	catalog->recovery = (struct catalog_recovery){.cache = catalog->options.cache,
 						      .ids = &catalog->ids,
@@ -515,6 +519,16 @@ static void catalog_recover_rest(struct catalog *catalog)
 	catalog_recovery_end(recovery);
 }
 
+/* Whether the tier has bytes that are to be overwritten and that no record names: the stop is none
+ * of those that leave nothing to do at the next start. */
+static bool catalog_leaves_bytes(const struct catalog *catalog)
+{
+	const struct cache *cache = catalog->options.cache;
+
+	return cache->nvme->wipes.bytes > 0 || cache->nvme->wipes.kept ||
+	       namespaces_have_wiped(cache->namespaces, true);
+}
+
 /* Writes all that is queued; then the last flush, and that the stop was clean. */
 static void catalog_write_rest(struct catalog *catalog)
 {
@@ -525,7 +539,8 @@ static void catalog_write_rest(struct catalog *catalog)
 		catalog_settle(catalog);
 	}
 
-	if (catalog->result == 0 && fdatasync(catalog->options.fd) == 0)
+	if (catalog->result == 0 && fdatasync(catalog->options.fd) == 0 &&
+	    !catalog_leaves_bytes(catalog))
 		(void)catalog_store_mark(catalog->store, true);
 }
 

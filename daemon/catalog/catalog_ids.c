@@ -39,7 +39,10 @@ void catalog_ids_give(struct catalog_ids *ids, uint16_t number, struct catalog_i
 	*change = (struct catalog_id_change){
 		.number = number,
 		.forgotten = ids->list[number],
-		.record = {.id = ids->last + 1, .encoding = ns->encoding, .uid = ns->user->uid}};
+		.record = {.id = ids->last + 1,
+			   .encoding = ns->encoding,
+			   .uid = ns->user->uid,
+			   .flags = ns->wipe_on_free ? CATALOG_WIPE_ON_FREE : 0}};
 	if (ns->user->tenant)
 		strcpy(change->record.tenant, ns->user->tenant->rule.name);
 	namespaces_spec(ids->namespaces, number, &change->record.spec);

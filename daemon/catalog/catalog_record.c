@@ -44,6 +44,7 @@ bool catalog_namespace_read(struct catalog_namespace *ns, const void *bytes, siz
 
 	memcpy(ns, bytes, sizeof(*ns));
 
-	return ns->check == catalog_record_check_of_namespace(ns) && ns->zero == 0 &&
+	return ns->check == catalog_record_check_of_namespace(ns) &&
+	       (ns->flags & ~CATALOG_WIPE_ON_FREE) == 0 &&
 	       memchr(ns->tenant, 0, sizeof(ns->tenant));
 }

@@ -19,6 +19,9 @@
 /* It was stored to outlive a power cut. */
 #define CATALOG_DURABLE 2u
 
+/* Of a namespace: wipe_on_free. */
+#define CATALOG_WIPE_ON_FREE 1u
+
 /* A block with an extent in the NVMe tier. */
 struct catalog_block {
 	uint64_t ns;                /* the namespace's id in the catalog, never used again */
@@ -37,7 +40,7 @@ struct catalog_namespace {
 	struct hbm_wire_namespace_spec spec; /* with its salt */
 	struct hbm_wire_encoding encoding;
 	uint32_t uid; /* who made it */
-	uint32_t zero;
+	uint32_t flags;
 	char tenant[32]; /* that had it; empty: none */
 	uint64_t check;
 };

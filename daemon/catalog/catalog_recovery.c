@@ -24,7 +24,9 @@ static uint16_t catalog_recovery_open_namespace(struct catalog_recovery *recover
 {
 	struct cache *cache = recovery->cache;
 	const struct namespace_identity identity = {.spec = &record->spec,
-						    .encoding = &record->encoding};
+						    .encoding = &record->encoding,
+						    .wipe_on_free =
+							    record->flags & CATALOG_WIPE_ON_FREE};
 	struct tenant *tenant = tenant_find(cache->ledger, record->tenant);
 	bool paid = tenant || record->tenant[0] == '\0'; /* else its section is gone */
 	struct user *user = NULL;
@@ -75,6 +77,17 @@ static uint32_t catalog_recovery_run(const struct catalog_contents *contents, ui
 	return count;
 }
 
+/* What is between those blocks and the ones before them, of a tier that is dirty. */
+static void catalog_recovery_wipe_before(struct catalog_recovery *recovery, uint32_t i)
+{
+	const struct catalog_block *blocks = recovery->contents->blocks;
+	uint64_t from = i > 0 ? (uint64_t)blocks[i - 1].unit + blocks[i - 1].units : 0;
+	uint64_t to = i < recovery->contents->count ? blocks[i].unit : UINT32_MAX;
+
+	if (recovery->cache->nvme->dirty)
+		tier_wipe_gap(recovery->cache->nvme, from, to);
+}
+
 static bool catalog_recovery_claim_run(struct catalog_recovery *recovery, uint32_t i,
 				       uint32_t count)
 {
@@ -91,6 +104,7 @@ static uint32_t catalog_recovery_claim(struct catalog_recovery *recovery, uint32
 {
 	uint32_t count = catalog_recovery_run(recovery->contents, i, CLAIMED_AT_ONCE);
 
+	catalog_recovery_wipe_before(recovery, i);
 	if (catalog_recovery_claim_run(recovery, i, count))
 		return count;
 	if (!catalog_recovery_claim_run(recovery, i, 1))
@@ -125,9 +139,17 @@ static void catalog_recovery_recover(struct catalog_recovery *recovery, uint32_t
 static void catalog_recovery_let_go(struct catalog_recovery *recovery, uint32_t i)
 {
 	const struct catalog_block *block = &recovery->contents->blocks[recovery->refused[i]];
+	const struct catalog_namespace *ns =
+		catalog_contents_namespace(recovery->contents, block->ns);
+	struct tier *nvme = recovery->cache->nvme;
+	uint64_t bytes = (uint64_t)block->units * EXTENT_UNIT;
 
-	if (block->units > 0)
-		tier_free(recovery->cache->nvme, block->unit, (uint64_t)block->units * EXTENT_UNIT);
+	if (block->units == 0)
+		return;
+	if (recovery->wiped || (ns && ns->flags & CATALOG_WIPE_ON_FREE))
+		tier_wipe(nvme, block->unit, bytes, (struct fair_payer){0});
+	else
+		tier_free(nvme, block->unit, bytes);
 }
 
 /* ---- the phases ---- */
@@ -150,8 +172,10 @@ static uint32_t catalog_recovery_step(struct catalog_recovery *recovery, uint32_
 static void catalog_recovery_end_phase(struct catalog_recovery *recovery)
 {
 	recovery->next = 0;
-	if (recovery->phase == CATALOG_CLAIMING)
+	if (recovery->phase == CATALOG_CLAIMING) {
+		catalog_recovery_wipe_before(recovery, recovery->contents->count);
 		tier_end_claims(recovery->cache->nvme);
+	}
 	recovery->phase++;
 }
 
@@ -182,6 +206,7 @@ int catalog_recovery_begin(struct catalog_recovery *recovery)
 	}
 
 	recovery->phase = CATALOG_CLAIMING;
+	recovery->wiped = recovery->cache->nvme->dirty;
 	catalog_recovery_open_namespaces(recovery);
 
 	return 0;

@@ -3,8 +3,9 @@
  * catalog_recovery: makes what was read from a catalog blocks of the cache again, in slices
  * of the loop's background, while requests are served.
  *
- * 	CLAIMING	the extents, one by one, so that no store gets one. The tier is not
- * 			usable before it is over (tier.h)
+ * 	CLAIMING	the extents, one by one, so that no store gets one; in a tier that is
+ * 			dirty what lies between is overwritten before it is free. The tier is
+ * 			not usable before it is over (tier.h)
  * 	RECOVERING	the blocks, the last to be evicted first. A lookup finds what has come
  * 			so far. One that does not fit any longer is refused: its namespace
  * 			may not be opened, its key has been stored again, the tier or a limit
@@ -42,6 +43,7 @@ struct catalog_recovery {
 	uint16_t *numbers; /* of the contents' namespaces, which are held open; 0: refused */
 	uint32_t *refused; /* blocks of the contents; their units are in contents->refused, too */
 	uint32_t refused_count;
+	bool wiped; /* the tier was dirty */
 	uint64_t restored;
 };
 

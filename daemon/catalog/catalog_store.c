@@ -351,7 +351,8 @@ static int catalog_store_connect(struct catalog_store *store)
 	snprintf(sql, sizeof(sql),
 		 "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; "
 		 "PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = %llu; "
-		 "PRAGMA cache_size = -2048; PRAGMA max_page_count = %llu; "
+		 "PRAGMA cache_size = -2048; PRAGMA secure_delete = ON; "
+		 "PRAGMA max_page_count = %llu; "
 		 "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON",
 		 (unsigned long long)CATALOG_LOG_BYTES, (unsigned long long)pages);
 

@@ -109,6 +109,7 @@ static void lent_check_transfer(struct lent_read *read, struct transfer_end from
 		.from = from,
 		.bytes = replica_bytes(read->replica),
 		.nvme_bytes = replica_bytes(read->replica),
+		.wipe = block_is_wiped(&read->check->mover->cache->blocks, read->replica->number),
 		.checksum_mode = mode,
 		.done = done,
 	};

@@ -67,9 +67,9 @@ static void move_settle(struct move *move)
 	}
 
 	if (to.tier && transfer->status == HBM_IO && transfer->host_valid && tier_has_io(to.tier))
-		mover_fail_extent(move->mover, to, transfer->nvme_bytes);
+		mover_fail_extent(move->mover, to, transfer->nvme_bytes, transfer->wipe);
 	else if (to.tier)
-		tier_free(to.tier, to.unit, transfer_bytes_at(transfer, to.tier));
+		block_free_extent(blocks, move->block, to, transfer_bytes_at(transfer, to.tier));
 	if (transfer->status == HBM_IO && !transfer->host_valid &&
 	    tier_has_io(transfer->from.place.tier))
 		tier_read_failed(transfer->from.place.tier, transfer->from.place.unit);
@@ -221,7 +221,8 @@ static struct transfer move_transfer(const struct mover *mover, uint32_t number,
 				 .to = {.place = to},
 				 .bytes = block_memory_bytes(blocks, number),
 				 .nvme_bytes = block_stored_bytes(block),
-				 .element = block_element(blocks, number)};
+				 .element = block_element(blocks, number),
+				 .wipe = block_is_wiped(blocks, number)};
 }
 
 static struct io_claim move_claim(const struct mover *mover, bool for_loads, uint32_t number,

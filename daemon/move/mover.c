@@ -6,6 +6,7 @@
 
 #include "daemon/device/device.h"
 #include "daemon/loop/loop.h"
+#include "daemon/move/wiper.h"
 
 /* ---- failures ---- */
 
@@ -43,10 +44,11 @@ void mover_failed(struct mover *mover, const struct transfer *transfer)
 	}
 }
 
-void mover_fail_extent(struct mover *mover, struct place place, uint64_t bytes)
+void mover_fail_extent(struct mover *mover, struct place place, uint64_t bytes, bool secret)
 {
 	struct tier *tier = place.tier;
 
+	tier->wipes.kept |= secret;
 	tier_fail(tier, place.unit, bytes);
 	if (tier->lost || !tier_has_failed(tier))
 		return;
@@ -72,7 +74,12 @@ uint64_t mover_moves(const struct mover *mover)
 
 bool mover_is_idle(const struct mover *mover)
 {
-	return mover->context.active == mover->context.held;
+	return mover->context.active == mover->context.held && !wiper_waits(mover->wiper);
+}
+
+void mover_stop(struct mover *mover)
+{
+	wiper_stop(mover->wiper);
 }
 
 static void mover_late_settled(struct late_listener *listener)
@@ -117,6 +124,32 @@ void mover_listen(struct mover *mover, void (*batch_done)(void *arg))
 			cache->tiers[i].ops->on_batch(&cache->tiers[i], batch_done, mover);
 }
 
+static void mover_wipe_failed(void *arg, struct place place, uint64_t bytes, int status)
+{
+	if (status == HBM_DEVICE)
+		mover_give_up_lost_devices(arg);
+	else
+		mover_fail_extent(arg, place, bytes, true);
+}
+
+static void mover_may_wipe(void *arg)
+{
+	struct mover *mover = arg;
+
+	mover->again = true;
+	if (mover->loop)
+		loop_background(mover->loop, &mover->rest);
+}
+
+static int mover_open_wiper(struct mover *mover)
+{
+	return wiper_new(&mover->wiper, &(struct wiper_options){.cache = mover->cache,
+								.context = &mover->context,
+								.failed = mover_wipe_failed,
+								.ready = mover_may_wipe,
+								.arg = mover});
+}
+
 int mover_new(struct mover **out, const struct mover_options *options)
 {
 	struct mover *mover = calloc(1, sizeof(*mover));
@@ -140,7 +173,8 @@ int mover_new(struct mover **out, const struct mover_options *options)
 	mover->numbers = 2 * ledger_limit(&mover->for_policy, LEDGER_MOVES);
 	mover->moves = calloc(mover->numbers + 1, sizeof(*mover->moves));
 	mover->vacant = calloc(mover->numbers, sizeof(*mover->vacant));
-	if (!mover->moves || !mover->vacant || waiting_loads_open(&mover->loads, mover->numbers)) {
+	if (!mover->moves || !mover->vacant || mover_open_wiper(mover) < 0 ||
+	    waiting_loads_open(&mover->loads, mover->numbers)) {
 		mover_free(mover);
 		return -ENOMEM;
 	}
@@ -167,6 +201,7 @@ struct mover *mover_free(struct mover *mover)
 	payer_close(&mover->for_policy);
 	payer_close(&mover->for_loads);
 	waiting_loads_close(&mover->loads);
+	mover->wiper = wiper_free(mover->wiper);
 	free(mover->vacant);
 	free(mover->moves);
 	free(mover);

@@ -33,6 +33,7 @@
 
 struct link_stats;
 struct move;
+struct wiper;
 
 /* Open to store.c, load.c, move.c and pump.c. */
 struct mover {
@@ -48,6 +49,7 @@ struct mover {
 	struct due_moves due[TIER_NUMBERS]; /* to each tier, by deadline */
 	struct link_stats *link_stats;      /* of how fast they arrive; NULL: not known */
 	struct waiting_loads loads;         /* for a move number, or a share of the disk's */
+	struct wiper *wiper;
 	struct io_share io_share;
 	struct list writes; /* moves to a disk, oldest first */
 	uint64_t late_ns;   /* one that is older is late; 0: none is */
@@ -86,9 +88,12 @@ uint64_t mover_active(const struct mover *mover); /* transfers begun and not end
 
 /* Handles a failed transfer: counts it, and gives up a lost device. */
 void mover_failed(struct mover *mover, const struct transfer *transfer);
-/* A write into a moving extent has failed. The tier is lost if too much of it has. */
-void mover_fail_extent(struct mover *mover, struct place place, uint64_t bytes);
+/* A write into a moving extent has failed. The tier is lost if too much of it has. secret: what
+ * was to be overwritten may be there, and stays. */
+void mover_fail_extent(struct mover *mover, struct place place, uint64_t bytes, bool secret);
 /* Whether nothing moves but what a silent tier does not answer. */
 bool mover_is_idle(const struct mover *mover);
+/* The daemon stops: more than a disk overwrites in some time is left to the next start. */
+void mover_stop(struct mover *mover);
 /* The blocks in the HBM of devices that are lost are gone: none is found from now on. */
 void mover_give_up_lost_devices(struct mover *mover);

@@ -9,6 +9,7 @@
 #include "daemon/move/load.h"
 #include "daemon/move/move.h"
 #include "daemon/move/store.h"
+#include "daemon/move/wiper.h"
 
 #define DROP_SLICE 64    /* steps */
 #define PUMP_BLOCKS 1024 /* of each queue that are passed in one go */
@@ -226,6 +227,7 @@ static void pump_once(struct mover *mover)
 {
 	struct cache *cache = mover->cache;
 
+	wiper_run(mover->wiper);
 	tier_serve(mover->context.staging);
 	load_retry_waiting(mover);
 

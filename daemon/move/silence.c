@@ -3,6 +3,7 @@
 
 #include "daemon/move/load.h"
 #include "daemon/move/move.h"
+#include "daemon/move/wiper.h"
 
 static void silence_each_move(struct mover *mover, const struct tier *tier,
 			      void (*call)(struct move *move, const struct tier *tier))
@@ -19,6 +20,7 @@ void silence_begin(struct mover *mover, struct tier *tier)
 	if (tier->ops->flush)
 		tier->ops->flush(tier);
 	silence_each_move(mover, tier, move_hold);
+	wiper_hold(mover->wiper, tier, true);
 	load_fail_waiting(mover);
 }
 
@@ -32,4 +34,5 @@ void silence_end(struct mover *mover, struct tier *tier)
 {
 	tier->silent = false;
 	silence_each_move(mover, tier, silence_release);
+	wiper_hold(mover->wiper, tier, false);
 }

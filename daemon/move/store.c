@@ -34,9 +34,10 @@ static void store_end(struct store *store)
 		transfer_fail(transfer, HBM_NO_SPACE);
 		if (to.tier && transfer->status == HBM_IO && transfer->host_valid &&
 		    tier_has_io(to.tier))
-			mover_fail_extent(store->mover, to, transfer->nvme_bytes);
+			mover_fail_extent(store->mover, to, transfer->nvme_bytes, transfer->wipe);
 		else if (to.tier)
-			tier_free(to.tier, to.unit, transfer_bytes_at(transfer, to.tier));
+			block_free_extent(&cache->blocks, store->block, to,
+					  transfer_bytes_at(transfer, to.tier));
 		cache_abandon_store(cache, store->block);
 	}
 
@@ -95,6 +96,7 @@ void store_begin(struct mover *mover, struct store *store)
 		.bytes = block_memory_bytes(blocks, store->block),
 		.nvme_bytes = block_stored_bytes(block),
 		.element = block_element(blocks, store->block),
+		.wipe = block_is_wiped(blocks, store->block),
 		.payer = store->payer,
 		.urgent = true,
 		.checksum_mode = store_checksum(mover, target),

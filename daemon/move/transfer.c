@@ -16,9 +16,12 @@ void transfer_fail(struct transfer *transfer, int status)
 void transfer_release(struct transfer *transfer)
 {
 	transfer->context->active--;
-	if (transfer->staged)
-		tier_free(transfer->context->staging, transfer->staging_unit,
-			  transfer->staged_bytes);
+	struct tier *staging = transfer->context->staging;
+
+	if (transfer->staged && transfer->wipe)
+		tier_wipe(staging, transfer->staging_unit, transfer->staged_bytes, transfer->payer);
+	else if (transfer->staged)
+		tier_free(staging, transfer->staging_unit, transfer->staged_bytes);
 	transfer->staged = false;
 }
 

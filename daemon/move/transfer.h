@@ -76,6 +76,7 @@ struct transfer {
 	 * than bytes: what is there is encoded. No end is on a disk: bytes. */
 	uint64_t nvme_bytes;
 	unsigned element; /* bytes of a number, where a disk has them encoded; 0: as they are */
+	bool wipe; /* what has held its bytes is to be overwritten: staging; places are the owner's */
 	struct fair_payer payer; /* whose turns it takes on links, disk and staging */
 	bool urgent;             /* a request waits for it */
 	enum transfer_checksum checksum_mode;

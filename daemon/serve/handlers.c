@@ -2,7 +2,6 @@
 #include "daemon/serve/handlers.h"
 
 #include "daemon/serve/inspect.h"
-#include "daemon/serve/namespace_room.h"
 #include "daemon/serve/resize.h"
 #include "daemon/serve/serve_blocks.h"
 #include "daemon/serve/serve_drop.h"
@@ -17,6 +16,7 @@
 #include "daemon/serve/serve_sequences.h"
 #include "daemon/serve/serve_share.h"
 #include "daemon/serve/serve_tenant.h"
+#include "daemon/serve/serve_wiped.h"
 
 static void handlers_cancelled(struct request *request)
 {
@@ -34,7 +34,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_REGION_DESTROY] = serve_region_destroy,
 			[HBM_WIRE_COMMIT] = serve_commit,
 			[HBM_WIRE_DECOMMIT] = serve_decommit,
-			[HBM_WIRE_NAMESPACE_OPEN] = serve_namespace_open,
+			[HBM_WIRE_NAMESPACE_OPEN] = serve_wiped_open,
 			[HBM_WIRE_NAMESPACE_CLOSE] = serve_namespace_close,
 			[HBM_WIRE_LOOKUP] = serve_keys,
 			[HBM_WIRE_STORE] = serve_store,

@@ -325,7 +325,8 @@ static void inspect_fill_namespace(const struct namespace *ns, uint32_t number,
 					      .logical_bytes = ns->logical_bytes,
 					      .element_bytes = ns->encoding.element_bytes,
 					      .salted = ns->salted,
-					      .memory_only = ns->memory_only};
+					      .memory_only = ns->memory_only,
+					      .wipe_on_free = ns->wipe_on_free};
 	strcpy(record->encoding, encoding_names[ns->encoding.encoding]);
 	memcpy(record->model, ns->spec.model, sizeof(record->model));
 	memcpy(record->layout, ns->spec.layout, sizeof(record->layout));

@@ -31,6 +31,6 @@ struct namespace_room;
 int namespace_room_open(struct namespace_room **out, struct hbmd *hbmd); /* negative errno */
 struct namespace_room *namespace_room_close(struct namespace_room *room);
 
-/* The handler of NAMESPACE_OPEN: opens it now, or when there is room, or refuses it with
+/* NAMESPACE_OPEN: opens it now, or when there is room, or refuses it with
  * HBM_LIMIT. */
 request_handler serve_namespace_open;

@@ -162,6 +162,7 @@ struct namespace_identity serve_namespace_identity(const struct hbmd *hbmd,
 		.spec = &open->spec,
 		.encoding = serve_namespace_encoding(message),
 		.memory_only = !on_nvme || serve_namespace_flags(message) & HBM_WIRE_MEMORY_ONLY,
+		.wipe_on_free = serve_namespace_flags(message) & HBM_WIRE_WIPE_ON_FREE,
 	};
 }
 

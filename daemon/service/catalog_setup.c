@@ -58,11 +58,24 @@ int catalog_setup_open(struct hbmd *hbmd, void (*progress)(void *arg), void *arg
 	return catalog_open(&hbmd->catalog, &options);
 }
 
+/* Whether nothing is left in the file that would have to be overwritten some day. */
+static bool catalog_setup_ends_wipes(const struct hbmd *hbmd)
+{
+	const struct cache *cache = hbmd->cache;
+
+	return hbmd->nvme && nvme_file_expects_wipes(hbmd->nvme) && !cache->nvme->dirty &&
+	       cache->nvme->wipes.bytes == 0 && !cache->nvme->wipes.kept &&
+	       !namespaces_have_wiped(cache->namespaces, false);
+}
+
 void catalog_setup_close(struct hbmd *hbmd)
 {
 	bool idle = !hbmd->mover || mover_active(hbmd->mover) == 0;
 
 	/* Its thread may wait for the disk that does not answer them. */
-	if (idle)
-		hbmd->catalog = catalog_close(hbmd->catalog, true);
+	if (!idle)
+		return;
+	hbmd->catalog = catalog_close(hbmd->catalog, true);
+	if (catalog_setup_ends_wipes(hbmd))
+		(void)nvme_file_end_wipes(hbmd->nvme);
 }

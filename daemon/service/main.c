@@ -258,6 +258,7 @@ static void hbmd_stop(struct service *service, const char *why)
 	service->hbmd.state = HBMD_STOPPING;
 	notify_stopping();
 	memory_setup_drain(service->memory_setup);
+	mover_stop(service->hbmd.mover);
 	server_drain(service->hbmd.server, hbmd_drained, service);
 }
 

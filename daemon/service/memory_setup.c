@@ -271,6 +271,14 @@ static uint64_t memory_setup_above(struct cache *cache)
 	return bytes;
 }
 
+/* Without a catalog nothing of what may be there is known. */
+static void memory_setup_wipe(struct tier *tier)
+{
+	tier->claiming = true;
+	tier_wipe_gap(tier, 0, UINT32_MAX);
+	tier_end_claims(tier);
+}
+
 static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const struct reason *reason)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
@@ -290,6 +298,8 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 	if (r < 0)
 		return r;
 
+	if (tier->dirty && !tier->claiming)
+		memory_setup_wipe(tier);
 	if (tier->copies_max > 0)
 		r = blocks_keep_copies(&hbmd->cache->blocks, tier);
 	if (r < 0)
@@ -323,6 +333,7 @@ static int memory_setup_open_nvme_io(struct memory_setup *memory_setup, const st
 		return r;
 
 	tier->io = memory_setup->nvme_io;
+	hbmd->cache->nvme_wiped = nvme_file_expects_wipes(hbmd->nvme);
 	hbmd->nvme_watch = nvme_io_watch(memory_setup->nvme_io);
 
 	return nvme_name_new(&hbmd->nvme_name, hbmd->loop, nvme_file_fd(hbmd->nvme),

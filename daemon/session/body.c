@@ -95,7 +95,9 @@ int body_open_flags(const void *message, struct refusal *why)
 	int status = body_encoding(message, why);
 
 	return status == HBM_OK ? field_flags("flags", open->flags,
-					      HBM_WIRE_EPHEMERAL | HBM_WIRE_MEMORY_ONLY, why)
+					      HBM_WIRE_EPHEMERAL | HBM_WIRE_MEMORY_ONLY |
+						      HBM_WIRE_WIPE_ON_FREE,
+					      why)
 				: status;
 }
 

@@ -164,7 +164,9 @@ static void *hash_pool_thread(void *arg)
 
 	hash_pool_settle(node);
 	for (struct hash_job *job; (job = hash_pool_take(node));) {
-		if (job->work != HASH_ONLY)
+		if (job->work == HASH_WIPE)
+			memset(job->host, 0, job->bytes);
+		else if (job->work != HASH_ONLY)
 			hash_pool_code(thread, job);
 		if (!job->without_checksum)
 			hash_pool_hash(pool, job);

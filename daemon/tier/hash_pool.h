@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hash_pool: threads that compute checksums of blocks in host memory, and encode and decode
- * them (lossless.h), or copy them there, so that neither the loop nor the threads that copy
- * for devices do. Jobs take turns
+ * hash_pool: threads that compute checksums of blocks in host memory, encode and decode
+ * them (lossless.h), copy them there and overwrite what they have left, so that neither the loop
+ * nor the threads that copy for devices do. Jobs take turns
  * between those who pay for them, by bytes (fair_queue.h); urgent ones, those a request waits
  * for, go first, except that every eighth is not urgent. A job is done whole, by one thread:
  * at most limits.block_bytes pass before the next one.
@@ -32,12 +32,13 @@
 struct hash_pool;
 struct hash_node;
 
-enum hash_work { HASH_ONLY, HASH_ENCODE, HASH_DECODE, HASH_COPY };
+/* HASH_WIPE: host is filled with zeros, and nothing else. */
+enum hash_work { HASH_ONLY, HASH_ENCODE, HASH_DECODE, HASH_COPY, HASH_WIPE };
 
 struct hash_job {
 	/* the caller's */
 	struct fair_payer payer;
-	char *host; /* written to by HASH_DECODE alone */
+	char *host; /* written to by HASH_DECODE and HASH_WIPE alone */
 	uint64_t bytes;
 	enum hash_work work;
 	bool without_checksum;

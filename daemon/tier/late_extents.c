@@ -60,21 +60,36 @@ void late_extents_add(struct late_extents *late, uint32_t unit, struct device *d
 		late->all = true;
 }
 
-bool late_extents_free(struct late_extents *late, uint32_t unit, uint64_t bytes)
+static bool late_extents_free_as(struct late_extents *late, uint32_t unit, uint64_t bytes,
+				 bool wipe)
 {
 	if (late_extents_is_over(late, unit)) {
 		late_extents_forget(late, unit);
 		return late->all;
 	}
 
-	for (size_t i = 0; i < late->count; i++)
-		if (late->list[i].unit == unit)
-			late->list[i].bytes = bytes;
+	for (size_t i = 0; i < late->count; i++) {
+		struct late_extent *entry = &late->list[i];
+		if (entry->unit != unit)
+			continue;
+		entry->bytes = bytes;
+		entry->wipe = wipe;
+	}
 
 	return true;
 }
 
-uint64_t late_extents_take_over(struct late_extents *late, uint32_t *unit)
+bool late_extents_free(struct late_extents *late, uint32_t unit, uint64_t bytes)
+{
+	return late_extents_free_as(late, unit, bytes, false);
+}
+
+bool late_extents_free_wiped(struct late_extents *late, uint32_t unit, uint64_t bytes)
+{
+	return late_extents_free_as(late, unit, bytes, true);
+}
+
+uint64_t late_extents_take_over(struct late_extents *late, uint32_t *unit, bool *wipe)
 {
 	for (size_t i = 0; i < late->count; i++) {
 		struct late_extent entry = late->list[i];
@@ -83,6 +98,7 @@ uint64_t late_extents_take_over(struct late_extents *late, uint32_t *unit)
 
 		late_extents_forget(late, entry.unit);
 		*unit = entry.unit;
+		*wipe = entry.wipe;
 		return entry.bytes;
 	}
 

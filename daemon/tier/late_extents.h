@@ -22,6 +22,7 @@ struct late_extent {
 	uint64_t mark;  /* of its last copy */
 	uint64_t bytes; /* that were freed; 0: it is in use */
 	uint32_t unit;
+	bool wipe; /* its bytes are to be overwritten then */
 };
 
 struct late_extents {
@@ -33,7 +34,9 @@ struct late_extents {
 void late_extents_add(struct late_extents *late, uint32_t unit, struct device *device);
 /* The extent is to be freed: whether it is late, and stays out of service. */
 bool late_extents_free(struct late_extents *late, uint32_t unit, uint64_t bytes);
-/* Forgets an extent that was to be freed and whose copies are over: its bytes; 0: there is
- * none. */
-uint64_t late_extents_take_over(struct late_extents *late, uint32_t *unit);
+/* The same of one whose bytes are to be overwritten when its copies are over. */
+bool late_extents_free_wiped(struct late_extents *late, uint32_t unit, uint64_t bytes);
+/* Forgets an extent that was to be freed and whose copies are over: its bytes, and whether they
+ * are to be overwritten; 0: there is none. */
+uint64_t late_extents_take_over(struct late_extents *late, uint32_t *unit, bool *wipe);
 void late_extents_clear(struct late_extents *late);

@@ -32,7 +32,8 @@
 #define LOCK_WAIT_NS UINT64_C(50000000)
 #define MS UINT64_C(1000000)
 
-enum label_state { LABEL_FORMATTING = 1, LABEL_FORMATTED = 2 };
+/* LABEL_WIPES with either: nvme_claim.wipes. */
+enum label_state { LABEL_FORMATTING = 1, LABEL_FORMATTED = 2, LABEL_WIPES = 4 };
 
 struct label {
 	char magic[16];
@@ -49,20 +50,21 @@ static uint64_t label_checksum(const struct label *label)
 	return XXH3_64bits(label, offsetof(struct label, checksum));
 }
 
-static int nvme_claim_write_label(const struct nvme_claim *claim, enum label_state state)
+static int nvme_claim_write_label(struct nvme_claim *claim, enum label_state state)
 {
 	struct label *label = (struct label *)(void *)claim->zeros;
 
 	memset(label, 0, LABEL_BYTES);
 	memcpy(label->magic, LABEL_MAGIC, sizeof(LABEL_MAGIC));
 	label->version = LABEL_VERSION;
-	label->state = state;
+	label->state = claim->wipes ? state | LABEL_WIPES : state;
 	label->size = claim->size;
 	memcpy(label->id, claim->id, sizeof(label->id));
 	label->checksum = label_checksum(label);
 	ssize_t n = pwrite(claim->fd, label, LABEL_BYTES, 0);
 	int r = n == LABEL_BYTES ? 0 : n < 0 ? -errno : -EIO;
 	memset(label, 0, LABEL_BYTES);
+	claim->state = state;
 
 	return r < 0 ? r : fdatasync(claim->fd) < 0 ? -errno : 0;
 }
@@ -338,9 +340,11 @@ static int nvme_claim_decide(struct nvme_claim *claim, const struct reason *reas
 				  "path, or empty it first%s",
 				  claim->path, claim->is_device ? " (wipefs, blkdiscard)" : "");
 
-	bool whole = ours && label.state == LABEL_FORMATTED &&
+	bool whole = ours && (label.state & ~(uint32_t)LABEL_WIPES) == LABEL_FORMATTED &&
 		     (claim->is_device || bytes == NVME_HEAD + label.size);
 	claim->formatted = whole && label.size == claim->size;
+	claim->wipes = whole && label.state & LABEL_WIPES;
+	claim->state = LABEL_FORMATTED;
 	if (whole)
 		claim->filled = label.size < claim->size ? label.size : claim->size;
 
@@ -485,9 +489,15 @@ int nvme_claim_check(const struct config *config, const struct reason *reason)
 	return r;
 }
 
-int nvme_claim_label(const struct nvme_claim *claim)
+int nvme_claim_label(struct nvme_claim *claim)
 {
 	return nvme_claim_write_label(claim, LABEL_FORMATTED);
+}
+
+int nvme_claim_label_wipes(struct nvme_claim *claim, bool wipes)
+{
+	claim->wipes = wipes;
+	return nvme_claim_write_label(claim, (enum label_state)claim->state);
 }
 
 struct nvme_claim *nvme_claim_free(struct nvme_claim *claim)

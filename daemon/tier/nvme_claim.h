@@ -39,6 +39,10 @@ struct nvme_claim {
 	int fd;
 	bool direct, created, is_device;
 	bool formatted; /* else the size is to be filled with zeros, then labelled */
+	/* Blocks of namespaces with wipe_on_free have been here since it was empty of them: what
+	 * no catalog says is a block's is to be overwritten before it is used. */
+	bool wipes;
+	int state; /* of the label */
 	uint64_t size;
 	uint64_t filled;           /* of it: bytes from the front that have been */
 	uint64_t copies;           /* of it: room for copies */
@@ -61,7 +65,9 @@ int nvme_claim_new(struct nvme_claim **out, const struct config *config, uint64_
 /* Whether an nvme_claim_new() of a path that exists would be refused, apart from being in
  * use: the same errors. Changes nothing there. */
 int nvme_claim_check(const struct config *config, const struct reason *reason);
-int nvme_claim_label(const struct nvme_claim *claim); /* as formatted; negative errno */
+int nvme_claim_label(struct nvme_claim *claim); /* as formatted; negative errno */
+/* Changes what it says of that; negative errno. */
+int nvme_claim_label_wipes(struct nvme_claim *claim, bool wipes);
 /* Gives it back; accepts NULL, returns NULL. */
 struct nvme_claim *nvme_claim_free(struct nvme_claim *claim);
 /* The same, and removes a file that the claim created. */

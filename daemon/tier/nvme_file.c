@@ -27,6 +27,10 @@ struct nvme_file {
 	uint64_t filled, filling; /* usable bytes; end of the step in flight */
 	int fill_error;           /* the worker's while a step is in flight */
 	double read_rate;         /* the worker's during the first step */
+	struct job label;
+	int label_error;       /* the worker's while it writes the label */
+	bool labelling, wipes; /* the label is being written; it says so */
+	struct list waits;     /* struct nvme_file_wait */
 	bool settled;
 	atomic_bool stop;
 };
@@ -91,6 +95,63 @@ static void nvme_file_step_filled(struct job *job)
 	nvme->progress(nvme->arg);
 }
 
+/* ---- the label ---- */
+
+static void nvme_file_write_label(struct job *job)
+{
+	struct nvme_file *nvme = container_of(job, struct nvme_file, label);
+
+	nvme->label_error = nvme_claim_label_wipes(nvme->claim, true);
+}
+
+static void nvme_file_end_waits(struct nvme_file *nvme, int result)
+{
+	for (struct list *node; (node = list_pop_front(&nvme->waits));) {
+		struct nvme_file_wait *wait = container_of(node, struct nvme_file_wait, link);
+		wait->done(wait, result);
+	}
+}
+
+static void nvme_file_labelled(struct job *job)
+{
+	struct nvme_file *nvme = container_of(job, struct nvme_file, label);
+
+	nvme->labelling = false;
+	nvme->wipes = nvme->label_error == 0;
+	if (nvme->label_error < 0)
+		log_error("nvme: cannot write the label of %s: %s; blocks with wipe_on_free stay "
+			  "in memory",
+			  nvme->claim->path, strerror(-nvme->label_error));
+	nvme_file_end_waits(nvme, nvme->label_error);
+}
+
+bool nvme_file_expects_wipes(const struct nvme_file *nvme)
+{
+	return nvme->wipes;
+}
+
+void nvme_file_expect_wipes(struct nvme_file *nvme, struct nvme_file_wait *wait)
+{
+	int r = nvme->worker ? 0 : worker_new(&nvme->worker, nvme->loop, "nvme-label", NULL, NULL);
+
+	list_push_back(&nvme->waits, &wait->link);
+	if (r < 0) {
+		nvme_file_end_waits(nvme, r);
+	} else if (!nvme->labelling) {
+		nvme->labelling = true;
+		nvme->label =
+			(struct job){.run = nvme_file_write_label, .done = nvme_file_labelled};
+		worker_post(nvme->worker, &nvme->label);
+	}
+}
+
+int nvme_file_end_wipes(struct nvme_file *nvme)
+{
+	nvme->worker = worker_free(nvme->worker);
+
+	return nvme->wipes ? nvme_claim_label_wipes(nvme->claim, false) : 0;
+}
+
 /* ---- opening ---- */
 
 static int nvme_file_all_filled(struct nvme_file *nvme)
@@ -151,6 +212,7 @@ static int nvme_file_set_up(struct nvme_file *nvme, const struct config *config,
 	tier->ops = &tier_nvme_ops;
 	tier->copies_max = copies;
 	tier->claiming = claiming;
+	tier->dirty = nvme->wipes = nvme->claim->wipes;
 
 	return nvme->claim->formatted ? nvme_file_all_filled(nvme) : nvme_file_format(nvme, reason);
 }
@@ -170,6 +232,7 @@ int nvme_file_open(struct nvme_file **out, const struct config *config, struct t
 		return reason_set(&reason, -ENOMEM, "nvme: out of memory");
 
 	*nvme = (struct nvme_file){.tier = tier, .loop = loop, .progress = progress, .arg = arg};
+	list_init(&nvme->waits);
 	nvme->fill = (struct job){.run = nvme_file_fill_step, .done = nvme_file_step_filled};
 	int r = nvme_file_set_up(nvme, config, &reason);
 	if (r < 0) {

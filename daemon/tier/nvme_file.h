@@ -6,18 +6,30 @@
  * usable. The label says when a file is formatted, and the next start skips the filling. A
  * block device needs no filling.
  *
+ * Before the first block of a namespace with wipe_on_free may come, the label says so
+ * (nvme_file_expect_wipes()), and it does until a clean stop without any. After a crash the
+ * daemon knows of no bytes but those in the catalog: the rest of the tier is overwritten before
+ * it is used (tier_wipe_gap(), catalog_recovery.h).
+ *
  * What is in it is found again by the catalog, where there is one (daemon/catalog/catalog.h);
  * the id in the label says that it is the catalog of this file. Without one every start
  * begins with an empty tier.
  */
 #pragma once
 
+#include "daemon/base/list.h"
 #include "daemon/loop/loop.h"
 #include "daemon/tier/nvme_claim.h"
 #include "daemon/tier/tier.h"
 
 struct config;
 struct nvme_file;
+
+/* Told when the label says it, or cannot: negative errno. */
+struct nvme_file_wait {
+	struct list link;
+	void (*done)(struct nvme_file_wait *wait, int result);
+};
 
 /* Opens config->nvme_path and sets up the tier, whose copies_max is how many bytes of
  * copies are wanted, and afterwards for how many there is room, and whose `claiming` stays as
@@ -33,6 +45,12 @@ int nvme_file_check(const struct config *config, char *error, size_t error_size)
 /* Ends a formatting in progress. The loop may still have a completion of it, so it must
  * not run afterwards. */
 struct nvme_file *nvme_file_close(struct nvme_file *nvme);
+/* Whether blocks of namespaces with wipe_on_free may come. */
+bool nvme_file_expects_wipes(const struct nvme_file *nvme);
+/* Writes it into the label, without waiting for that. */
+void nvme_file_expect_wipes(struct nvme_file *nvme, struct nvme_file_wait *wait);
+/* Nothing of such a block is left, and the daemon stops: negative errno. The loop does not run. */
+int nvme_file_end_wipes(struct nvme_file *nvme);
 int nvme_file_fd(const struct nvme_file *nvme);
 const uint8_t *nvme_file_id(const struct nvme_file *nvme); /* NVME_ID_BYTES */
 bool nvme_file_is_device(const struct nvme_file *nvme);

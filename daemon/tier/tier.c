@@ -7,9 +7,10 @@
 
 #include "daemon/device/device.h"
 
-#define FAILED_SHARE 8       /* of a tier: more than that is too much */
-#define RECLAIMS 64          /* copies that go at a time */
-#define QUANTUM (1ull << 20) /* bytes of a payer's turn */
+#define FAILED_SHARE 8                /* of a tier: more than that is too much */
+#define RECLAIMS 64                   /* copies that go at a time */
+#define QUANTUM (1ull << 20)          /* bytes of a payer's turn */
+#define GAP_UNITS ((uint64_t)1 << 18) /* of what is overwritten before any of it is free */
 
 /* ---- parts ---- */
 
@@ -56,14 +57,17 @@ int tier_init(struct tier *tier, enum hbm_tier kind, uint8_t number, uint64_t ca
 	*tier = (struct tier){
 		.kind = kind, .number = number, .capacity = capacity, .headroom = headroom};
 	fair_queue_open(&tier->waiting, QUANTUM);
-	/* every block may have one extent here and be the target of one move */
-	return extent_pool_new(&tier->extents, max_blocks * 2);
+	/* every block may have one extent here and be the target of one move; and what is
+	 * overwritten at the start is cut into gaps */
+	return extent_pool_new(&tier->extents,
+			       max_blocks * 2 + capacity / (GAP_UNITS * EXTENT_UNIT));
 }
 
 void tier_clear(struct tier *tier)
 {
 	tier->extents = extent_pool_free(tier->extents);
 	late_extents_clear(&tier->late);
+	wipes_clear(&tier->wipes);
 }
 
 void tier_set_usable(struct tier *tier)
@@ -106,8 +110,23 @@ bool tier_claim(struct tier *tier, uint32_t unit, uint64_t bytes, uint32_t exten
 	return true;
 }
 
+void tier_wipe_gap(struct tier *tier, uint64_t from, uint64_t to)
+{
+	uint64_t end = extent_capacity(tier->extents) / EXTENT_UNIT;
+
+	for (uint64_t units; from < to && from < end; from += units) {
+		units = (to < end ? to : end) - from;
+		if (units > GAP_UNITS)
+			units = GAP_UNITS;
+		if (tier_claim(tier, (uint32_t)from, units * EXTENT_UNIT, 1))
+			tier_wipe(tier, (uint32_t)from, units * EXTENT_UNIT,
+				  (struct fair_payer){0});
+	}
+}
+
 void tier_end_claims(struct tier *tier)
 {
+	tier->dirty = false;
 	tier->claiming = false;
 	tier_set_usable(tier);
 	tier_serve(tier);
@@ -136,6 +155,9 @@ static uint64_t tier_begin_near(const struct tier *tier, const struct device *ne
 bool tier_reclaim(struct tier *tier, uint64_t bytes)
 {
 	unsigned count = 0;
+
+	if (tier->wipes.bytes >= bytes)
+		return false; /* that much will be free without it */
 
 	for (; count < RECLAIMS && tier->copies > 0 && extent_largest(tier->extents) < bytes;
 	     count++)
@@ -232,14 +254,32 @@ void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes)
 	tier_return(tier, unit, bytes);
 }
 
+/* Where it cannot be remembered, the extent is not used again. */
+void tier_wipe(struct tier *tier, uint32_t unit, uint64_t bytes, struct fair_payer payer)
+{
+	struct wipe wipe = {.unit = unit, .bytes = bytes, .payer = payer};
+
+	if (tier->lost)
+		tier_free(tier, unit, bytes);
+	else if (late_extents_free_wiped(&tier->late, unit, bytes) ||
+		 !wipes_add(&tier->wipes, &wipe))
+		tier_fail(tier, unit, bytes);
+}
+
 void tier_free_late(struct tier *tier)
 {
 	uint32_t unit;
+	bool wipe;
 
-	for (uint64_t bytes; (bytes = late_extents_take_over(&tier->late, &unit)) > 0;) {
+	for (uint64_t bytes; (bytes = late_extents_take_over(&tier->late, &unit, &wipe)) > 0;) {
 		assert(tier->failed >= bytes);
 		tier->failed -= bytes;
-		tier_return(tier, unit, bytes);
+		if (!wipe) {
+			tier_return(tier, unit, bytes);
+			continue;
+		}
+		tier->moving += bytes;
+		tier_wipe(tier, unit, bytes, (struct fair_payer){0});
 	}
 }
 

@@ -40,6 +40,7 @@
 #include "daemon/tier/bad_extents.h"
 #include "daemon/tier/extent.h"
 #include "daemon/tier/late_extents.h"
+#include "daemon/tier/wipes.h"
 #include "kernels/driver/driver.h"
 
 #include <hbm/wire.h>
@@ -106,6 +107,7 @@ struct tier {
 	bool lost;           /* what was here cannot be read any more */
 	bool silent;         /* set by silence.c */
 	bool claiming;       /* until tier_end_claims() */
+	bool dirty;          /* what is not claimed is to be overwritten before it is free */
 
 	/* where the bytes are, for ops */
 	CUdeviceptr base;          /* HBM */
@@ -134,6 +136,7 @@ struct tier {
 	void *reclaim_arg;
 	struct bad_extents bad;
 	struct late_extents late;
+	struct wipes wipes; /* of moving: extents that are to be overwritten, and that are now */
 	uint32_t inbound_first, inbound_last; /* target here, bytes elsewhere */
 	struct fair_queue waiting;            /* struct extent_request */
 
@@ -166,6 +169,8 @@ void tier_set_usable(struct tier *tier);
 /* Of a tier that is claiming: allocates those bytes, counted as moving, as so many extents that
  * touch. False: they are not all free, or not all usable so far. */
 bool tier_claim(struct tier *tier, uint32_t unit, uint64_t bytes, uint32_t extents);
+/* Of one that is dirty, too: claims what is between these units, to be overwritten. */
+void tier_wipe_gap(struct tier *tier, uint64_t from, uint64_t to);
 void tier_end_claims(struct tier *tier);
 
 /* Allocates an extent, counted as moving. Returns its unit, or UINT32_MAX if none is free
@@ -183,6 +188,8 @@ void tier_hasten(struct tier *tier, struct extent_request *wait, struct fair_pay
 struct extent_request *tier_waiting(struct tier *tier);
 struct extent_request *tier_take_waiting(struct tier *tier);
 void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes); /* frees a moving extent */
+/* Frees it once its bytes have been overwritten (daemon/move/wiper.h): until then it is moving. */
+void tier_wipe(struct tier *tier, uint32_t unit, uint64_t bytes, struct fair_payer payer);
 /* Frees the end of a moving extent. */
 void tier_shrink(struct tier *tier, uint32_t unit, uint64_t bytes, uint64_t kept);
 /* A write into a moving extent has failed: it is not used again. */

@@ -321,6 +321,10 @@ struct hbm_namespace_options {
 	 * is dropped. A call that would have them there is refused with HBM_INVALID. With it, it
 	 * is another namespace than without. */
 	bool memory_only;
+	/* The bytes of its blocks are overwritten in HBM, DDR and the NVMe file before the space is
+	 * used again: when a block is evicted, dropped or moved. It is another namespace than
+	 * without. */
+	bool wipe_on_free;
 };
 
 HBM_API int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options,

@@ -378,13 +378,16 @@ static_assert(sizeof(struct hbm_wire_namespace_open_encoded) == 248, "wire layou
 /* Its blocks stay in memory: none is ever written to NVMe. Part of what namespaces are told
  * apart by. */
 #define HBM_WIRE_MEMORY_ONLY 2u
+/* The bytes of its blocks are overwritten wherever they have been, before what held them is used
+ * for anything else. Part of what namespaces are told apart by. */
+#define HBM_WIRE_WIPE_ON_FREE 4u
 
 /* The same with flags. */
 struct hbm_wire_namespace_open_flags {
 	struct hbm_wire_header header;
 	struct hbm_wire_namespace_spec spec;
 	struct hbm_wire_encoding encoding;
-	uint32_t flags; /* HBM_WIRE_EPHEMERAL, _MEMORY_ONLY */
+	uint32_t flags; /* HBM_WIRE_EPHEMERAL, _MEMORY_ONLY, _WIPE_ON_FREE */
 	uint32_t zero;
 };
 static_assert(sizeof(struct hbm_wire_namespace_open_flags) == 256, "wire layout");

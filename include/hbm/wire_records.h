@@ -338,7 +338,8 @@
 	  "", "Bytes of a number, for the encoding lossless.")                                     \
 	X(R, uint32_t, memory_only, , BOOL, 3, FACT, "MEMORY-ONLY",                                \
 	  "", "1: its blocks are never written to NVMe.")                                          \
-	X(R, uint32_t, zero2, , ZERO, 1, FACT, "", "", "0")
+	X(R, uint32_t, wipe_on_free, , BOOL, 3, FACT, "WIPED",                                     \
+	  "", "1: what held its blocks is overwritten before it is used again.")
 
 /* A block. */
 #define HBM_RECORD_BLOCK_INFO(X, R)                                                                \

@@ -13,6 +13,7 @@
 
 #include "tests/support/contents.h"
 #include "tests/support/guest.h"
+#include "tests/support/memory_search.h"
 #include "tests/support/system_stage.h"
 
 #include <fcntl.h>
@@ -29,8 +30,10 @@
 static void secret_open(struct kv *kv, uid_t uid, const char *salt)
 {
 	const struct hbm_options options = {.socket = "sock"};
-	const struct hbm_namespace_options ns = {
-		.model = "private", .salt = salt, .block_bytes = SECRET_BLOCK};
+	const struct hbm_namespace_options ns = {.model = "private",
+						 .salt = salt,
+						 .block_bytes = SECRET_BLOCK,
+						 .wipe_on_free = true};
 	int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	*kv = (struct kv){.block_bytes = SECRET_BLOCK, .buffer = malloc(SECRET_BLOCK)};
@@ -72,6 +75,31 @@ static bool secret_remains(struct kv *kv, struct hbm_region *region)
 	return any != 0;
 }
 
+/* The block is removed, the client has overwritten what it has of it, and nothing of its bytes is
+ * in the daemon: they were, before. */
+static void secret_forget(struct kv *kv)
+{
+	static unsigned char bytes[SECRET_BLOCK];
+	struct memory_search found;
+	hbm_result result;
+
+	kv_wipe(kv, 0);
+	kv_fill(1, bytes, sizeof(bytes));
+	found = memory_search(daemon_.pid, bytes + SECRET_BLOCK / 2, 64);
+	assert_true(found.dumped + found.hidden > 0);
+	assert_int_equal(kv_keys(kv, HBM_WIRE_REMOVE, 1, 1, 0, &result), 0);
+	assert_int_equal(result.status, HBM_OK);
+}
+
+static void secret_expect_forgotten(void)
+{
+	static unsigned char bytes[SECRET_BLOCK];
+
+	kv_fill(1, bytes, sizeof(bytes));
+	struct memory_search found = memory_search(daemon_.pid, bytes + SECRET_BLOCK / 2, 64);
+	assert_int_equal(found.dumped + found.hidden, 0);
+}
+
 /* All memory of the first, written to, becomes the second's. */
 static void secret_hand_over(struct kv tenants[2], struct hbm *admin)
 {
@@ -88,8 +116,9 @@ static void secret_hand_over(struct kv tenants[2], struct hbm *admin)
 
 /*
  * BumbleBee and LatticeGen compute on what is encrypted or noised: bytes come back as they were,
- * whatever they are; those of two tenants are never taken for the same, even if they are; and
- * what one has written to device memory is not there for the next.
+ * whatever they are; those of two tenants are never taken for the same, even if they are; what
+ * a block has left is overwritten; and what one has written to device memory is not there for
+ * the next.
  */
 static void test_system_bumblebee(void **state)
 {
@@ -131,6 +160,10 @@ static void test_system_bumblebee(void **state)
 	for (size_t i = 0; i < 2; i++)
 		assert_int_equal(hbm_return(tenants[i].hbm, &loans[i], 1), 0);
 
+	for (size_t i = 0; i < 2; i++)
+		secret_forget(&tenants[i]);
+	kv_await_moves(&(struct kv){.hbm = admin});
+	secret_expect_forgotten();
 	secret_hand_over(tenants, admin);
 	kv_close(&tenants[1]);
 	hbm_close(admin);

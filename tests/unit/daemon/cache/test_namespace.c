@@ -135,27 +135,31 @@ static void test_an_encoding_is_part_of_what_it_is(void **state)
 	namespaces_free(namespaces);
 }
 
-/* One that stays in memory is another, with another fingerprint, whatever the encoding. */
+/* One that stays in memory is another, with another fingerprint, whatever the encoding; and so is
+ * one that is wiped. */
 static void test_memory_only_is_part_of_what_it_is(void **state)
 {
 	(void)state;
-	struct namespaces *namespaces = namespaces_of(4);
+	struct namespaces *namespaces = namespaces_of(8);
 	struct hbm_wire_namespace_spec spec = {.block_bytes = 4096};
 	const struct hbm_wire_encoding lossless = {HBM_ENCODING_LOSSLESS, 2, 0};
 	struct user *user = user_open(&ledger, 0);
 
 	assert_non_null(user);
-	for (uint16_t i = 0; i < 4; i++) {
-		const struct namespace_identity one = {
-			.spec = &spec, .encoding = i & 1 ? &lossless : NULL, .memory_only = i & 2};
+	for (uint16_t i = 0; i < 8; i++) {
+		const struct namespace_identity one = {.spec = &spec,
+						       .encoding = i & 1 ? &lossless : NULL,
+						       .memory_only = i & 2,
+						       .wipe_on_free = i & 4};
 
 		assert_int_equal(namespaces_find(namespaces, &one, user), 0);
 		assert_int_equal(namespaces_open(namespaces, &one, user), i + 1);
 		assert_int_equal(namespaces_find(namespaces, &one, user), i + 1);
-		assert_int_equal(namespaces_get(namespaces, i + 1u)->memory_only, i >= 2);
+		assert_int_equal(namespaces_get(namespaces, i + 1u)->memory_only, i % 4 >= 2);
+		assert_int_equal(namespaces_get(namespaces, i + 1u)->wipe_on_free, i >= 4);
 	}
 
-	for (uint16_t i = 1; i <= 4; i++)
+	for (uint16_t i = 1; i <= 8; i++)
 		for (uint16_t j = 1; j < i; j++)
 			assert_memory_not_equal(namespaces_get(namespaces, i)->fingerprint,
 						namespaces_get(namespaces, j)->fingerprint, 16);

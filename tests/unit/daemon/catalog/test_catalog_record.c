@@ -103,7 +103,7 @@ static void test_unknown(void **state)
 	catalog_block_seal(&block);
 	assert_false(catalog_block_read(&read, &block, sizeof(block)));
 
-	ns.zero = 1;
+	ns.flags = 2;
 	catalog_namespace_seal(&ns);
 	assert_false(catalog_namespace_read(&ns_read, &ns, sizeof(ns)));
 }

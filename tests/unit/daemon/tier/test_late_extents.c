@@ -24,6 +24,7 @@ static void test_it_comes_back_when_its_copy_is_over(void **state)
 {
 	struct late_extents late = {0};
 	uint32_t unit = 0;
+	bool wipe;
 
 	(void)state;
 	assert_false(late_extents_free(&late, 7, 10));
@@ -31,14 +32,14 @@ static void test_it_comes_back_when_its_copy_is_over(void **state)
 	late_extents_add(&late, 9, &first);
 	assert_false(late_extents_free(&late, 8, 10));
 	assert_true(late_extents_free(&late, 9, 20));
-	assert_int_equal(late_extents_take_over(&late, &unit), 0);
+	assert_int_equal(late_extents_take_over(&late, &unit, &wipe), 0);
 
 	first.late.over = 1; /* of the one that is in use: nothing comes back */
-	assert_int_equal(late_extents_take_over(&late, &unit), 0);
+	assert_int_equal(late_extents_take_over(&late, &unit, &wipe), 0);
 	first.late.over = 2;
-	assert_int_equal(late_extents_take_over(&late, &unit), 20);
+	assert_int_equal(late_extents_take_over(&late, &unit, &wipe), 20);
 	assert_int_equal(unit, 9);
-	assert_int_equal(late_extents_take_over(&late, &unit), 0);
+	assert_int_equal(late_extents_take_over(&late, &unit, &wipe), 0);
 
 	assert_false(late_extents_free(&late, 7, 10)); /* it was over before */
 	assert_int_equal(late.count, 0);
@@ -50,6 +51,7 @@ static void test_all_copies_are_waited_for(void **state)
 {
 	struct late_extents late = {0};
 	uint32_t unit = 0;
+	bool wipe;
 
 	(void)state;
 	late_extents_add(&late, 7, &first);
@@ -57,12 +59,12 @@ static void test_all_copies_are_waited_for(void **state)
 	late_extents_add(&late, 7, &first);
 	first.late.over = second.late.over = 1;
 	assert_true(late_extents_free(&late, 7, 10));
-	assert_int_equal(late_extents_take_over(&late, &unit), 0);
+	assert_int_equal(late_extents_take_over(&late, &unit, &wipe), 0);
 	first.late.over = 2;
 	second.late.over = 0;
-	assert_int_equal(late_extents_take_over(&late, &unit), 0);
+	assert_int_equal(late_extents_take_over(&late, &unit, &wipe), 0);
 	second.late.over = 1;
-	assert_int_equal(late_extents_take_over(&late, &unit), 10);
+	assert_int_equal(late_extents_take_over(&late, &unit, &wipe), 10);
 	assert_int_equal(unit, 7);
 	assert_int_equal(late.count, 0);
 	late_extents_clear(&late);
@@ -74,6 +76,7 @@ static void test_none_of_many_is_forgotten(void **state)
 	static bool back[MANY];
 	struct late_extents late = {0};
 	uint32_t unit = 0;
+	bool wipe;
 
 	(void)state;
 	for (uint32_t i = 0; i < MANY; i++)
@@ -86,14 +89,14 @@ static void test_none_of_many_is_forgotten(void **state)
 	first.late.over = MANY / 4;
 	second.late.over = MANY / 2;
 	for (unsigned n = 0; n < MANY * 3 / 4; n++) {
-		uint64_t bytes = late_extents_take_over(&late, &unit);
+		uint64_t bytes = late_extents_take_over(&late, &unit, &wipe);
 		assert_int_equal(bytes, 1 + unit / 3);
 		assert_false(back[unit / 3]);
 		assert_true(unit / 3 % 2 == 0 || unit / 3 < MANY / 2);
 		back[unit / 3] = true;
 	}
 
-	assert_int_equal(late_extents_take_over(&late, &unit), 0);
+	assert_int_equal(late_extents_take_over(&late, &unit, &wipe), 0);
 	assert_int_equal(late.count, MANY / 4);
 	late_extents_clear(&late);
 }

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/serve/serve_wiped.h"
+
+#include "daemon/cache/cache.h"
+#include "daemon/serve/namespace_room.h"
+#include "daemon/serve/serve_namespace.h"
+#include "daemon/tier/nvme_file.h"
+
+#include <stdlib.h>
+
+struct wiped_open {
+	struct nvme_file_wait wait;
+	struct hbmd *hbmd;
+	struct request *request;
+};
+
+static void serve_wiped_labelled(struct nvme_file_wait *wait, int result)
+{
+	struct wiped_open *open = container_of(wait, struct wiped_open, wait);
+	struct hbmd *hbmd = open->hbmd;
+	struct request *request = open->request;
+
+	free(open);
+	if (result == 0)
+		hbmd->cache->nvme_wiped = true;
+	if (request->session->state >= SESSION_CLOSING)
+		request_refuse(request, HBM_SHUTDOWN, "the session has ended");
+	else
+		serve_namespace_open(hbmd, request);
+}
+
+static bool serve_wiped_has_to_wait(const struct hbmd *hbmd, const struct request *request)
+{
+	if (!hbmd->nvme || hbmd->cache->nvme_wiped ||
+	    request->message->size == sizeof(struct hbm_wire_namespace_ref))
+		return false;
+
+	const struct namespace_identity identity = serve_namespace_identity(hbmd, request->message);
+
+	return identity.wipe_on_free && !identity.memory_only;
+}
+
+void serve_wiped_open(struct hbmd *hbmd, struct request *request)
+{
+	if (!serve_wiped_has_to_wait(hbmd, request)) {
+		serve_namespace_open(hbmd, request);
+		return;
+	}
+
+	struct wiped_open *open = malloc(sizeof(*open));
+	if (!open) {
+		request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
+		return;
+	}
+
+	*open = (struct wiped_open){
+		.wait = {.done = serve_wiped_labelled}, .hbmd = hbmd, .request = request};
+	request_charge(request, sizeof(*open));
+	nvme_file_expect_wipes(hbmd->nvme, &open->wait);
+}
