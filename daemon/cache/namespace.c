@@ -166,7 +166,7 @@ uint16_t namespaces_find(const struct namespaces *namespaces,
 /* No session has such a number. */
 struct fair_payer namespace_wiper(const struct namespace *ns)
 {
-	return (struct fair_payer){.id = (uintptr_t)ns->user, .weight = user_weight(ns->user)};
+	return user_fair_payer(ns->user, (uintptr_t)ns->user);
 }
 
 void namespaces_ref(struct namespaces *namespaces, uint16_t number)
