@@ -199,9 +199,10 @@ static bool wiper_is_written_to(const struct tier *tier)
 /* Whether it is to be overwritten now. */
 static bool wiper_may_begin(const struct wiper *wiper, const struct tier *tier)
 {
-	bool left = wiper->stopping && tier_has_io(tier) && tier->wipes.bytes > WIPER_STOP_BYTES;
+	if (tier->wipes.count == 0 || tier->silent)
+		return false;
 
-	return tier->wipes.count > 0 && !tier->silent && !left;
+	return !wiper->stopping || !tier_has_io(tier) || tier->wipes.bytes <= WIPER_STOP_BYTES;
 }
 
 static struct wiping *wiper_vacant(struct wiper *wiper, const struct tier *tier)
