@@ -236,6 +236,16 @@ static uint32_t catalog_contents_emit(struct catalog_contents *contents,
 	return at;
 }
 
+/* And no newer one has its key. */
+static bool catalog_contents_is_durable(const struct catalog_contents *contents,
+					const struct catalog_keys *keys, uint32_t number)
+{
+	const struct catalog_block *block = &contents->blocks[number];
+
+	return block->flags & CATALOG_DURABLE &&
+	       *catalog_keys_slot(keys, block->ns, &block->key) == number + 1;
+}
+
 static void catalog_contents_order(struct catalog_contents *contents,
 				   const struct catalog_keys *keys, struct catalog_rank *ranks,
 				   uint8_t *state)
@@ -253,6 +263,9 @@ static void catalog_contents_order(struct catalog_contents *contents,
 			*slot = ranks[i].number + 1;
 	}
 
+	for (uint32_t i = 0; i < contents->count; i++)
+		if (catalog_contents_is_durable(contents, keys, ranks[i].number))
+			at = catalog_contents_emit(contents, keys, state, ranks[i].number, at);
 	for (uint32_t i = 0; i < contents->count; i++)
 		at = catalog_contents_emit(contents, keys, state, ranks[i].number, at);
 }

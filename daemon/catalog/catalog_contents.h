@@ -4,9 +4,11 @@
  * of the cache. It is filled in the order of the units, and then has
  *
  * 	blocks		those whose records are sound, by unit: none overlaps another
- * 	order		the order to make them blocks in: the newest first, but each behind
- * 			its parent, so that what is linked to is there. A circle of parents,
- * 			which no client can have stored, is cut at its newest
+ * 	order		the order to make them blocks in: those that are durable, then the
+ * 			others, of each the newest first, but each behind its parent, so that
+ * 			what is linked to is there. With copies there may be more than the tier
+ * 			takes as blocks: what is durable must not be too late. A circle of
+ * 			parents, which no client can have stored, is cut at its newest
  * 	refused		the units of the others, whose records are to be removed
  *
  * Of two that overlap the newer is kept: where the older one's extent was freed and used

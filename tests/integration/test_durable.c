@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include <string.h>
+#include <time.h>
 
 #include "tests/support/catalog_stage.h"
 
@@ -99,6 +100,33 @@ static void test_what_exists_becomes_durable(void **state)
 	expect_all(101);
 	expect_on_nvme(1);
 	expect_on_nvme(101);
+	catalog_stage_finish();
+}
+
+/* What were copies are blocks after a restart, and newer: more than the tier takes. */
+static void test_they_come_first(void **state)
+{
+	static const char *const quick[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB",
+					    "nvme.catalog_ms=1", NULL};
+	const struct hbm_block pinned = {.durable = true, .pin = true},
+			       on_nvme = {.tier = HBM_TIER_NVME};
+
+	(void)state;
+	catalog_stage_begin(quick);
+	assert_int_equal(kv_store_roots(&kv, 0, 1, COUNT, &pinned, results), 0);
+	catalog_stage_store_on_nvme(101, 64);
+	assert_int_equal(kv_load(&kv, 0, 101, 64, results), 0);
+	kv_await_moves(&kv);
+	for (uint64_t first = 201; first < 400; first += 100)
+		assert_int_equal(kv_store_roots(&kv, 0, first, 64, &on_nvme, results), 0);
+	for (int i = 0; catalog_stage_status().catalog_records < 140; i++) {
+		assert_true(i < 1000);
+		nanosleep(&(const struct timespec){.tv_nsec = 2000000}, NULL);
+	}
+	catalog_stage_kill();
+	catalog_stage_begin(quick);
+	assert_true(catalog_stage_status().catalog_dropped > 0);
+	expect_all(1);
 	catalog_stage_finish();
 }
 
@@ -248,6 +276,8 @@ int main(void)
 						stage_teardown),
 		cmocka_unit_test_setup_teardown(test_what_exists_becomes_durable,
 						catalog_stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_they_come_first, catalog_stage_setup,
+						stage_teardown),
 		cmocka_unit_test_setup_teardown(test_they_stay, catalog_stage_setup,
 						stage_teardown),
 		cmocka_unit_test_setup_teardown(test_they_go_as_others_do, catalog_stage_setup,

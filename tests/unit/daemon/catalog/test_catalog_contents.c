@@ -191,6 +191,36 @@ static void test_newest_first(void **state)
 	catalog_contents_clear(&contents);
 }
 
+static struct catalog_block durable_row(uint32_t n, uint32_t parent, uint64_t stamp)
+{
+	struct catalog_block block = catalog_row(n, parent, stamp);
+
+	block.flags |= CATALOG_DURABLE;
+	catalog_block_seal(&block);
+
+	return block;
+}
+
+/* With what is above them; but an old one whose key a newer block has is as others are. */
+static void test_durable_first(void **state)
+{
+	static const uint32_t order[] = {3, 1, 2, 0, 4};
+	struct catalog_contents contents;
+	struct catalog_block blocks[] = {catalog_row(1, 0, 30), durable_row(2, 4, 10),
+					 catalog_row(3, 0, 50), catalog_row(4, 0, 20),
+					 durable_row(5, 0, 5)};
+
+	(void)state;
+	blocks[4].key = catalog_row_key(3);
+	catalog_block_seal(&blocks[4]);
+	begin(&contents);
+	for (uint32_t i = 0; i < 5; i++)
+		add(&contents, &all, &blocks[i]);
+	assert_int_equal(catalog_contents_sort(&contents), 0);
+	assert_memory_equal(contents.order, order, sizeof(order));
+	catalog_contents_clear(&contents);
+}
+
 /* A chain whose blocks were written from head to tail. */
 static void test_chain(void **state)
 {
@@ -288,12 +318,12 @@ static void test_empty(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_refused),  cmocka_unit_test(test_nothing_trusted),
-		cmocka_unit_test(test_too_many), cmocka_unit_test(test_damaged_namespace),
-		cmocka_unit_test(test_overlap),  cmocka_unit_test(test_newest_first),
-		cmocka_unit_test(test_chain),    cmocka_unit_test(test_circle),
-		cmocka_unit_test(test_same_key), cmocka_unit_test(test_random_trees),
-		cmocka_unit_test(test_empty),
+		cmocka_unit_test(test_refused),       cmocka_unit_test(test_nothing_trusted),
+		cmocka_unit_test(test_too_many),      cmocka_unit_test(test_damaged_namespace),
+		cmocka_unit_test(test_overlap),       cmocka_unit_test(test_newest_first),
+		cmocka_unit_test(test_durable_first), cmocka_unit_test(test_chain),
+		cmocka_unit_test(test_circle),        cmocka_unit_test(test_same_key),
+		cmocka_unit_test(test_random_trees),  cmocka_unit_test(test_empty),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
