@@ -117,7 +117,7 @@ PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,
 	$(patsubst %.c,$(PACK)/%,$(INTEGRATION_SRC) $(filter-out %calls.c,$(FAULT_SRC)) $(BENCH_SRC))
 
 all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the library and the ctl tool
-tests: all $(TESTS) $(DEMO) $(call obj,$(FUZZ_SRC)) $(BUILD)/tests/fault/hbmd $(BUILD)/tests/stub/libcuda.so.1 $(BUILD)/tests/stub/power.so ## build the tests, run none
+tests: all $(TESTS) $(DEMO) $(call obj,$(FUZZ_SRC)) $(BUILD)/tests/fault/hbmd $(BUILD)/tests/stub/libcuda.so.1 $(BUILD)/tests/stub/power.so $(BUILD)/tests/stub/disk.so ## build the tests, run none
 
 # Objects are compiled anew when the flags are others than last time.
 ifneq ($(file <$(BUILD)/flags),$(COMPILE))
@@ -200,6 +200,12 @@ $(BUILD)/tests/stub/libcuda.so.1: $(BUILD)/obj/tests/stub/libcuda.o
 
 # What a daemon writes to its disk, for tests that cut the power.
 $(BUILD)/tests/stub/power.so: $(BUILD)/obj/tests/stub/power.o
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(LINK) -shared $^ -o $@ -ldl
+
+# A disk that fails what a daemon writes or flushes, for tests.
+$(BUILD)/tests/stub/disk.so: $(BUILD)/obj/tests/stub/disk.o
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(LINK) -shared $^ -o $@ -ldl

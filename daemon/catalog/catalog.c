@@ -223,6 +223,14 @@ static void catalog_arm(struct catalog *catalog)
 		loop_timer_set(catalog->options.loop, &catalog->timer, due);
 }
 
+/* Somebody waits for the job, or for the one behind it. */
+static void catalog_limit_time(struct catalog *catalog)
+{
+	if (catalog->busy && !timer_is_set(&catalog->timeout))
+		loop_timer_set(catalog->options.loop, &catalog->timeout,
+			       clock_now() + catalog->options.timeout_ns);
+}
+
 static void catalog_fire(struct timer *timer)
 {
 	struct catalog *catalog = container_of(timer, struct catalog, timer);
@@ -231,8 +239,7 @@ static void catalog_fire(struct timer *timer)
 	if (catalog_prepare(catalog, now >= catalog_flush_due(catalog)))
 		catalog_post(catalog, catalog_run_write, catalog_written);
 	if (!list_empty(&catalog->waits.flushing))
-		loop_timer_set(catalog->options.loop, &catalog->timeout,
-			       now + catalog->options.timeout_ns);
+		catalog_limit_time(catalog);
 	catalog->changed_ns = now;
 	catalog_arm(catalog);
 }
@@ -262,6 +269,7 @@ void catalog_await(struct catalog *catalog, struct catalog_wait *wait)
 	catalog_waits_add(&catalog->waits, wait);
 	if (number != 0)
 		catalog_mark(catalog, number);
+	catalog_limit_time(catalog);
 	catalog_arm(catalog);
 }
 
