@@ -27,7 +27,7 @@
 #define SECOND (1000 * MS)
 
 /* As hbmd.service has them: StartLimitBurst=, StartLimitIntervalSec= and WatchdogSec=. */
-#define KEEPER_STARTS 30
+#define KEEPER_STARTS 100
 #define KEEPER_STARTS_NS (600 * SECOND)
 #define KEEPER_WATCHDOG_NS (30 * SECOND)
 /* of a daemon that never was ready: the first wait before it is started again, and the longest */

@@ -86,7 +86,7 @@ static const char usage[] =
 	"  -s, --set SECTION.KEY=VALUE  override one key; may be repeated\n"
 	"      --keeper                 keep the memory of a daemon that it starts, again when it "
 	"dies\n"
-	"      --starts N               of the keeper: at most N starts in ten minutes; 30\n"
+	"      --starts N               of the keeper: at most N starts in ten minutes; 100\n"
 	"      --check-config           report every reason to refuse a start, or ok, and exit\n"
 	"      --user NAME              check as user NAME; for root and the default file: hbmd\n"
 	"      --print-config           print the configuration that would be used\n"

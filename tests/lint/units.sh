@@ -3,12 +3,17 @@
 # systemd has nothing to say about the units (it only warns of an unknown key: any output is a failure), and rates what
 # the service may do as low; and the sysusers and tmpfiles lines do in an empty root folder what they should.
 set -u
-threshold=20
+threshold=10
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 backlog=$(sed -n 's/^#define LISTENER_BACKLOG //p' daemon/serve/listener.c)
 if ! grep -qx "Backlog=$backlog" systemd/hbmd.socket; then
 	echo "systemd/hbmd.socket: Backlog= is not the $backlog of daemon/serve/listener.c"
+	exit 1
+fi
+store=$(sed -n 's/^#define KEEPER_STORE_MAX \([0-9]*\) .*/\1/p' daemon/service/keeper_store.h)
+if ! grep -qx "FileDescriptorStoreMax=$store" systemd/hbmd.service || ! grep -qx "Environment=FDSTORE=$store" systemd/hbmd.service; then
+	echo "systemd/hbmd.service: FileDescriptorStoreMax= and FDSTORE= are not the $store of daemon/service/keeper_store.h"
 	exit 1
 fi
 
