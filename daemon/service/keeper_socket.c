@@ -93,7 +93,7 @@ static void keeper_socket_take_fds(struct keeper_datagram *out, const struct cms
 
 static void keeper_socket_take(int socket, struct keeper_datagram *out)
 {
-	char text[KEEPER_TEXT_MAX + 1];
+	char text[KEEPER_TEXT_MAX + 1]; /* so that what is longer is seen to be */
 	union keeper_control control;
 	struct iovec iov = {text, sizeof(text)};
 	struct msghdr message = {.msg_iov = &iov,
@@ -111,7 +111,7 @@ static void keeper_socket_take(int socket, struct keeper_datagram *out)
 		if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
 			keeper_socket_take_fds(out, h);
 
-	bool whole = !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
+	bool whole = !(message.msg_flags & MSG_CTRUNC) &&
 		     keeper_message_parse(&out->message, text, (size_t)n);
 	if (whole)
 		return;
