@@ -62,7 +62,7 @@ static void serve_hello_answer(struct hbmd *hbmd, struct request *request,
 	bool resumes = request->message->size == sizeof(struct hbm_wire_hello_resume);
 	struct hbm_wire_hello_resume_reply reply = {
 		.hello = serve_hello_reply(hbmd, session),
-		.survives = server_survives(hbmd->server),
+		.survives = session_survives(session),
 	};
 	size_t size = resumes ? sizeof(reply) : sizeof(reply.hello);
 

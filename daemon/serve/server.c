@@ -30,6 +30,8 @@
 #include "daemon/config/config.h"
 #include "daemon/serve/listener.h"
 #include "daemon/session/session_away.h"
+#include "daemon/state/keep.h"
+#include "daemon/state/parking.h"
 #include "daemon/state/state.h"
 
 #define ACCEPT_NS 100000u /* for connections in a turn of the loop; the others wait */
@@ -52,7 +54,6 @@ struct server {
 	struct list *next; /* where server_for_all() goes on, while it runs */
 	uint64_t count, last_id;
 	struct counters counters; /* of sessions and requests */
-	bool survives;            /* its sessions, the daemon */
 	bool draining;
 	struct timer drain_timeout; /* for clients that do not read, while draining */
 	struct post drained_post;
@@ -151,8 +152,11 @@ void server_drain(struct server *server, void (*drained)(void *arg), void *arg)
 	server->drained = drained;
 	server->arg = arg;
 	server_stop_accepting(server);
+	server->owner.leaving = server->owner.survives;
+	if (server->owner.leaving)
+		server_for_all(server, session_leave);
 
-	if (server->count == 0) {
+	if (server->owner.leaving || server->count == 0) {
 		loop_post(loop, &server->drained_post);
 		return;
 	}
@@ -162,6 +166,22 @@ void server_drain(struct server *server, void (*drained)(void *arg), void *arg)
 }
 
 /* ---- Sessions of an earlier daemon ---- */
+
+static void server_restore_part(struct server *server, struct session *session,
+				enum session_away_part part, enum parking_kind kind)
+{
+	int fd = server->owner.parking
+			 ? parking_claim(server->owner.parking, parking_id(kind, session->id))
+			 : -1;
+	if (fd >= 0)
+		session_restore_part(session, part, fd);
+}
+
+static void server_restore_parts(struct server *server, struct session *session)
+{
+	server_restore_part(server, session, SESSION_AWAY_FENCES, PARK_FENCE);
+	server_restore_part(server, session, SESSION_AWAY_DOORBELL, PARK_DOORBELL);
+}
 
 void server_restore_sessions(struct server *server)
 {
@@ -178,6 +198,7 @@ void server_restore_sessions(struct server *server)
 
 		server->count++;
 		list_push_back(&server->sessions, &session->link);
+		server_restore_parts(server, session);
 	}
 
 	if (server->count + gone > 0)
@@ -204,7 +225,7 @@ void server_sessions_restored(struct server *server)
 
 bool server_survives(const struct server *server)
 {
-	return server->survives;
+	return server->owner.survives;
 }
 
 void server_count_resume(struct server *server, bool resumed)
@@ -381,6 +402,8 @@ static struct server *server_new(struct hbmd *hbmd)
 		.incoming = incoming,
 		.counters = &server->counters,
 		.state = hbmd->kept,
+		.parking = hbmd->parking,
+		.survives = hbmd->parking && keep_is_there(),
 		.arrived = server_arrived,
 		.cancelled = server_cancelled,
 		.died = server_died,

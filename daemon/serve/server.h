@@ -32,8 +32,11 @@ struct server_handlers {
  * still the caller's. */
 int server_open(struct server **out, struct hbmd *hbmd, const struct server_handlers *handlers,
 		int inherited, char *error, size_t error_size);
+/* Whether its sessions outlive the daemon. */
+bool server_survives(const struct server *server);
 /* Stops accepting; each session is closed once its requests are over; calls drained()
- * when no session is left. */
+ * when no session is left. Where sessions outlive the daemon they are left as they are instead,
+ * what they have begun goes on, and drained() is called at once. */
 void server_drain(struct server *server, void (*drained)(void *arg), void *arg);
 struct server *server_close(struct server *server); /* removes the socket file it made */
 
@@ -44,8 +47,6 @@ void server_restore_sessions(struct server *server);
 struct session *server_find_session(const struct server *server, uint64_t id);
 /* All that those sessions have is theirs again: what cannot come back is dead from now on. */
 void server_sessions_restored(struct server *server);
-/* For HELLO: whether the sessions are kept when the daemon ends, so that clients can go on with them. */
-bool server_survives(const struct server *server);
 /* A client has come back to its session, or was refused it. */
 void server_count_resume(struct server *server, bool resumed);
 

@@ -400,8 +400,11 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 		server_tenants_changed(hbmd->server);
 	}
 
-	if (r == 0)
+	if (r == 0) {
+		server_restore_sessions(hbmd->server);
+		server_sessions_restored(hbmd->server);
 		r = pressure_open(&hbmd->pressure, hbmd);
+	}
 
 	if (r == 0)
 		r = notify_open(&service->notify, hbmd->loop);
@@ -429,11 +432,14 @@ static void hbmd_tear_down(struct service *service)
 	service->stopping = true;
 	service->notify = notify_close(service->notify);
 	hbmd->pressure = pressure_close(hbmd->pressure);
-	hbmd->server = server_close(hbmd->server);
+	/* The next one takes over what it has. */
+	service->left = hbmd->server && server_survives(hbmd->server);
+	if (!service->left)
+		hbmd->server = server_close(hbmd->server);
 	inherited_close(&service->inherited);
 
 	catalog_setup_close(hbmd);
-	service->left = hbmd_leaves_memory(hbmd);
+	service->left |= hbmd_leaves_memory(hbmd);
 	if (service->left)
 		return;
 	if (hbmd->cache)

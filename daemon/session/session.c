@@ -17,6 +17,7 @@
 #include "daemon/base/log.h"
 #include "daemon/session/peer.h"
 #include "daemon/session/session_kept.h"
+#include "daemon/state/parking.h"
 
 /* ---- State ---- */
 
@@ -42,6 +43,67 @@ static bool session_enter(struct session *session, enum session_state state)
 	return true;
 }
 
+/* ---- What outlives the daemon ---- */
+
+/* What its client has mapped, and rings, is that of the next daemon. */
+static bool session_park(struct session *session)
+{
+	struct parking *parking = session->owner->parking;
+	uint64_t fence = parking_id(PARK_FENCE, session->id),
+		 doorbell = parking_id(PARK_DOORBELL, session->id);
+	if (!session->owner->survives)
+		return false;
+
+	if (parking_put(parking, fence, session->fences.memfd) < 0)
+		return false;
+	if (parking_put(parking, doorbell, session->fences.doorbell) == 0)
+		return true;
+
+	parking_drop(parking, fence);
+
+	return false;
+}
+
+/* What comes back without a record is let go by the next daemon. */
+static void session_unpark(struct session *session)
+{
+	const uint64_t ids[] = {parking_id(PARK_FENCE, session->id),
+				parking_id(PARK_DOORBELL, session->id)};
+
+	if (session_survives(session))
+		parking_drop_many(session->owner->parking, ids, 2);
+}
+
+bool session_survives(const struct session *session)
+{
+	static const uint8_t none[HBM_WIRE_TOKEN_BYTES];
+	return memcmp(session->token, none, sizeof(none)) != 0;
+}
+
+int session_keep(struct session *session, bool returns)
+{
+	struct session_kept kept = {
+		.id = session->id,
+		.pid = (uint32_t)session->pid,
+		.uid = session->uid,
+		.gid = session->gid,
+	};
+	if (!session->owner->state)
+		return HBM_OK;
+
+	memcpy(kept.name, session->name, sizeof(kept.name));
+	bool parked = returns && session_park(session);
+	session->kept = session_kept_add(session->owner->state, &kept, parked);
+	memcpy(session->token, kept.token, sizeof(session->token));
+	if (session->kept != STATE_NONE)
+		return HBM_OK;
+
+	session_unpark(session);
+	memset(session->token, 0, sizeof(session->token));
+
+	return HBM_LIMIT;
+}
+
 /* ---- References ---- */
 
 static void session_free(struct session *session)
@@ -57,6 +119,7 @@ static void session_free(struct session *session)
 	session->user = user_close(session->user);
 	session_turn_resume_others(session->owner); /* the shares have grown */
 	session_kept_drop(session->owner->state, session->kept);
+	session_unpark(session);
 	session->owner->freed(session->owner, session);
 	free(session);
 }
@@ -427,24 +490,6 @@ void session_uncharge(struct session *session)
 {
 	ledger_release(&session->descriptors);
 	ledger_release(&session->charge);
-}
-
-int session_keep(struct session *session, bool returns)
-{
-	struct session_kept kept = {
-		.id = session->id,
-		.pid = (uint32_t)session->pid,
-		.uid = session->uid,
-		.gid = session->gid,
-	};
-	if (!session->owner->state)
-		return HBM_OK;
-
-	memcpy(kept.name, session->name, sizeof(kept.name));
-	session->kept = session_kept_add(session->owner->state, &kept, returns);
-	memcpy(session->token, kept.token, sizeof(session->token));
-
-	return session->kept == STATE_NONE ? HBM_LIMIT : HBM_OK;
 }
 
 void session_greeted(struct session *session)

@@ -170,12 +170,15 @@ struct session_owner {
 	void (*died)(struct session_owner *owner, struct session *session);
 	/* The session is about to be freed. */
 	void (*freed)(struct session_owner *owner, struct session *session);
-	struct state *state;    /* where they are kept; NULL: nowhere */
+	struct state *state;     /* where their records are; NULL: nowhere */
+	struct parking *parking; /* where their fences are */
+	bool survives; /* both are kept when the daemon ends, so that clients can come back */
 	struct log_peers log;   /* of what clients cause */
 	struct guesses guesses; /* at salts: serve_namespace.c's */
 	/* The rest is session.c's. */
 	struct turns turns;
 	struct unreads unreads;
+	bool leaving; /* the daemon ends and they go on: nothing is read, no request begins */
 	struct list waiting; /* sessions for which the others leave no room */
 	struct post resume;  /* pending while `resuming` */
 	bool resuming;
@@ -189,9 +192,11 @@ bool session_is_operator(const struct session *session);
  * resource that is short and how much of it was asked for. */
 int session_charge(struct session *session, enum ledger_resource *resource, uint64_t *amount);
 void session_uncharge(struct session *session); /* takes that back */
-/* Writes its record (session_kept.h), if sessions are kept; `returns`: its client means to come
+/* Writes its record (session_kept.h), if sessions have any; `returns`: its client means to come
  * back. HBM_OK; HBM_LIMIT: there is no room. */
 int session_keep(struct session *session, bool returns);
+/* Whether its client may come back. */
+bool session_survives(const struct session *session);
 /* Completes a request of so many failed blocks in the fences of the session, whether or not
  * the session still lives. */
 void session_complete(struct session *session, const struct completion_fence *fence,
@@ -232,6 +237,8 @@ int session_open(struct session **out, struct session_owner *owner, int socket, 
 /* greeting, live -> draining -> closing. Whatever its state: its regions need no
  * quarantine, and what it leaves unread is not waited for. */
 void session_drain(struct session *session);
+/* Its owner is leaving: what it has begun goes on, and may be answered. */
+void session_leave(struct session *session);
 /* Any state -> dead, whatever is in flight. May free it. Not from within a request
  * handler. */
 void session_end(struct session *session);

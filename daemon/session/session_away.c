@@ -87,12 +87,6 @@ void session_restore_part(struct session *session, enum session_away_part part, 
 		close(fd);
 }
 
-static bool session_away_has_token(const struct session *session)
-{
-	static const uint8_t none[HBM_WIRE_TOKEN_BYTES];
-	return memcmp(session->token, none, sizeof(none)) != 0;
-}
-
 static bool session_away_takes_fences(struct session *session)
 {
 	uint64_t ready_ns = ledger_limit(&session->payer, LEDGER_READY_MS) * 1000000u;
@@ -113,7 +107,7 @@ static bool session_away_takes_fences(struct session *session)
 
 void session_restored(struct session *session)
 {
-	bool waits = session_away_has_token(session) &&
+	bool waits = session_survives(session) &&
 		     !session_kept_is_dead(session->owner->state, session->kept);
 
 	if (session_away_takes_fences(session) && waits)

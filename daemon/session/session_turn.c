@@ -33,7 +33,7 @@ static bool session_turn_has_room(const struct session *session)
 static bool session_turn_may_read(const struct session *session)
 {
 	return (session->state == SESSION_GREETING || session->state == SESSION_LIVE) &&
-	       session_turn_has_room(session);
+	       !session->owner->leaving && session_turn_has_room(session);
 }
 
 /* Whether other sessions have to make room before this one goes on. */
@@ -58,6 +58,11 @@ static void session_turn_update_reading(struct session *session)
 
 	connection_allow(&session->connection,
 			 !session->unpolled && session_turn_may_read(session));
+}
+
+void session_leave(struct session *session)
+{
+	session_turn_update_reading(session);
 }
 
 static void session_turn_wake(struct session *session)
@@ -248,7 +253,7 @@ static bool session_turn_step(struct session *session, struct slice *slice)
 		return true;
 	}
 
-	request = backlog_take(&session->backlog);
+	request = session->owner->leaving ? NULL : backlog_take(&session->backlog);
 	if (request) {
 		session_turn_begin(session, request);
 		return true;

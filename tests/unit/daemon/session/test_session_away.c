@@ -23,6 +23,7 @@
 #include "daemon/session/session.h"
 #include "daemon/session/session_away.h"
 #include "daemon/session/session_kept.h"
+#include "daemon/state/parking.h"
 #include "daemon/state/state.h"
 #include "tests/support/session_rig.h"
 
@@ -33,6 +34,10 @@ static int setup(void **state)
 {
 	session_rig_setup(state);
 	struct session_rig *rig = *state;
+
+	/* Nothing keeps what is parked: it is as good here. */
+	rig->owner.survives = true;
+	assert_int_equal(parking_open(&rig->owner.parking), 0);
 
 	return state_new(&rig->owner.state, shapes);
 }
@@ -46,6 +51,7 @@ static int teardown(void **state)
 	pool_run(&rig->pool, pool_is_quiet, &rig->pool);
 	assert_int_equal(state_count(rig->owner.state, STATE_SESSIONS), 0);
 	state_free(rig->owner.state);
+	parking_close(rig->owner.parking);
 	pool_close(&rig->pool);
 	free(rig->owner.incoming);
 
@@ -143,6 +149,15 @@ static void a_client_that_does_not_come_back_has_no_token(void **state)
 	session_rig_connect(rig);
 	assert_int_equal(session_keep(rig->session, false), HBM_OK);
 	assert_memory_equal(rig->session->token, none, sizeof(none));
+	assert_false(session_survives(rig->session));
+	session_end(rig->session);
+
+	/* Nor has one of a daemon that is not kept. */
+	close(rig->client);
+	rig->owner.survives = false;
+	session_rig_connect(rig);
+	assert_int_equal(session_keep(rig->session, true), HBM_OK);
+	assert_false(session_survives(rig->session));
 	session_end(rig->session);
 }
 
