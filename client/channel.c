@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,13 +32,41 @@ static int channel_connect(int fd, const struct sockaddr_un *address)
 	return rc;
 }
 
-int hbm_channel_open(struct channel *channel, const char *path, int timeout_ms)
+static bool channel_address(struct sockaddr_un *address, const char *path)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	if (strlen(path) >= sizeof(address.sun_path))
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (strlen(path) >= sizeof(address->sun_path))
+		return false;
+
+	memcpy(address->sun_path, path, strlen(path));
+
+	return true;
+}
+
+int hbm_channel_reopen(const struct channel *channel, const char *path)
+{
+	struct sockaddr_un address;
+	if (!channel_address(&address, path))
 		return -ENAMETOOLONG;
 
-	memcpy(address.sun_path, path, strlen(path));
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+
+	/* It blocks where it is told to, as the first one. */
+	bool done = channel_connect(fd, &address) == 0 && fcntl(fd, F_SETFL, 0) == 0 &&
+		    dup3(fd, channel->fd, O_CLOEXEC) >= 0;
+	int error = done ? 0 : -errno;
+	close(fd);
+
+	return error;
+}
+
+int hbm_channel_open(struct channel *channel, const char *path, int timeout_ms)
+{
+	struct sockaddr_un address;
+	if (!channel_address(&address, path))
+		return -ENAMETOOLONG;
 
 	void *buffer = malloc(HBM_WIRE_MESSAGE_MAX);
 	if (!buffer)

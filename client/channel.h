@@ -30,6 +30,9 @@ struct channel {
 /* Connects to the socket at path. -ETIMEDOUT: the listener's queue stayed full for
  * timeout_ms (-1: no timeout); or another negative errno. */
 int hbm_channel_open(struct channel *channel, const char *path, int timeout_ms);
+/* Connects a channel to the socket at path again, under the same descriptor, without waiting:
+ * negative errno, -EAGAIN if the listener's queue is full; nothing has changed then. */
+int hbm_channel_reopen(const struct channel *channel, const char *path);
 void hbm_channel_close(struct channel *channel);
 
 /* Sends one message made of `count` pieces, and with it a borrowed fd, unless that is

@@ -298,10 +298,32 @@ static int commit_reply_commit(struct hbm *hbm, struct ticket *ticket, struct me
 	return commit->failure ? commit_undo(hbm, ticket) : commit_done(hbm, ticket);
 }
 
+/* The slabs that have come are not those of the next daemon. */
+static void commit_lost(struct hbm *hbm, struct ticket *ticket)
+{
+	ticket->answer.commit->granted = 0;
+	commit_unplace(hbm, ticket->answer.commit, SLAB_ASKED);
+}
+
+/* What was to be undone is. */
+static int commit_again(struct hbm *hbm, struct ticket *ticket)
+{
+	struct commit *commit = ticket->answer.commit;
+	if (!commit->undoing)
+		return TICKET_MORE;
+
+	int failure = commit->failure;
+	commit_revert(hbm, ticket);
+
+	return failure;
+}
+
 static const struct ticket_kind kind_commit = {
 	.reply = commit_reply_commit,
 	.takes_lost_fds = true,
 	.abandon = commit_revert,
+	.lost = commit_lost,
+	.again = commit_again,
 };
 
 int hbm_submit_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t count,
@@ -358,7 +380,16 @@ static int commit_reply_partial(struct hbm *hbm, struct ticket *ticket, struct m
 	return status == HBM_OK ? HBM_DEVICE : status;
 }
 
-static const struct ticket_kind kind_partial = {.reply = commit_reply_partial};
+/* What was unmapped has been given back. */
+static int commit_again_partial(struct hbm *hbm, struct ticket *ticket)
+{
+	(void)hbm;
+	(void)ticket;
+	return HBM_DEVICE;
+}
+
+static const struct ticket_kind kind_partial = {.reply = commit_reply_partial,
+						.again = commit_again_partial};
 
 /* Unmaps the ranges until one fails; the number unmapped. */
 static size_t commit_ranges_unmap(struct hbm *hbm, const struct hbm_range *ranges, size_t count)

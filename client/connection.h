@@ -3,6 +3,7 @@
  * connection: struct hbm, a session with the daemon.
  *
  * States: open -> broken (the daemon exited or broke the protocol) -> freed by hbm_close().
+ * Where its session outlives the daemon, open -> away (the daemon exited) -> open, or broken.
  * Breaking ends every waiting ticket and shuts the socket down; regions stay mapped and
  * fences readable until hbm_close(). A forked child has a copy of the connection, but the
  * socket, the slabs and the device belong to the parent: the child can only close its
@@ -23,6 +24,17 @@
 #define LOAN_SLAB_BUCKETS 64
 #define NAMESPACE_BUCKETS 64
 
+/* reconnect.c's */
+struct reconnect {
+	uint32_t limit_ms;
+	uint8_t state[16], token[HBM_WIRE_TOKEN_BYTES]; /* of the first HELLO */
+	bool greeting;             /* HELLO is sent to the next daemon and not answered yet */
+	int64_t since_ms, next_ms; /* away since then; tries again then */
+	uint32_t pause_ms;
+	uint64_t messages;      /* of this exchange: their numbers */
+	struct list namespaces; /* struct opened_namespace */
+};
+
 struct hbm {
 	struct channel channel;
 	struct tickets tickets;
@@ -35,6 +47,12 @@ struct hbm {
 	/* for messages that are no replies: 0, or the negative errno that ends the connection;
 	 * NULL: there may be none, as it has never had a board */
 	int (*unasked)(struct hbm *hbm, const struct message *message);
+	/* Where the session outlives the daemon (reconnect.h), else NULL: goes on with the next
+	 * daemon, waiting for it at most timeout_ms (-1: no timeout). 0; -EAGAIN: not yet; or the
+	 * negative errno that ends the connection. */
+	int (*come_back)(struct hbm *hbm, int timeout_ms);
+	bool away; /* the daemon is gone, and come_back() has not succeeded yet */
+	struct reconnect reconnect;
 	uint64_t notices;                     /* received so far */
 	uint64_t sequences;                   /* opened so far: the number of the last */
 	struct list slabs[LOAN_SLAB_BUCKETS]; /* struct borrowed_slab, by number */

@@ -44,11 +44,16 @@ int hbm_cork_send(struct cork *cork, const struct channel *channel)
 		cork->count -= (size_t)sent;
 	}
 
-	if (cork->used > 0)
-		explicit_bzero(cork->bytes, cork->used); /* salts of namespaces too */
-	cork->first = cork->used = 0;
+	hbm_cork_forget(cork);
 
 	return 0;
+}
+
+void hbm_cork_forget(struct cork *cork)
+{
+	if (cork->used > 0)
+		explicit_bzero(cork->bytes, cork->used); /* salts of namespaces too */
+	cork->first = cork->count = cork->used = 0;
 }
 
 void hbm_cork_clear(struct cork *cork)

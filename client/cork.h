@@ -26,4 +26,6 @@ struct cork {
 bool hbm_cork_add(struct cork *cork, const struct iovec *pieces, size_t count);
 /* Sends what is there. 0; -EAGAIN: the socket is full, the rest stays; else negative errno. */
 int hbm_cork_send(struct cork *cork, const struct channel *channel);
+/* Forgets what is there. */
+void hbm_cork_forget(struct cork *cork);
 void hbm_cork_clear(struct cork *cork); /* frees it */

@@ -3,6 +3,7 @@
 #include "client/cache.h"
 #include "client/connection.h"
 #include "client/error.h"
+#include "client/reconnect.h"
 #include "client/request.h"
 #include "daemon/base/checked.h"
 
@@ -51,7 +52,10 @@ static int namespace_request(struct hbm *hbm, void *message, size_t bytes, uint6
 				"the daemon opened another namespace than was asked for");
 	}
 
-	return 0;
+	return hbm_reconnect_opened(hbm, reply->ns, message, bytes)
+		       ? 0
+		       : hbm_fail(hbm, -ENOMEM, "cannot keep the namespace: %s",
+				  hbm_strerror(-ENOMEM));
 }
 
 static struct hbm_wire_encoding namespace_encoding(const struct hbm_namespace_options *options)
@@ -157,6 +161,7 @@ int hbm_namespace_close(struct hbm *hbm, uint32_t ns)
 	};
 
 	hbm->closes[ns % NAMESPACE_BUCKETS]++;
+	hbm_reconnect_closed(hbm, ns);
 
 	return hbm_request_query(hbm, &request);
 }

@@ -2,6 +2,7 @@
 /* Requests out, replies in, and the public calls that wait for them. See request.h. */
 #include "client/request.h"
 
+#include "client/again.h"
 #include "client/error.h"
 #include "client/status.h"
 
@@ -73,8 +74,7 @@ static bool request_header_is_valid(const struct hbm_wire_header *header)
 		(!(header->flags & ~known) && header->flags & HBM_WIRE_REPLY));
 }
 
-/* Hands a message to its ticket. 0, or the negative errno that ends the connection. */
-static int request_handle(struct hbm *hbm, struct message *message)
+int hbm_request_handle(struct hbm *hbm, struct message *message)
 {
 	const struct hbm_wire_header *header = message->header;
 	if (!request_header_is_valid(header))
@@ -91,6 +91,8 @@ static int request_handle(struct hbm *hbm, struct message *message)
 	int status = ticket->kind->reply(hbm, ticket, message);
 	if (status == TICKET_BROKEN)
 		return -EPROTO;
+	if (ticket->sent.again)
+		status = hbm_again_status(ticket, status);
 
 	if (status != TICKET_MORE) {
 		ticket->reason = request_reply_reason(message);
@@ -105,6 +107,7 @@ void hbm_request_break(struct hbm *hbm, int error)
 	if (hbm->broken)
 		return;
 	hbm->broken = error;
+	hbm->away = false;
 	shutdown(hbm->channel.fd, SHUT_RDWR);
 
 	for (uint32_t i = 0; i < hbm->tickets.size; i++) {
@@ -123,6 +126,9 @@ void hbm_request_break(struct hbm *hbm, int error)
  * full. */
 static int request_flush(struct hbm *hbm)
 {
+	if (hbm->away)
+		return -ENOTCONN;
+
 	while (!list_empty(&hbm->unsent)) {
 		struct unsent *first = container_of(hbm->unsent.next, struct unsent, link);
 		struct iovec piece = {first->message, first->message->size};
@@ -136,19 +142,37 @@ static int request_flush(struct hbm *hbm)
 	return hbm_cork_send(&hbm->cork, &hbm->channel);
 }
 
-/* Handles one message. 0; -EAGAIN: there is none; else the connection is now broken. */
+/* Goes on with another daemon. 0; -EAGAIN: not within timeout_ms; else the connection is now
+ * broken. */
+static int request_come_back(struct hbm *hbm, int timeout_ms)
+{
+	int rc = hbm->come_back(hbm, timeout_ms);
+	if (rc && rc != -EAGAIN)
+		hbm_request_break(hbm, rc);
+
+	return rc;
+}
+
+/* Handles one message, or notes that the daemon is gone. 0; -EAGAIN: there is none; else the
+ * connection is now broken. */
 static int request_receive(struct hbm *hbm, bool block)
 {
 	if (hbm->broken)
 		return hbm->broken;
+	if (hbm->away)
+		return request_come_back(hbm, block ? -1 : 0);
 
 	struct message message;
 	int rc = hbm_channel_receive(&hbm->channel, block, &message);
 	if (rc == -EAGAIN)
 		return rc;
+	if (rc == -ENOTCONN && hbm->come_back) {
+		hbm->away = true;
+		return 0;
+	}
 
 	if (rc == 0) {
-		rc = request_handle(hbm, &message);
+		rc = hbm_request_handle(hbm, &message);
 		hbm_message_clear(&message);
 	}
 
@@ -189,6 +213,11 @@ static int request_spin(struct hbm *hbm, int timeout_ms)
  * its answer goes. */
 static int request_wait(struct hbm *hbm, int timeout_ms)
 {
+	if (hbm->away) {
+		int back = request_come_back(hbm, timeout_ms);
+		return back == -EAGAIN ? -ETIMEDOUT : back;
+	}
+
 	int unsent = request_flush(hbm);
 	if (unsent && unsent != -EAGAIN && unsent != -ENOTCONN) {
 		hbm_request_break(hbm, unsent); /* what is waited for was never asked */
@@ -240,8 +269,12 @@ static int request_send(struct hbm *hbm, const struct request *request)
 
 		if (rc == -ENOTCONN) {
 			/* Handle the replies that the daemon sent before it exited. */
-			while (request_receive(hbm, false) == 0)
+			while (!hbm->away && request_receive(hbm, false) == 0)
 				;
+			if (hbm->away)
+				rc = request_come_back(hbm, hbm->timeout_ms);
+			if (rc == 0)
+				continue;
 			hbm_request_break(hbm, -ENOTCONN);
 		}
 
@@ -302,6 +335,13 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 	struct hbm_wire_header *header = request->pieces[0].iov_base;
 	*header = (struct hbm_wire_header){
 		.size = (uint32_t)size, .opcode = ticket->opcode, .id = number};
+	if (hbm->come_back &&
+	    !hbm_ticket_keep(&hbm->tickets, ticket, request->pieces, request->piece_count,
+			     request->has_fd ? request->fd : -1)) {
+		hbm_ticket_free(&hbm->tickets, ticket);
+		return request_fail(hbm, request, -ENOMEM);
+	}
+
 	bool corked =
 		!request->has_fd && hbm_cork_add(&hbm->cork, request->pieces, request->piece_count);
 	int rc = corked ? 0 : request_send(hbm, request);
@@ -354,7 +394,10 @@ static int request_submit_wait(struct hbm *hbm, struct request *request, int tim
 	if (rc)
 		return rc;
 
-	rc = hbm_wait(hbm, ticket, timeout_ms);
+	/* While there is no daemon that could answer, another limit holds. */
+	do
+		rc = hbm_wait(hbm, ticket, timeout_ms);
+	while (rc == -ETIMEDOUT && hbm->away);
 	if (rc == -ETIMEDOUT)
 		hbm_request_break(hbm, rc);
 

@@ -46,6 +46,8 @@ void hbm_request_listen(struct hbm *hbm);
 void hbm_request_poll(struct hbm *hbm);
 /* Cancels every request that has not begun, and waits for the others. */
 void hbm_request_end_all(struct hbm *hbm);
+/* Hands a message to its ticket. 0, or the negative errno that ends the connection. */
+int hbm_request_handle(struct hbm *hbm, struct message *message);
 /* Ends the connection and every waiting ticket with `error`. */
 void hbm_request_break(struct hbm *hbm, int error);
 

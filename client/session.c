@@ -6,6 +6,7 @@
 #include "client/connection.h"
 #include "client/fence.h"
 #include "client/loan.h"
+#include "client/reconnect.h"
 #include "client/region.h"
 #include "client/request.h"
 
@@ -47,13 +48,16 @@ static bool session_doorbell_is_valid(int fd)
 	       (stat.st_mode & S_IFMT) == 0;
 }
 
+/* A daemon that knows no sessions that outlive it gives the shorter reply. */
 static bool session_hello_is_valid(const struct message *message)
 {
 	const struct hbm_wire_hello_reply *reply = (const void *)message->header;
-	return message->size == sizeof(*reply) && message->fds.count == 2 &&
-	       reply->header.status == HBM_OK && reply->header.flags == HBM_WIRE_REPLY &&
-	       reply->magic == HBM_WIRE_MAGIC && reply->version == HBM_WIRE_VERSION &&
-	       reply->zero == 0 && reply->devices <= HBM_WIRE_DEVICES_MAX &&
+	return (message->size == sizeof(*reply) ||
+		message->size == sizeof(struct hbm_wire_hello_resume_reply)) &&
+	       message->fds.count == 2 && reply->header.status == HBM_OK &&
+	       reply->header.flags == HBM_WIRE_REPLY && reply->magic == HBM_WIRE_MAGIC &&
+	       reply->version == HBM_WIRE_VERSION && reply->zero == 0 &&
+	       reply->devices <= HBM_WIRE_DEVICES_MAX &&
 	       (reply->driver == HBM_DRIVER_SOFT || reply->driver == HBM_DRIVER_CUDA);
 }
 
@@ -85,6 +89,11 @@ static int session_reply_hello(struct hbm *hbm, struct ticket *ticket, struct me
 	};
 	memcpy(hbm->info.boot_id, reply->boot_id, sizeof(hbm->info.boot_id));
 
+	const struct hbm_wire_hello_resume_reply *resume = (const void *)message->header;
+	if (message->size == sizeof(*resume) && resume->survives == 1 &&
+	    hbm->reconnect.limit_ms > 0)
+		hbm_reconnect_allow(hbm, resume);
+
 	return HBM_OK;
 }
 
@@ -92,16 +101,17 @@ static const struct ticket_kind session_kind_hello = {.reply = session_reply_hel
 
 static int session_greet(struct hbm *hbm, const char *name)
 {
-	struct hbm_wire_hello hello = {
-		.magic = HBM_WIRE_MAGIC,
-		.version_min = HBM_WIRE_VERSION,
-		.version_max = HBM_WIRE_VERSION,
+	bool returns = hbm->reconnect.limit_ms > 0;
+	struct hbm_wire_hello_resume resume = {
+		.hello = {.magic = HBM_WIRE_MAGIC,
+			  .version_min = HBM_WIRE_VERSION,
+			  .version_max = HBM_WIRE_VERSION},
 	};
-	memcpy(hello.name, name, strnlen(name, sizeof(hello.name) - 1));
+	memcpy(resume.hello.name, name, strnlen(name, sizeof(resume.hello.name) - 1));
 	struct request request = {
 		.opcode = HBM_WIRE_HELLO,
 		.kind = &session_kind_hello,
-		.pieces = {{&hello, sizeof(hello)}},
+		.pieces = {{&resume, returns ? sizeof(resume) : sizeof(resume.hello)}},
 		.piece_count = 1,
 	};
 	return hbm_request_query(hbm, &request);
@@ -115,6 +125,14 @@ static const char *session_socket_path(const struct hbm_options *options)
 		return options->socket;
 	const char *path = secure_getenv("HBM_SOCKET");
 	return path && *path ? path : HBM_DEFAULT_SOCKET;
+}
+
+/* Who only asks asks again. */
+static uint32_t session_reconnect_ms(const struct hbm_options *options)
+{
+	if (options->inspect_only || options->reconnect_ms == HBM_RECONNECT_NEVER)
+		return 0;
+	return options->reconnect_ms ? options->reconnect_ms : HBM_RECONNECT_MS;
 }
 
 static int session_open(struct hbm *hbm, const struct hbm_options *options)
@@ -131,6 +149,8 @@ static int session_open(struct hbm *hbm, const struct hbm_options *options)
 	hbm->inspect_only = options->inspect_only;
 	hbm->timeout_ms = -1;
 	hbm->poll_ns = options->poll_us * UINT64_C(1000);
+	list_init(&hbm->reconnect.namespaces);
+	hbm->reconnect.limit_ms = session_reconnect_ms(options);
 	hbm->answer_ms = options->answer_ms - 1u < INT_MAX ? (int)options->answer_ms : -1;
 	hbm->close_ms = CLOSE_MS;
 	hbm->scratch = malloc(HBM_WIRE_MESSAGE_MAX);
@@ -169,6 +189,8 @@ int hbm_connect(struct hbm **out, const struct hbm_options *options)
 static void session_end(struct hbm *hbm)
 {
 	hbm->timeout_ms = hbm->answer_ms = hbm->close_ms;
+	if (hbm->reconnect.limit_ms > (uint32_t)hbm->close_ms)
+		hbm->reconnect.limit_ms = (uint32_t)hbm->close_ms;
 	hbm_request_end_all(hbm);
 
 	hbm_loans_close(hbm);
@@ -198,6 +220,7 @@ struct hbm *hbm_close(struct hbm *hbm)
 		close(hbm->doorbell);
 
 	hbm_owner_clear(&hbm->owner);
+	hbm_reconnect_clear(hbm);
 	hbm_cork_clear(&hbm->cork);
 	hbm_channel_close(&hbm->channel);
 	hbm_tickets_clear(&hbm->tickets);

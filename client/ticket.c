@@ -4,10 +4,13 @@
 #include "client/ticket.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define NONE UINT32_MAX
+#define TICKET_ROOM 1024u /* a load of 64 KiB takes a tenth of it */
 
 static uint32_t ticket_index(const struct tickets *tickets, const struct ticket *ticket)
 {
@@ -59,6 +62,51 @@ struct ticket *hbm_ticket_find(const struct tickets *tickets, hbm_ticket id)
 	return ticket->state != TICKET_FREE && ticket->generation == id >> 32 ? ticket : NULL;
 }
 
+bool hbm_ticket_keep(struct tickets *tickets, struct ticket *ticket, const struct iovec *pieces,
+		     size_t count, int fd)
+{
+	struct sent *sent = &ticket->sent;
+	size_t bytes = 0, at = 0;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += pieces[i].iov_len;
+	if (bytes > sent->room) {
+		size_t room = bytes > TICKET_ROOM ? bytes : TICKET_ROOM;
+		unsigned char *message = malloc(room);
+		if (!message)
+			return false;
+
+		free(sent->message);
+		sent->message = message;
+		sent->room = room;
+	}
+
+	sent->fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+	if (fd >= 0 && sent->fd < 0)
+		return false;
+
+	for (size_t i = 0; i < count; at += pieces[i++].iov_len)
+		memcpy(sent->message + at, pieces[i].iov_base, pieces[i].iov_len);
+	sent->nth = ++tickets->submitted;
+	sent->again = false;
+
+	return true;
+}
+
+struct ticket *hbm_ticket_next(const struct tickets *tickets, uint64_t nth)
+{
+	struct ticket *next = NULL;
+
+	for (uint32_t i = 0; i < tickets->size; i++) {
+		struct ticket *ticket = &tickets->entries[i];
+		if (ticket->state == TICKET_WAITING && ticket->sent.nth > nth &&
+		    (!next || ticket->sent.nth < next->sent.nth))
+			next = ticket;
+	}
+
+	return next;
+}
+
 void hbm_ticket_sent(struct tickets *tickets, struct ticket *ticket)
 {
 	ticket->state = TICKET_WAITING;
@@ -75,15 +123,34 @@ void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status)
 	tickets->unreported++;
 }
 
+/* Of what was sent nothing is kept but the memory of a small one. */
+static void ticket_forget(struct ticket *ticket)
+{
+	struct sent *sent = &ticket->sent;
+
+	if (sent->nth > 0 && sent->fd >= 0)
+		close(sent->fd);
+	if (sent->message && ticket->opcode == HBM_WIRE_NAMESPACE_OPEN)
+		explicit_bzero(sent->message, sent->room); /* a salt */
+	if (sent->room > TICKET_ROOM) {
+		free(sent->message);
+		sent->message = NULL;
+		sent->room = 0;
+	}
+	sent->nth = 0;
+}
+
 void hbm_ticket_free(struct tickets *tickets, struct ticket *ticket)
 {
 	if (ticket->state == TICKET_ENDED && ticket->epoch == tickets->epoch)
 		tickets->unreported--;
 
 	free(ticket->reason);
+	ticket_forget(ticket);
 	uint32_t generation = ticket->generation + 1;
 	*ticket = (struct ticket){.generation = generation ? generation : 1,
-				  .next_free = tickets->free};
+				  .next_free = tickets->free,
+				  .sent = ticket->sent};
 	tickets->free = ticket_index(tickets, ticket);
 }
 
@@ -97,8 +164,11 @@ int hbm_tickets_report(struct tickets *tickets)
 
 void hbm_tickets_clear(struct tickets *tickets)
 {
-	for (uint32_t i = 0; i < tickets->size; i++)
+	for (uint32_t i = 0; i < tickets->size; i++) {
+		ticket_forget(&tickets->entries[i]);
+		free(tickets->entries[i].sent.message);
 		free(tickets->entries[i].reason);
+	}
 	free(tickets->entries);
 	*tickets = (struct tickets){0};
 }

@@ -15,6 +15,8 @@
 #include <hbm/hbm.h>
 #include <hbm/wire.h>
 #include <limits.h>
+#include <stdbool.h>
+#include <sys/uio.h>
 
 struct borrowing;
 struct commit;
@@ -29,7 +31,12 @@ enum {
 	TICKET_BROKEN,         /* the message is not a valid reply to the request */
 };
 
-/* How to handle the replies to one kind of request. */
+/*
+ * How to handle the replies to one kind of request, and what becomes of it when the daemon was
+ * restarted before the reply (reconnect.h): lost() as soon as that is known, before this process
+ * says what it has; again() when the new daemon has nothing else: TICKET_MORE: it is sent again,
+ * or what it ends with. Both may be NULL: then as its opcode says.
+ */
 struct ticket_kind {
 	/* An enum hbm_status or a negative errno ends the ticket. May steal fds of the
 	 * message; the others are closed. */
@@ -39,6 +46,8 @@ struct ticket_kind {
 	bool takes_lost_fds;
 	/* Called if the connection ends before the reply. May be NULL. */
 	void (*abandon)(struct hbm *hbm, struct ticket *ticket);
+	void (*lost)(struct hbm *hbm, struct ticket *ticket);
+	int (*again)(struct hbm *hbm, struct ticket *ticket);
 };
 
 /* Where the reply goes; the kind says which members are used. */
@@ -54,6 +63,15 @@ struct ticket_answer {
 	struct returning *returning;
 };
 
+/* A request as it was sent, to be sent again. The memory of a small one stays with the entry. */
+struct sent {
+	unsigned char *message; /* NULL: nothing is kept */
+	size_t room;
+	uint64_t nth; /* of all that were submitted */
+	int fd;       /* that goes with it, owned; -1: none */
+	bool again;   /* it was sent again */
+};
+
 enum ticket_state { TICKET_FREE, TICKET_UNSENT, TICKET_WAITING, TICKET_ENDED };
 
 struct ticket {
@@ -65,6 +83,7 @@ struct ticket {
 	const char *device_call; /* the device call that failed, or NULL */
 	int device_result;
 	char *reason; /* the daemon's reason for a refusal, or NULL; owned */
+	struct sent sent;
 	const struct ticket_kind *kind;
 	struct ticket_answer answer;
 };
@@ -75,12 +94,19 @@ struct tickets {
 	uint32_t epoch; /* advanced by every hbm_dispatch() */
 	int unreported; /* tickets that ended in this epoch and are not freed */
 	uint32_t waiting;
+	uint64_t submitted; /* requests that are kept, so far */
 };
 
 /* Creates an unsent ticket, with its number in *id. NULL: out of memory. */
 struct ticket *hbm_ticket_new(struct tickets *tickets, hbm_ticket *id);
 /* NULL: no such ticket. */
 struct ticket *hbm_ticket_find(const struct tickets *tickets, hbm_ticket id);
+/* Keeps its request, to be sent again; the fd is borrowed, -1: none. False: no memory, or no
+ * descriptors. */
+bool hbm_ticket_keep(struct tickets *tickets, struct ticket *ticket, const struct iovec *pieces,
+		     size_t count, int fd);
+/* Of those that wait, the one that was submitted next behind the n-th. NULL: none. */
+struct ticket *hbm_ticket_next(const struct tickets *tickets, uint64_t nth);
 /* Its request has been sent. */
 void hbm_ticket_sent(struct tickets *tickets, struct ticket *ticket);
 void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status);

@@ -66,7 +66,15 @@ struct hbm_options {
 	/* how long calls that wait look for the reply again and again before they sleep: it
 	 * saves a wake, and costs that much of a processor each time. 0: they sleep at once */
 	uint32_t poll_us;
+	/* for how long calls wait for the next daemon when the daemon goes away, where its
+	 * sessions outlive it (hbm_info.survives): then they go on as if nothing had happened.
+	 * 0: HBM_RECONNECT_MS; HBM_RECONNECT_NEVER: the connection ends with the daemon. Not
+	 * with inspect_only. */
+	uint32_t reconnect_ms;
 };
+
+#define HBM_RECONNECT_MS 60000
+#define HBM_RECONNECT_NEVER UINT32_MAX
 
 struct hbm_info {
 	uint64_t session;
@@ -74,6 +82,7 @@ struct hbm_info {
 	enum hbm_driver driver;
 	uint32_t devices;
 	uint32_t requests_in_flight, regions; /* limits of this session */
+	bool survives; /* the connection goes on when the daemon is restarted: reconnect_ms */
 };
 
 /* Connects. options may be NULL. The caller closes *out with hbm_close(). -ECONNREFUSED,
@@ -92,7 +101,9 @@ HBM_API const struct hbm_info *hbm_info(const struct hbm *hbm);
  * different devices, or the same in another order (CUDA_VISIBLE_DEVICES). -ENODEV: the
  * device is not visible to this process. */
 HBM_API int hbm_device_ordinal(struct hbm *hbm, uint32_t device, int *ordinal);
-/* A borrowed fd that polls readable when hbm_dispatch() has something to do. */
+/* A borrowed fd that polls readable when hbm_dispatch() has something to do. Its number stays, but
+ * it is another file when the daemon goes away and when the next one is there: epoll(7) is to be
+ * told of it again after hbm_dispatch() has found nothing. */
 HBM_API int hbm_fd(const struct hbm *hbm);
 /* From hbm_cork() on, requests that are submitted are kept and sent together: by
  * hbm_uncork(), by hbm_wait() on any ticket, by hbm_dispatch(), or when there are 64 of them

@@ -74,21 +74,27 @@ int fake_page(size_t bytes, int seals)
 
 static void obey_hello(struct fake *fake, const struct hbm_wire_header *request)
 {
-	struct hbm_wire_hello_reply reply = {
-		.magic = HBM_WIRE_MAGIC,
-		.version = HBM_WIRE_VERSION,
-		.session = 7,
-		.boot_id = {1, 2, 3},
-		.driver = HBM_DRIVER_SOFT,
-		.devices = FAKE_DEVICES,
-		.requests_in_flight = 64,
-		.regions = 16,
-		.soft_memory = FAKE_MEMORY,
+	const struct hbm_wire_hello_resume *resume = (const void *)request;
+	bool long_form = request->size == sizeof(*resume);
+	struct hbm_wire_hello_resume_reply reply = {
+		.hello = {.magic = HBM_WIRE_MAGIC,
+			  .version = HBM_WIRE_VERSION,
+			  .session = 7,
+			  .boot_id = {1, 2, 3},
+			  .driver = HBM_DRIVER_SOFT,
+			  .devices = FAKE_DEVICES,
+			  .requests_in_flight = 64,
+			  .regions = 16,
+			  .soft_memory = FAKE_MEMORY},
+		.state = {4, 5, 6},
+		.token = {7, 8, 9},
+		.survives = fake->survives,
 	};
 	for (uint32_t i = 0; i < FAKE_DEVICES; i++)
-		memcpy(reply.uuids[i], fake->uuids[i].bytes, sizeof(reply.uuids[i]));
-	fake_reply_message(fake, request, &reply, sizeof(reply),
-			   (int[]){fake->fences, fake->doorbell}, 2);
+		memcpy(reply.hello.uuids[i], fake->uuids[i].bytes, sizeof(reply.hello.uuids[i]));
+	fake_reply_message(fake, request, &reply, long_form ? sizeof(reply) : sizeof(reply.hello),
+			   (int[]){fake->fences, fake->doorbell},
+			   long_form && resume->session != 0 ? 0 : 2);
 }
 
 static void obey_region_create(struct fake *fake, const struct hbm_wire_header *request)

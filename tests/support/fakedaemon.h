@@ -39,6 +39,7 @@ struct fake {
 	 * (see fake_await()). */
 	unsigned int seen[HBM_WIRE_OPCODES], done[HBM_WIRE_OPCODES];
 	void *last;            /* the last request, whole */
+	bool survives;         /* it says that its sessions do */
 	uint32_t regions;      /* numbers given */
 	size_t part;           /* slabs in a part of a commit's reply */
 	struct driver *driver; /* of the slabs, which the test may use too */

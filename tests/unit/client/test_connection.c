@@ -58,7 +58,7 @@ static void test_the_greeting(void **state)
 	assert_int_equal(try_connect(&hbm), 0);
 	fake_await(&fake, HBM_WIRE_HELLO, 1);
 	const struct hbm_wire_hello *hello = fake.last;
-	assert_int_equal(hello->header.size, sizeof(*hello));
+	assert_int_equal(hello->header.size, sizeof(struct hbm_wire_hello_resume));
 	assert_int_equal(hello->magic, HBM_WIRE_MAGIC);
 	assert_string_equal(hello->name, "test");
 

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A connection that goes on with the next daemon: what it says, what it sends again and in which
+ * order, what it does not, how long it waits, and when it gives up. */
+#include "tests/support/fake_stage.h"
+
+#include <hbm/hbm.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SLAB FAKE_SLAB
+
+static const hbm_key one_key = {{1}};
+
+/* What the next daemon was sent first, and whether it refuses. */
+static struct hbm_wire_hello_resume resume;
+static unsigned hellos;
+static int refuse_hello;
+
+/* The daemon dies when it has read that request for the n-th time, with or without its effect. */
+static unsigned die_opcode, die_at;
+/* What came after HELLO, in order. */
+static uint16_t heard[64];
+static uint64_t heard_ids[64];
+static unsigned heard_count;
+
+static bool answer(struct fake *self, const struct hbm_wire_header *request)
+{
+	if (request->opcode == HBM_WIRE_HELLO) {
+		hellos++;
+		memcpy(&resume, request,
+		       request->size < sizeof(resume) ? request->size : sizeof(resume));
+		if (hellos > 1 && refuse_hello)
+			return fake_reply(self, request, refuse_hello);
+		return false;
+	}
+
+	if (heard_count < 64) {
+		heard_ids[heard_count] = request->id;
+		heard[heard_count++] = request->opcode;
+	}
+	if (request->opcode == die_opcode && die_at > 0 && --die_at == 0) {
+		shutdown(self->peer, SHUT_RDWR);
+		return true;
+	}
+
+	return false;
+}
+
+static void connect_with(const struct hbm_options *options)
+{
+	hbm = hbm_close(hbm);
+	assert_int_equal(hbm_connect(&hbm, options), 0);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	hellos = heard_count = die_at = 0;
+	refuse_hello = 0;
+	memset(&resume, 0, sizeof(resume));
+	fake_stage_open(8);
+	fake.survives = true;
+	fake.answer = answer;
+	connect_with(&(struct hbm_options){.socket = fake.path, .name = "test"});
+
+	return 0;
+}
+
+static void die_on(unsigned opcode, unsigned at)
+{
+	die_opcode = opcode;
+	die_at = at;
+}
+
+static int lookup(void)
+{
+	struct hbm_lookup found;
+	return hbm_lookup(hbm, 5, &one_key, 1, &found, NULL);
+}
+
+/* ---- The exchange ---- */
+
+static void a_call_waits_and_succeeds(void **state)
+{
+	(void)state;
+
+	assert_true(hbm_info(hbm)->survives);
+	die_on(HBM_WIRE_LOOKUP, 1);
+	assert_int_equal(lookup(), 0);
+
+	assert_int_equal(hellos, 2);
+	assert_int_equal(resume.hello.header.size, sizeof(resume));
+	assert_int_equal(resume.session, 7);
+	assert_memory_equal(resume.state, "\4\5\6", 4);
+	assert_memory_equal(resume.token, "\7\10\11", 4);
+	assert_string_equal(resume.hello.name, "test");
+}
+
+static void so_it_does_again_and_again(void **state)
+{
+	(void)state;
+
+	for (unsigned i = 0; i < 20; i++) {
+		die_on(HBM_WIRE_LOOKUP, 1);
+		assert_int_equal(lookup(), 0);
+	}
+
+	assert_int_equal(hellos, 21);
+}
+
+static void a_daemon_that_ends_between_calls_is_not_noticed(void **state)
+{
+	(void)state;
+
+	fake_hang_up(&fake);
+	assert_int_equal(lookup(), 0);
+	assert_int_equal(hellos, 2);
+}
+
+static void where_sessions_do_not_survive_the_connection_ends(void **state)
+{
+	(void)state;
+
+	connect_with(
+		&(struct hbm_options){.socket = fake.path, .reconnect_ms = HBM_RECONNECT_NEVER});
+	assert_false(hbm_info(hbm)->survives);
+	assert_int_equal(resume.hello.header.size, sizeof(struct hbm_wire_hello));
+	die_on(HBM_WIRE_LOOKUP, 1);
+	assert_int_equal(lookup(), -ENOTCONN);
+
+	fake.survives = false;
+	connect_with(&(struct hbm_options){.socket = fake.path});
+	assert_false(hbm_info(hbm)->survives);
+	die_on(HBM_WIRE_LOOKUP, 1);
+	assert_int_equal(lookup(), -ENOTCONN);
+	fake.survives = true;
+}
+
+static void a_daemon_that_has_no_such_session_ends_it(void **state)
+{
+	(void)state;
+
+	refuse_hello = HBM_NOT_FOUND;
+	die_on(HBM_WIRE_LOOKUP, 1);
+	assert_int_equal(lookup(), -ENOTCONN);
+	assert_int_equal(hellos, 2);
+}
+
+static bool answer_later(struct fake *self, const struct hbm_wire_header *request)
+{
+	if (request->opcode == HBM_WIRE_HELLO && hellos == 4)
+		refuse_hello = 0;
+	return answer(self, request);
+}
+
+static void one_that_is_stopping_is_asked_again(void **state)
+{
+	(void)state;
+
+	refuse_hello = HBM_SHUTDOWN;
+	fake.answer = answer_later;
+	die_on(HBM_WIRE_LOOKUP, 1);
+	assert_int_equal(lookup(), 0);
+	assert_int_equal(hellos, 5);
+}
+
+static void it_waits_until_one_listens_and_no_longer_than_it_may(void **state)
+{
+	(void)state;
+	char away[80];
+	hbm_ticket ticket;
+
+	connect_with(&(struct hbm_options){.socket = fake.path, .reconnect_ms = 300});
+	snprintf(away, sizeof(away), "%s.away", fake.path);
+	assert_int_equal(rename(fake.path, away), 0);
+	assert_int_equal(hbm_submit_lookup(hbm, 5, &one_key, 1, NULL, NULL, &ticket), 0);
+	fake_hang_up(&fake);
+
+	/* A wait of its own ends, and what it waited for goes on. */
+	int rc = hbm_wait(hbm, ticket, 1);
+	if (rc != 0) {
+		assert_int_equal(rc, -ETIMEDOUT);
+		assert_int_equal(hbm_dispatch(hbm, 0), 0);
+		assert_int_equal(rename(away, fake.path), 0);
+
+		/* Its descriptor says when there is something to do. */
+		while (hbm_poll(hbm, ticket) == -EAGAIN) {
+			struct pollfd fd = {.fd = hbm_fd(hbm), .events = POLLIN};
+			assert_int_equal(poll(&fd, 1, 10000), 1);
+			assert_in_range(hbm_dispatch(hbm, 0), 0, 1);
+		}
+		assert_int_equal(rename(fake.path, away), 0);
+	}
+
+	fake_hang_up(&fake);
+	assert_int_equal(lookup(), -ENOTCONN);
+	assert_int_equal(rename(away, fake.path), 0);
+}
+
+/* ---- What is sent again ---- */
+
+static void unanswered_requests_are_sent_again_in_their_order(void **state)
+{
+	(void)state;
+	hbm_ticket tickets[12];
+
+	/* All of them come before the first is answered. */
+	assert_int_equal(hbm_cork(hbm), 0);
+	for (unsigned i = 0; i < 12; i++)
+		assert_int_equal(hbm_submit_lookup(hbm, 5, &one_key, 1, NULL, NULL, &tickets[i]),
+				 0);
+	die_on(HBM_WIRE_LOOKUP, 6);
+	assert_int_equal(hbm_uncork(hbm), 0);
+	for (unsigned i = 12; i-- > 0;)
+		assert_int_equal(hbm_wait(hbm, tickets[i], -1), 0);
+
+	/* Five were answered; the others came once more, whatever was read of them before. */
+	assert_in_range(heard_count, 6 + 7, 12 + 7);
+	for (unsigned i = 0; i < 7; i++)
+		assert_int_equal(heard_ids[heard_count - 7 + i], tickets[5 + i]);
+}
+
+static void corked_requests_are_sent_once(void **state)
+{
+	(void)state;
+	hbm_ticket tickets[3];
+
+	assert_int_equal(hbm_cork(hbm), 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(hbm_submit_lookup(hbm, 5, &one_key, 1, NULL, NULL, &tickets[i]),
+				 0);
+	fake_hang_up(&fake);
+	assert_int_equal(hbm_uncork(hbm), 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(hbm_wait(hbm, tickets[i], -1), 0);
+	assert_int_equal(heard_count, 3);
+}
+
+static void namespaces_are_opened_again(void **state)
+{
+	(void)state;
+	uint32_t ns;
+	const struct hbm_namespace_options options = {
+		.model = "m", .salt = "secret", .block_bytes = 65536};
+
+	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
+	heard_count = 0;
+	die_on(HBM_WIRE_LOOKUP, 1);
+	assert_int_equal(lookup(), 0);
+	assert_int_equal(heard_count, 3);
+	assert_int_equal(heard[1], HBM_WIRE_NAMESPACE_OPEN);
+	assert_int_equal(heard[2], HBM_WIRE_LOOKUP);
+
+	/* Not one that was closed. */
+	assert_int_equal(hbm_namespace_close(hbm, ns), 0);
+	heard_count = 0;
+	die_on(HBM_WIRE_LOOKUP, 1);
+	assert_int_equal(lookup(), 0);
+	assert_int_equal(heard_count, 2);
+}
+
+/* ---- Stores and loads ---- */
+
+static struct hbm_region *region;
+
+static void open_region(void)
+{
+	const struct hbm_region_options options = {.address_space = 4 * SLAB, .slab = SLAB};
+
+	assert_int_equal(hbm_region_create(hbm, &options, &region), 0);
+	assert_int_equal(hbm_commit(hbm, &(struct hbm_range){region, 0, SLAB}, 1), 0);
+}
+
+static hbm_ticket submit(bool load, const struct hbm_sync *sync, hbm_result *result)
+{
+	const struct hbm_segment segment = {region, 0, 65536};
+	const struct hbm_block block = {.key = one_key, .segments = &segment, .segment_count = 1};
+	hbm_ticket ticket;
+
+	assert_int_equal((load ? hbm_submit_load : hbm_submit_store)(hbm, 5, &block, 1, sync,
+								     result, &ticket),
+			 0);
+
+	return ticket;
+}
+
+static void what_has_set_its_fence_is_over(void **state)
+{
+	(void)state;
+	const struct hbm_sync sync = {.ready_slot = HBM_WIRE_NO_FENCE,
+				      .fence_slot = 3,
+				      .fence_value = 10,
+				      .failed_slot = 4};
+	const struct hbm_sync blind = {
+		.ready_slot = HBM_WIRE_NO_FENCE, .fence_slot = 3, .fence_value = 10};
+
+	open_region();
+	for (unsigned load = 0; load < 2; load++) {
+		unsigned opcode = load ? HBM_WIRE_LOAD : HBM_WIRE_STORE;
+		hbm_result result = {.status = 99};
+
+		/* Before: it is sent again. */
+		fake.fence_page[3] = 9;
+		heard_count = 0;
+		die_on(opcode, 1);
+		assert_int_equal(hbm_wait(hbm, submit(load, &sync, &result), -1), 0);
+		assert_int_equal(heard_count, 2);
+		assert_int_equal(result.status, HBM_OK);
+
+		/* After: it is not; no block has failed. */
+		fake.fence_page[3] = 10;
+		heard_count = 0;
+		die_on(opcode, 1);
+		assert_int_equal(hbm_wait(hbm, submit(load, &sync, &result), -1), 0);
+		assert_int_equal(heard_count, 1);
+		assert_int_equal(result.status, HBM_OK);
+
+		/* Or one has; or it is not known. */
+		fake.fence_page[4] = 1;
+		die_on(opcode, 1);
+		assert_int_equal(hbm_wait(hbm, submit(load, &sync, &result), -1), 0);
+		assert_int_equal(result.status, load ? HBM_MISS : HBM_SHUTDOWN);
+		fake.fence_page[4] = 0;
+
+		die_on(opcode, 1);
+		assert_int_equal(hbm_wait(hbm, submit(load, &blind, &result), -1), 0);
+		assert_int_equal(result.status, load ? HBM_MISS : HBM_SHUTDOWN);
+	}
+}
+
+static bool answer_exists(struct fake *self, const struct hbm_wire_header *request)
+{
+	struct {
+		struct hbm_wire_results head;
+		struct hbm_wire_result results[1];
+	} reply = {.head = {.count = 1}, .results = {{.status = HBM_EXISTS}}};
+
+	if (answer(self, request))
+		return true;
+	return request->opcode == HBM_WIRE_STORE &&
+	       fake_reply_message(self, request, &reply, offsetof(typeof(reply), results) + 4, NULL,
+				  0);
+}
+
+static void a_block_that_was_stored_already_is_stored(void **state)
+{
+	(void)state;
+	hbm_result result;
+
+	open_region();
+	fake.answer = answer_exists;
+	assert_int_equal(hbm_wait(hbm, submit(false, NULL, &result), -1), 0);
+	assert_int_equal(result.status, HBM_EXISTS);
+	die_on(HBM_WIRE_STORE, 1);
+	assert_int_equal(hbm_wait(hbm, submit(false, NULL, &result), -1), 0);
+	assert_int_equal(result.status, HBM_OK);
+}
+
+/* ---- Memory ---- */
+
+static void commits_begin_anew_and_what_was_given_back_is(void **state)
+{
+	(void)state;
+	const struct hbm_range range = {NULL, SLAB, 3 * SLAB};
+	struct hbm_range rest = range;
+
+	open_region();
+	rest.region = region;
+	die_on(HBM_WIRE_COMMIT, 1);
+	assert_int_equal(hbm_commit(hbm, &rest, 1), 0);
+	assert_int_equal(hbm_commit(hbm, &rest, 1), HBM_EXISTS);
+
+	heard_count = 0;
+	die_on(HBM_WIRE_DECOMMIT, 1);
+	assert_int_equal(hbm_decommit(hbm, &rest, 1), 0);
+	die_on(HBM_WIRE_REGION_DESTROY, 1);
+	assert_int_equal(hbm_region_destroy(hbm, region), 0);
+	unsigned gave_back = 0;
+	for (unsigned i = 0; i < heard_count; i++)
+		gave_back += heard[i] == HBM_WIRE_DECOMMIT || heard[i] == HBM_WIRE_REGION_DESTROY;
+	assert_int_equal(gave_back, 2);
+}
+
+#define STAGE(test) cmocka_unit_test_setup_teardown(test, setup, fake_stage_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		STAGE(a_call_waits_and_succeeds),
+		STAGE(so_it_does_again_and_again),
+		STAGE(a_daemon_that_ends_between_calls_is_not_noticed),
+		STAGE(where_sessions_do_not_survive_the_connection_ends),
+		STAGE(a_daemon_that_has_no_such_session_ends_it),
+		STAGE(one_that_is_stopping_is_asked_again),
+		STAGE(it_waits_until_one_listens_and_no_longer_than_it_may),
+		STAGE(unanswered_requests_are_sent_again_in_their_order),
+		STAGE(corked_requests_are_sent_once),
+		STAGE(namespaces_are_opened_again),
+		STAGE(what_has_set_its_fence_is_over),
+		STAGE(a_block_that_was_stored_already_is_stored),
+		STAGE(commits_begin_anew_and_what_was_given_back_is),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
