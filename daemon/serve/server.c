@@ -466,13 +466,18 @@ static void server_end_sessions(struct server *server)
 		sched_yield();
 }
 
+void server_leave(struct server *server)
+{
+	server_stop_accepting(server);
+	listener_close(&server->listener);
+}
+
 struct server *server_close(struct server *server)
 {
 	if (!server)
 		return NULL;
 
-	server_stop_accepting(server);
-	listener_close(&server->listener);
+	server_leave(server);
 	server_end_sessions(server);
 	loop_timer_stop(server->hbmd->loop, &server->drain_timeout);
 	if (server->count > 0)

@@ -38,6 +38,8 @@ bool server_survives(const struct server *server);
  * when no session is left. Where sessions outlive the daemon they are left as they are instead,
  * what they have begun goes on, and drained() is called at once. */
 void server_drain(struct server *server, void (*drained)(void *arg), void *arg);
+/* Where its sessions outlive the daemon: removes the socket file it made, and nothing else. */
+void server_leave(struct server *server);
 struct server *server_close(struct server *server); /* removes the socket file it made */
 
 /* Makes the sessions that an earlier daemon has kept: those are away whose processes live. Before

@@ -434,7 +434,9 @@ static void hbmd_tear_down(struct service *service)
 	hbmd->pressure = pressure_close(hbmd->pressure);
 	/* The next one takes over what it has. */
 	service->left = hbmd->server && server_survives(hbmd->server);
-	if (!service->left)
+	if (service->left)
+		server_leave(hbmd->server);
+	else
 		hbmd->server = server_close(hbmd->server);
 	inherited_close(&service->inherited);
 
