@@ -178,11 +178,11 @@ static void ahead_sleep(struct hbm_pool *pool, bool in_flight)
 		return;
 	}
 
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until); /* which no one sets */
 	until.tv_nsec += ms * 1000000;
 	until.tv_sec += until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
-	while (sem_timedwait(&pool->wake, &until) != 0 && errno == EINTR)
+	while (sem_clockwait(&pool->wake, CLOCK_MONOTONIC, &until) != 0 && errno == EINTR)
 		;
 }
 
