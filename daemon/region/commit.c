@@ -245,9 +245,28 @@ static void commit_check_wanted(struct commit *commit)
 		commit_refuse(commit, HBM_NOT_FOUND);
 }
 
+/* What it has mapped outlives the daemon from now on. */
+static int commit_keep(const struct commit *commit)
+{
+	int status = HBM_OK;
+
+	for (size_t i = 0; i < commit->claim.count; i++) {
+		const struct slot_run *run = &commit->claim.runs[i];
+
+		for (uint64_t k = 0; status == HBM_OK && k < run->count; k++)
+			status = slot_keep(run->region, run->first + k,
+					   run->region->slots[run->first + k].slab,
+					   commit->fds ? commit->fds[run->at + k] : -1);
+	}
+
+	return status;
+}
+
 static void commit_end_mapping(struct commit *commit)
 {
 	commit_check_wanted(commit);
+	if (commit->status == HBM_OK)
+		commit_refuse(commit, commit_keep(commit));
 	if (commit->status == HBM_OK)
 		commit_publish(commit);
 	else

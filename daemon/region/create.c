@@ -6,8 +6,10 @@
  * ended by then.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/region/region.h"
+#include "daemon/region/region_kept.h"
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 #include "daemon/region/slot_recount.h"
@@ -34,6 +36,25 @@ static int create_status(const struct region *region)
 		       : device_failed(region->device, "cuMemAddressReserve", region->result);
 }
 
+int region_write(struct region *region)
+{
+	const struct region_kept *kept = slabs_kept(region->device->slabs);
+	struct kept_region body = {
+		.session = region->session,
+		.address_space = region->address_space,
+		.slab = region->slab,
+		.region = region->id,
+		.attached = region->attached ? region->attached->region->id : 0,
+		.guest = region->guest.kind,
+		.read_only = region->attached_read_only,
+	};
+
+	memcpy(body.uuid, region->device->uuid.bytes, sizeof(body.uuid));
+	region_kept_number(kept, region->id);
+
+	return region_kept_add(kept, STATE_REGIONS, &body, 0, &region->kept);
+}
+
 static void create_done(struct job *job)
 {
 	struct region *region = container_of(job, struct region, job);
@@ -51,9 +72,10 @@ static void create_done(struct job *job)
 		return;
 	}
 
-	if (regions->ended) {
+	status = regions->ended ? HBM_SHUTDOWN : region_write(region);
+	if (status != HBM_OK) {
 		region->gone = region->given_up = true;
-		done(arg, HBM_SHUTDOWN, NULL);
+		done(arg, status, NULL);
 		regions_advance(regions);
 		return;
 	}
@@ -109,6 +131,7 @@ struct region *region_new(struct regions *regions, struct device *device, uint64
 	}
 
 	region->regions = regions;
+	region->session = regions->holder.session;
 	region->leased = &regions->leased;
 	region->borrower = &regions->borrower;
 	region->device = device;

@@ -135,10 +135,32 @@ static void held_add(struct held *held, struct held_part *part)
 	part->held = held;
 	tally_push(&held->parts, &part->link, &part->mark);
 	held->bytes += part->bytes;
-	if (part->holder) {
-		list_push_back(&part->holder->parts, &part->by_holder);
-		ledger_charge_always(&part->charge, part->holder->payer, LEDGER_HELD, part->bytes);
-	}
+	if (part->holder)
+		held_charge(part, part->holder);
+}
+
+void held_charge(struct held_part *part, struct holder *holder)
+{
+	part->holder = holder;
+	list_push_back(&holder->parts, &part->by_holder);
+	ledger_charge_always(&part->charge, holder->payer, LEDGER_HELD, part->bytes);
+}
+
+void held_adopt(struct held *held, struct held_part *part)
+{
+	held->guessed = true;
+	held_add(held, part);
+	held_probe(held);
+}
+
+/* Until nothing is held that was before anything was measured. */
+static void held_guess_base(struct held *held)
+{
+	uint64_t others = held->probe.others;
+
+	held->guessed = held->guessed && !list_empty(&held->parts.list);
+	if (held->guessed && others > held->bytes && others - held->bytes > held->base)
+		held->base = others - held->bytes;
 }
 
 static void held_return(struct held *held, struct held_part *part)
@@ -203,6 +225,7 @@ static void held_probe_done(struct job *job)
 
 	held->probing = false;
 	if (held->probe.known) {
+		held_guess_base(held);
 		held_return_shown(held);
 		held_return_orphans(held);
 	}

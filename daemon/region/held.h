@@ -35,6 +35,7 @@
 /* Who is charged for what it was handed, gave back, and holds: one of each session. */
 struct holder {
 	struct payer *payer;
+	uint64_t session;   /* by which what it has is kept (region_kept.h); 0: by none */
 	uint64_t releasing; /* bytes that it gave back and that are being released */
 	uint64_t kept;      /* how often it is kept, for what may be charged to it later */
 	bool gone;          /* its process has ended */
@@ -72,6 +73,7 @@ struct held {
 	struct tally parts; /* in the order of their release */
 	const char *fault;  /* of those that the check has passed, or NULL */
 	uint64_t base;
+	bool guessed; /* the base, for there were parts before anything was measured */
 	struct timer timer;
 	uint64_t timer_ns;
 	bool probing, again, closed;
@@ -112,6 +114,12 @@ void held_release_begins(struct held_part *part);
 /* Its release is done, or has failed: whether the part is held. If so it belongs to `held`
  * until returned(). */
 bool held_release_ended(struct held *held, struct held_part *part, bool released);
+/* A part of an earlier daemon is held still, as far as is known; without a holder. Before anything
+ * else is done with it. What others had before is not known: it is taken for what they have
+ * beside all parts, and rises with that. */
+void held_adopt(struct held *held, struct held_part *part);
+/* It has a holder, which is charged. */
+void held_charge(struct held_part *part, struct holder *holder);
 /* Measures; probed() follows. If a probe is on its way, whose answer may be from before
  * this call, another follows it. */
 void held_probe(struct held *held);

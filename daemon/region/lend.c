@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "daemon/region/region_kept.h"
+
 static struct list *lend_bucket(struct lend *lend, uint32_t number)
 {
 	return &lend->by_block[number % LEND_BUCKETS];
@@ -461,7 +463,8 @@ int lend_open(struct lend **out, struct device *device, struct loop *loop, struc
 	lend->loop = loop;
 	lend->blocks = blocks;
 	lend->budget = budget;
-	lend->last_id = (uint64_t)device->index << 48;
+	lend->last_id =
+		(uint64_t)device->index << 48 | region_kept_starts(slabs_kept(device->slabs)) << 32;
 	tally_init(&lend->all);
 	lend->walk = &lend->all.list;
 	lend_index_init(lend);

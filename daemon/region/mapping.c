@@ -221,6 +221,15 @@ void mapping_map(struct mapping *mapping)
 	mapping_post(mapping, mapping_map_job_run);
 }
 
+void mapping_map_now(struct mapping *mapping)
+{
+	mapping->result = CUDA_SUCCESS;
+	do {
+		mapping->job.more = false;
+		mapping_map_job_run(&mapping->job);
+	} while (mapping->job.more);
+}
+
 void mapping_unmap(struct mapping *mapping)
 {
 	mapping_post(mapping, mapping_unmap_job_run);

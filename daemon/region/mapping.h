@@ -15,3 +15,5 @@
 
 void mapping_map(struct mapping *mapping);
 void mapping_unmap(struct mapping *mapping); /* empty slots are skipped */
+/* Maps at once, on this thread, and calls nothing: before the loop runs. */
+void mapping_map_now(struct mapping *mapping);

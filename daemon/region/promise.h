@@ -51,6 +51,7 @@ struct promise {
 	struct list by_session; /* in regions->promises */
 	struct promises *promises;
 	uint32_t device;
+	uint32_t kept; /* region_kept.h */
 	uint64_t reserved, used, asked;
 	uint64_t left;        /* of what is used: lent, and in no slot any more */
 	bool ended;           /* its session has; freed when nothing is used or asked */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "daemon/base/checked.h"
+#include "daemon/region/region_kept.h"
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 
@@ -120,6 +121,38 @@ uint32_t publications_records(const struct publications *publications, const str
 	return count;
 }
 
+/* ---- What outlives the daemon ---- */
+
+static const struct region_kept *publication_kept(const struct publication *publication)
+{
+	return slabs_kept(publication->region->device->slabs);
+}
+
+/* Writes its record, with its present name, in place of that it had: HBM_OK, HBM_LIMIT. */
+static int publication_write(struct publication *publication)
+{
+	const struct region_kept *kept = publication_kept(publication);
+	const struct tenant *tenant = publication->user->tenant;
+	uint32_t before = publication->kept;
+	struct kept_publication body = {
+		.region = publication->region->id,
+		.uid = publication->user->uid,
+		.gid = publication->gid,
+		.flags = (publication->for_group ? KEPT_FOR_GROUP : 0) |
+			 (publication->was_for_group ? KEPT_WAS_FOR_GROUP : 0),
+	};
+
+	strcpy(body.name, publication->name);
+	if (tenant)
+		strcpy(body.tenant, tenant->rule.name);
+	int status = region_kept_add(kept, STATE_PUBLICATIONS, &body, publication->withdrawn,
+				     &publication->kept);
+	if (status == HBM_OK)
+		region_kept_drop(kept, STATE_PUBLICATIONS, &before);
+
+	return status;
+}
+
 /* ---- The end ---- */
 
 static void publication_close(struct publication *publication)
@@ -128,6 +161,7 @@ static void publication_close(struct publication *publication)
 
 	assert(publication->withdrawn && publication->attached == 0 && region->shared == 0);
 
+	region_kept_drop(publication_kept(publication), STATE_PUBLICATIONS, &publication->kept);
 	for (uint64_t i = 0; i < region->slot_count; i++) {
 		struct slab *slab = region->slots[i].slab;
 
@@ -168,6 +202,7 @@ static void publication_settle(struct publication *publication)
 void publication_withdraw(struct publication *publication)
 {
 	publication->withdrawn = true;
+	region_kept_set(publication_kept(publication), STATE_PUBLICATIONS, publication->kept, 1);
 	publication_settle(publication);
 }
 
@@ -275,18 +310,16 @@ static void publication_free(struct publication *publication)
 	free(publication);
 }
 
-/* Charged, in no list, without slabs. */
-static int publication_make(struct publication **out, struct publications *publications,
-			    const struct publication_form *form, const struct range *range,
-			    const struct reason *why)
+/* Of that user, in no list, and neither charged nor with a region. NULL: no memory. */
+static struct publication *publication_alloc(struct publications *publications,
+					     const struct publication_form *form)
 {
 	struct publication *publication = calloc(1, sizeof(*publication));
 	struct user *user =
 		publication ? user_open_of(publications->ledger, form->uid, form->tenant) : NULL;
-	uint64_t slab = range->region->slab;
 	if (!user) {
 		free(publication);
-		return reason_set(why, HBM_NO_SPACE, "the daemon is out of memory");
+		return NULL;
 	}
 
 	publication->settle = publication_settle;
@@ -294,6 +327,20 @@ static int publication_make(struct publication **out, struct publications *publi
 	publication->user = user;
 	list_init(&publication->link);
 	list_init(&publication->by_regions);
+
+	return publication;
+}
+
+/* Charged, in no list, without slabs. */
+static int publication_make(struct publication **out, struct publications *publications,
+			    const struct publication_form *form, const struct range *range,
+			    const struct reason *why)
+{
+	struct publication *publication = publication_alloc(publications, form);
+	uint64_t slab = range->region->slab;
+	if (!publication)
+		return reason_set(why, HBM_NO_SPACE, "the daemon is out of memory");
+
 	int status = publication_charge(publication, range->count * slab, why);
 	if (status == HBM_OK) {
 		publication->region = region_new(&publications->regions, range->region->device,
@@ -330,6 +377,29 @@ static int publication_mark(struct publication *publication, const struct range 
 		     : reason_set(why, HBM_EXISTS, "part of the range is published already");
 }
 
+/* Whether all of it outlives the daemon from now on; the region and its slots are kept before
+ * they are filled. */
+static int publication_keep(struct publication *publication, const struct range *range,
+			    const struct reason *why)
+{
+	struct region *region = publication->region;
+	int status = region_write(region);
+
+	for (uint64_t i = 0; status == HBM_OK && i < range->count; i++)
+		status = slot_keep(region, i, range->region->slots[range->first + i].slab, -1);
+	if (status == HBM_OK)
+		status = publication_write(publication);
+	if (status == HBM_OK)
+		return HBM_OK;
+
+	for (uint64_t i = 0; i < range->count; i++) {
+		range->region->slots[range->first + i].slab->publication = NULL;
+		slot_unkeep(region, i);
+	}
+
+	return reason_set(why, status, "the daemon's state is full");
+}
+
 /* From now on its slabs count as the publications'. */
 static void publication_fill(struct publication *publication, const struct range *range)
 {
@@ -350,7 +420,7 @@ static void publication_fill(struct publication *publication, const struct range
 
 static void publication_name(struct publication *publication, const struct publication_form *form)
 {
-	strcpy(publication->name, form->name);
+	snprintf(publication->name, sizeof(publication->name), "%s", form->name);
 	publication->for_group = form->for_group;
 	publication->was_for_group |= form->for_group;
 	publication->gid = form->gid;
@@ -365,14 +435,16 @@ static int publication_add(struct publications *publications, const struct publi
 	if (status != HBM_OK)
 		return status;
 
+	publication_name(publication, form);
 	status = publication_mark(publication, range, why);
+	if (status == HBM_OK)
+		status = publication_keep(publication, range, why);
 	if (status != HBM_OK) {
 		publication_free(publication);
 		return status;
 	}
 
 	publication_fill(publication, range);
-	publication_name(publication, form);
 	list_push_back(&publications->all, &publication->link);
 
 	return HBM_OK;
@@ -392,7 +464,46 @@ int publication_new(struct publications *publications, const struct publication_
 	if (!withdrawn)
 		return publication_add(publications, form, &range, why);
 
+	struct publication before = *withdrawn;
 	publication_name(withdrawn, form);
+	if (publication_write(withdrawn) == HBM_OK)
+		return HBM_OK;
 
-	return HBM_OK;
+	memcpy(withdrawn->name, before.name, sizeof(before.name));
+	withdrawn->for_group = before.for_group;
+	withdrawn->was_for_group = before.was_for_group;
+	withdrawn->gid = before.gid;
+	withdrawn->withdrawn = true;
+
+	return reason_set(why, HBM_LIMIT, "the daemon's state is full");
+}
+
+/* ---- Restoring ---- */
+
+struct publication *publication_restore(struct publications *publications,
+					const struct publication_form *form)
+{
+	struct publication *publication = publication_alloc(publications, form);
+	struct region *region = form->region;
+	if (!publication)
+		return NULL;
+
+	struct payer *payer = &publication->user->payer;
+	ledger_charge_always(&publication->count_charge, payer, LEDGER_PUBLICATIONS, 1);
+	ledger_charge_always(&publication->bytes_charge, payer, LEDGER_PUBLISHED,
+			     region->address_space);
+	publication_name(publication, form);
+	publication->region = region;
+	region->publication = publication;
+	for (uint64_t i = 0; i < region->slot_count; i++)
+		region->slots[i].slab->publication = publication;
+	list_push_back(&publications->all, &publication->link);
+
+	return publication;
+}
+
+void publications_restored(struct publications *publications)
+{
+	list_for_each_safe (node, after, &publications->all)
+		publication_settle(container_of(node, struct publication, link));
 }

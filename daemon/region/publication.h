@@ -65,6 +65,13 @@ struct publication_form {
  * changed nothing. */
 int publication_new(struct publications *publications, const struct publication_form *form,
 		    const struct reason *why);
+/* One of an earlier daemon. The form's region is one of the publications', and all of it is
+ * backed; it becomes the publication's own. NULL: no memory. */
+struct publication *publication_restore(struct publications *publications,
+					const struct publication_form *form);
+/* As it was restored, all that is attached to it and all its slabs are there: one that is
+ * withdrawn may be closed at once. */
+void publications_restored(struct publications *publications);
 /* It is not found any more. It may be closed at once. */
 void publication_withdraw(struct publication *publication);
 uint64_t publication_bytes(const struct publication *publication);

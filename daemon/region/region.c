@@ -13,6 +13,7 @@
 
 #include "daemon/base/checked.h"
 #include "daemon/region/mapping.h"
+#include "daemon/region/region_kept.h"
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 #include "daemon/region/slot_recount.h"
@@ -66,10 +67,16 @@ struct promise *regions_promise(struct regions *regions, struct device *device)
 
 	struct promise *promise =
 		promise_new_for(slabs_promises(device->slabs), device->index, regions->user);
-	if (promise)
-		list_push_back(&regions->promises, &promise->by_session);
+	if (!promise)
+		return NULL;
 
-	return promise;
+	list_push_back(&regions->promises, &promise->by_session);
+	if (slabs_keep_promise(device->slabs, promise, regions->holder.session) == HBM_OK)
+		return promise;
+
+	promise_end(promise);
+
+	return NULL;
 }
 
 struct regions_promised regions_promised(const struct regions *regions)
@@ -322,6 +329,7 @@ void region_discard(struct region *region)
 	list_remove(&region->by_id);
 	list_remove(&region->link);
 	slot_recount_remove(slabs_slots(region->device->slabs), region);
+	region_kept_drop(slabs_kept(region->device->slabs), STATE_REGIONS, &region->kept);
 	region_free(region);
 	if (attached) {
 		attached->attached--;

@@ -17,6 +17,7 @@
 
 #include "daemon/base/checked.h"
 #include "daemon/base/log.h"
+#include "daemon/region/region_kept.h"
 #include "daemon/region/slab_pool.h"
 
 #define RELEASES 8         /* that wait at the worker */
@@ -77,6 +78,8 @@ static void slab_release_run(struct job *job)
 static void slab_keep_stuck(struct slabs *slabs, struct slab *slab)
 {
 	slab_end_return(slab);
+	slab_unpark(slab);
+	slab_unkeep(slab);
 	slabs->books.quarantined += slab->bytes;
 	if (slab->promise)
 		promise_lose(slab->promise, slab->bytes);
@@ -119,6 +122,7 @@ static void slab_release_done(struct job *job)
 	} else if (slab->result == CUDA_SUCCESS) {
 		slabs->books.uncreated += slab->bytes;
 		slab_unuse(slab);
+		slab_unkeep(slab);
 		free(slab);
 	} else {
 		device_failed(slabs->device, "cuMemRelease", slab->result);
@@ -137,6 +141,7 @@ static void slab_retire(struct slabs *slabs, struct slab *slab)
 	slab->job.done = slab_release_done;
 	if (slab->exported) {
 		slabs->retired_ns = clock_now();
+		slab_unpark(slab);
 		slab->part.bytes = slab->bytes;
 		held_release_begins(&slab->part);
 	} else {
@@ -155,6 +160,7 @@ static void slab_returned(struct held_part *part)
 	slabs->books.held -= slab->bytes;
 	slabs->books.uncreated += slab->bytes;
 	slab_unuse(slab);
+	slab_unkeep(slab);
 	free(slab);
 }
 
@@ -315,8 +321,8 @@ void slab_pump(struct slabs *slabs)
 
 /* ---- The pool ---- */
 
-int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
-	       uint64_t default_slab)
+int slabs_open_kept(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
+		    uint64_t default_slab, const struct region_kept *kept)
 {
 	assert(slabs_is_size(default_slab));
 	struct slabs *slabs = calloc(1, sizeof(*slabs));
@@ -341,10 +347,22 @@ int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uin
 	slabs->held.probed = slab_probed;
 	slabs->retry.fire = slab_retry_fire;
 	slabs->retry_ns = RETRY_FIRST_NS;
+	slabs->kept = kept;
+	if (slab_adopt_all(slabs) < 0) {
+		free(slabs);
+		return -ENOMEM;
+	}
+
 	*out = slabs;
 	slab_pump(slabs);
 
 	return 0;
+}
+
+int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
+	       uint64_t default_slab)
+{
+	return slabs_open_kept(out, device, loop, budget, default_slab, NULL);
 }
 
 struct pause {
@@ -383,6 +401,7 @@ struct slabs *slabs_close(struct slabs *slabs)
 	if (!slabs)
 		return NULL;
 
+	slabs_adopted(slabs);
 	slabs_drain(slabs);
 	held_close(&slabs->held);
 	slab_wait_for_worker(slabs);
@@ -442,62 +461,10 @@ struct slabs_books slabs_books(const struct slabs *slabs)
 	return books;
 }
 
-/* ---- Promises ---- */
-
-uint64_t slab_free_bytes(const struct slabs *slabs)
-{
-	uint64_t bytes = slabs->books.ready + slabs->books.uncreated + slabs->releasing;
-
-	return bytes > slabs->leaving.bytes ? bytes - slabs->leaving.bytes : 0;
-}
-
-void slab_unuse(struct slab *slab)
-{
-	if (slab->promise)
-		promise_unuse(slab->promise, slab->bytes);
-	slab->promise = NULL;
-}
-
 void slabs_watch(struct slabs *slabs, void (*changed)(void *arg), void *arg)
 {
 	slabs->changed = changed;
 	slabs->changed_arg = arg;
-}
-
-struct promises *slabs_promises(struct slabs *slabs)
-{
-	return &slabs->promises;
-}
-
-bool slabs_can_reserve(const struct slabs *slabs, const struct promise *promise, uint64_t reserved)
-{
-	return reserved <= promise->reserved ||
-	       promise_due_with(promise, reserved) <= slab_free_bytes(slabs);
-}
-
-void slabs_reclaim(struct slabs *slabs, const struct promise *promise, uint64_t reserved)
-{
-	slab_reclaim(slabs, promise_due_with(promise, reserved));
-}
-
-bool slabs_reserve(struct slabs *slabs, struct promise *promise, struct payer *payer,
-		   uint64_t reserved)
-{
-	if (!slabs_can_reserve(slabs, promise, reserved))
-		return false;
-
-	promise_reserve(promise, payer, reserved);
-	slab_pump(slabs);
-
-	return true;
-}
-
-void slabs_end_promise(struct promise *promise)
-{
-	struct slabs *slabs = container_of(promise->promises, struct slabs, promises);
-
-	promise_end(promise);
-	slab_pump(slabs);
 }
 
 uint64_t slabs_default(const struct slabs *slabs)

@@ -30,6 +30,7 @@
 
 struct lent;
 struct publication;
+struct region_kept;
 struct slabs;
 
 /* The most that the control worker makes, maps or unmaps before other jobs have their turn.
@@ -47,6 +48,8 @@ struct slab {
 	struct list link; /* among the pool's ready, placed or lost ones, or with its request */
 	uint32_t mark;    /* there */
 	CUmemGenericAllocationHandle handle;
+	uint64_t id; /* region_kept.h: while it is kept */
+	uint32_t kept;
 	uint64_t bytes;
 	uint32_t refs, quarantined;      /* references, and how many of them are quarantined */
 	uint32_t slots;                  /* that have a reference each */
@@ -71,6 +74,26 @@ struct slab {
  * created ahead. -ENOMEM. */
 int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
 	       uint64_t default_slab);
+/* The same of a pool whose slabs are kept there, and which has those that an earlier daemon kept,
+ * each leased with one reference, until slabs_adopted(). A slab that is lost is dropped; where
+ * the budget is less than what there is, it is as much. */
+int slabs_open_kept(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
+		    uint64_t default_slab, const struct region_kept *kept);
+/* The adopted slab of that number, and the n-th, in their order; NULL: there is none. */
+struct slab *slabs_find_adopted(const struct slabs *slabs, uint64_t id);
+struct slab *slabs_nth_adopted(const struct slabs *slabs, size_t n);
+/* An adopted slab that is held is charged to that session; any other is in the promise, and that
+ * session is charged for what it holds of it later. */
+void slab_adopt_for(struct slab *slab, struct promise *promise, struct holder *holder);
+/* Adopted slabs that back no slot by now go back to the pool. */
+void slabs_adopted(struct slabs *slabs);
+/* Where its slabs are kept; NULL: nowhere. */
+const struct region_kept *slabs_kept(const struct slabs *slabs);
+/* The promise is the session's: what it has reserved outlives the daemon. HBM_OK, HBM_LIMIT. */
+int slabs_keep_promise(const struct slabs *slabs, struct promise *promise, uint64_t session);
+/* The slab outlives the daemon from now on, with that descriptor, or does so already: HBM_OK,
+ * HBM_LIMIT. It is its holder's. */
+int slab_keep(struct slab *slab, int fd);
 /* Called with the bytes that a request or a reservation lacks, before it waits or is refused for
  * them: what it can do without goes back to the pool; true: more of it will, until
  * slabs_reclaimed(). NULL: no one is asked. */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* slab_pool: what a pool is made of. Only slab.c, slab_budget.c, slab_request.c and slab_check.c
- * include this. */
+/* slab_pool: what a pool is made of. Only the files named slab_ include this. */
 #pragma once
 
 #include "daemon/base/tally.h"
@@ -44,6 +43,9 @@ struct slabs {
 		void (*done)(void *arg, uint64_t bytes);
 		void *arg;
 	} leaving;
+	const struct region_kept *kept; /* NULL: nothing outlives the daemon */
+	struct slab **adopted;          /* by their numbers, until slabs_adopted() */
+	size_t adopted_count;
 };
 
 /* One of the pool, without a handle. NULL: no memory. */
@@ -66,6 +68,13 @@ void slab_unuse(struct slab *slab);
 void slab_budget_leave(struct slabs *slabs);
 /* Serves requests as far as possible, then creates ahead. */
 void slab_pump(struct slabs *slabs);
+
+/* A slab that is kept is about to be released, and was given back by its holder. Its descriptor is
+ * parked no longer: that would hold the memory itself. */
+void slab_unpark(struct slab *slab);
+void slab_unkeep(struct slab *slab); /* its memory is free, or out of reach */
+/* Takes what an earlier daemon has kept of the device; before anything is created. -ENOMEM. */
+int slab_adopt_all(struct slabs *slabs);
 
 /* Serves the first request if possible; false if it must wait. */
 bool slab_request_serve_first(struct slabs *slabs);

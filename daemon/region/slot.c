@@ -10,6 +10,7 @@
 #include "daemon/region/slot.h"
 
 #include "daemon/region/loan.h"
+#include "daemon/region/region_kept.h"
 #include "daemon/region/slab.h"
 #include "daemon/region/slot_tally.h"
 
@@ -63,6 +64,30 @@ void slot_share(struct region *region, uint64_t i, struct slab *slab, bool read_
 	slot_count(region, i, true);
 }
 
+int slot_keep(struct region *region, uint64_t i, struct slab *slab, int fd)
+{
+	struct slot *slot = &region->slots[i];
+	int status = slab_keep(slab, fd);
+	if (status != HBM_OK)
+		return status;
+
+	const struct kept_slot body = {
+		.session = region->session,
+		.slab = slab->id,
+		.slot = i,
+		.region = region->id,
+		.flags = (slot->read_only ? KEPT_READ_ONLY : 0) | (slot->lent ? KEPT_LENT : 0),
+	};
+
+	return region_kept_add(slabs_kept(region->device->slabs), STATE_SLOTS, &body, 0,
+			       &slot->kept);
+}
+
+void slot_unkeep(struct region *region, uint64_t i)
+{
+	region_kept_drop(slabs_kept(region->device->slabs), STATE_SLOTS, &region->slots[i].kept);
+}
+
 void slot_borrow(struct region *region, uint64_t i, struct slab *slab)
 {
 	slab_ref(slab);
@@ -83,6 +108,7 @@ static void slot_return(struct region *region, uint64_t i)
 
 	region->lent -= slab->bytes;
 	slot_set_slab(region, i, NULL);
+	slot_unkeep(region, i);
 	slot->read_only = false;
 	slot->lent = false;
 	if (slab->stuck)
@@ -126,6 +152,7 @@ void slot_empty(struct region *region, uint64_t i, bool quarantined)
 	const struct region *other = slot_leave(region, slab);
 
 	slot_set_slab(region, i, NULL);
+	slot_unkeep(region, i);
 	slot->read_only = false;
 	if (slab->stuck)
 		slot->claim = &claim_stuck;

@@ -35,6 +35,7 @@ struct slot {
 	struct slab *slab;
 	const struct claim *claim;
 	uint32_t users; /* by transfers */
+	uint32_t kept;  /* region_kept.h */
 	bool read_only; /* nothing is loaded into it */
 	bool lent;      /* its slab is, to the session (loan.h) */
 };
@@ -73,6 +74,8 @@ struct region {
 	struct regions *regions;
 	struct device *device;
 	uint32_t id;
+	uint32_t kept;    /* region_kept.h */
+	uint64_t session; /* the same */
 	uint64_t address_space, slab, committed;
 	uint64_t shared;           /* bytes of slots whose slab other slots have, too */
 	uint64_t lent;             /* bytes of slots whose slab is lent */
@@ -110,6 +113,7 @@ struct publication {
 	bool for_group; /* members of `gid` may attach, too, to read */
 	gid_t gid;
 	bool was_for_group; /* it is or was: who attached it then may have it still */
+	uint32_t kept;      /* region_kept.h */
 	struct user *user;
 	struct region *region; /* its own */
 	uint64_t attached;     /* regions */
@@ -128,6 +132,8 @@ extern const struct claim claim_stuck;
  * one. The address space is that of slabs. NULL: no memory. */
 struct region *region_new(struct regions *regions, struct device *device, uint64_t address_space,
 			  uint64_t slab);
+/* Writes its record (region_kept.h), which is there until it is freed: HBM_OK, HBM_LIMIT. */
+int region_write(struct region *region);
 /* Frees a region that has no memory and no address space, or none any more. */
 void region_discard(struct region *region);
 
@@ -139,6 +145,10 @@ void slot_fill(struct region *region, uint64_t i, struct slab *slab);
 void slot_share(struct region *region, uint64_t i, struct slab *slab, bool read_only);
 /* The same with a slab that is lent to the session, which is not charged for it. */
 void slot_borrow(struct region *region, uint64_t i, struct slab *slab);
+/* The slot, which has that slab or is about to, and the slab outlive the daemon from now on
+ * (region_kept.h): HBM_OK, HBM_LIMIT. The descriptor is of the slab; -1: that is kept already. */
+int slot_keep(struct region *region, uint64_t i, struct slab *slab, int fd);
+void slot_unkeep(struct region *region, uint64_t i);
 /* A slot whose slab is no longer mapped there loses it and its reference. One whose slab
  * could not be unmapped is stuck. */
 void slot_empty(struct region *region, uint64_t i, bool quarantined);

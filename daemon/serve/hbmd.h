@@ -26,6 +26,7 @@ struct nvme_name;
 struct nvme_watch;
 struct pressure;
 struct parking;
+struct region_kept;
 struct reservations;
 struct resizes;
 struct publications;
@@ -44,8 +45,9 @@ struct hbmd {
 	const struct config *config;
 	struct loop *loop;
 	struct ledger *ledger;
-	struct state *kept;      /* what outlives the process, and */
-	struct parking *parking; /* the descriptors that do */
+	struct state *kept;              /* what outlives the process, and */
+	struct parking *parking;         /* the descriptors that do */
+	struct region_kept *region_kept; /* where regions have it */
 	struct devices *devices;
 	struct cache *cache;
 	struct link_stats *link_stats;

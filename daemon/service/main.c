@@ -18,6 +18,7 @@
 #include "daemon/serve/handlers.h"
 #include "daemon/serve/namespace_room.h"
 #include "daemon/serve/pressure.h"
+#include "daemon/serve/restore.h"
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/server.h"
 #include "daemon/service/catalog_setup.h"
@@ -402,6 +403,7 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 
 	if (r == 0) {
 		server_restore_sessions(hbmd->server);
+		restore_regions(hbmd);
 		server_sessions_restored(hbmd->server);
 		r = pressure_open(&hbmd->pressure, hbmd);
 	}

@@ -14,6 +14,7 @@
 #include "daemon/move/pump.h"
 #include "daemon/move/silence.h"
 #include "daemon/region/lend.h"
+#include "daemon/region/region_kept.h"
 #include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
@@ -37,6 +38,7 @@
 
 struct memory_setup {
 	struct hbmd *hbmd;
+	struct region_kept region_kept;
 	void (*progress)(void *arg);
 	void *arg;
 	struct hbm_memory *hbm[HBM_WIRE_DEVICES_MAX]; /* behind the HBM tiers; NULL: no tier */
@@ -193,8 +195,9 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 	if (division.mapped > 0)
 		r = memory_setup_make_hbm(memory_setup, tier, &division, reason);
 	if (r == 0)
-		r = slabs_open(&device->slabs, device, hbmd->loop,
-			       division.memory - division.mapped, config->device_slab);
+		r = slabs_open_kept(&device->slabs, device, hbmd->loop,
+				    division.memory - division.mapped, config->device_slab,
+				    hbmd->region_kept);
 	if (r == 0)
 		r = lend_open(&device->lend, device, hbmd->loop, &hbmd->cache->blocks,
 			      division.lend);
@@ -431,6 +434,8 @@ int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progr
 		return -ENOMEM;
 
 	*memory_setup = (struct memory_setup){.hbmd = hbmd, .progress = progress, .arg = arg};
+	memory_setup->region_kept = (struct region_kept){hbmd->kept, hbmd->parking};
+	hbmd->region_kept = &memory_setup->region_kept;
 	error[0] = '\0';
 	int r = memory_setup_open_parts(memory_setup, &reason);
 	if (r < 0) {

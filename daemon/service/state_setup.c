@@ -14,6 +14,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/ledger/ledger.h"
+#include "daemon/region/region_kept.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/session/session_kept.h"
 #include "daemon/state/keep.h"
@@ -43,9 +44,11 @@ static void state_setup_shapes(const struct ledger *ledger, struct state_shape s
 	for (size_t i = 0; i < STATE_TABLES; i++)
 		shapes[i] = (struct state_shape){sizeof(uint64_t), 1}; /* of no use to any room */
 
+	/* dead ones, too, while their processes live */
+	uint64_t sessions = 2 * ledger_limit(&ledger->host, LEDGER_SESSIONS);
 	shapes[STATE_SESSIONS] =
-		(struct state_shape){sizeof(struct session_kept),
-				     (uint32_t)ledger_limit(&ledger->host, LEDGER_SESSIONS)};
+		(struct state_shape){sizeof(struct session_kept), (uint32_t)sessions};
+	region_kept_shapes(ledger, shapes);
 }
 
 static int state_setup_new(struct hbmd *hbmd, const struct state_shape shapes[STATE_TABLES])

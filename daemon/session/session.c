@@ -415,6 +415,7 @@ struct session *session_new(struct session_owner *owner, enum session_state stat
 	notices_init(&session->notices, &session->payer, &session->connection);
 	backlog_init(&session->backlog, &session->payer);
 	regions_init(&session->regions, &session->payer);
+	session->regions.holder.session = id;
 	session->regions.user = user;
 	session->regions.emptied = session_regions_emptied;
 

@@ -29,7 +29,9 @@ enum state_table {
 	STATE_SESSIONS,
 	STATE_REGIONS,
 	STATE_SLABS,
-	STATE_SLOTS, /* which slab backs which slot of which region */
+	STATE_SLOTS,    /* which slab backs which slot of which region */
+	STATE_RESERVED, /* what sessions have reserved */
+	STATE_PUBLICATIONS,
 	STATE_NAMESPACES,
 	STATE_BLOCKS, /* in DDR and HBM */
 	STATE_TABLES  /* how many */
@@ -40,6 +42,7 @@ enum state_counter {
 	STATE_STARTS, /* daemons that had it */
 	STATE_LAST_SESSION,
 	STATE_LAST_SLAB,
+	STATE_LAST_REGION,  /* of any session */
 	STATE_COUNTERS = 16 /* room for more */
 };
 

@@ -66,12 +66,10 @@ bool pool_is_full(void *arg)
 	return full;
 }
 
-void pool_open(struct soft_pool *pool, uint64_t budget)
+void pool_begin(struct soft_pool *pool, uint64_t budget, const struct region_kept *kept)
 {
 	char error[256] = "";
 
-	memset(pool, 0, sizeof(*pool));
-	leaks_begin(&pool->leaks);
 	log_open(LOG_CRIT);
 	assert_int_equal(config_defaults(&pool->config), 0);
 
@@ -89,12 +87,20 @@ void pool_open(struct soft_pool *pool, uint64_t budget)
 	for (uint32_t i = 0; i < 2; i++) {
 		struct device *device = &pool->devices->list[i];
 
-		assert_int_equal(
-			slabs_open(&device->slabs, device, pool->loop, budget, DEFAULT_SLAB), 0);
+		assert_int_equal(slabs_open_kept(&device->slabs, device, pool->loop, budget,
+						 DEFAULT_SLAB, kept),
+				 0);
 	}
 }
 
-void pool_close(struct soft_pool *pool)
+void pool_open(struct soft_pool *pool, uint64_t budget)
+{
+	memset(pool, 0, sizeof(*pool));
+	leaks_begin(&pool->leaks);
+	pool_begin(pool, budget, NULL);
+}
+
+void pool_end(struct soft_pool *pool)
 {
 	for (uint32_t i = 0; i < pool->devices->count; i++)
 		pool->devices->list[i].slabs = slabs_close(pool->devices->list[i].slabs);
@@ -106,5 +112,10 @@ void pool_close(struct soft_pool *pool)
 	pool->devices = devices_close(pool->devices);
 	pool->loop = loop_free(pool->loop);
 	config_clear(&pool->config);
+}
+
+void pool_close(struct soft_pool *pool)
+{
+	pool_end(pool);
 	assert_int_equal(leaks_end(&pool->leaks), 0);
 }

@@ -35,6 +35,11 @@ struct soft_pool {
 /* Two devices of 64 MiB, or more if the budget is, with `budget` each and slabs of 4 MiB by default. */
 void pool_open(struct soft_pool *pool, uint64_t budget);
 void pool_close(struct soft_pool *pool);
+/* The same of one daemon after another in one test: what they have is kept there; what the process
+ * leaks is for the test to check. */
+struct region_kept;
+void pool_begin(struct soft_pool *pool, uint64_t budget, const struct region_kept *kept);
+void pool_end(struct soft_pool *pool);
 /* Runs the loop until wanted(arg); the test fails if that takes ten seconds. */
 void pool_run(struct soft_pool *pool, bool (*wanted)(void *arg), void *arg);
 /* For pool_run(): whether no slab is being retired any more. Checks the books of each pool. */

@@ -28,7 +28,7 @@
 #include "tests/support/session_rig.h"
 
 static const struct state_shape shapes[STATE_TABLES] = {
-	{sizeof(struct session_kept), 4}, {8, 1}, {8, 1}, {8, 1}, {8, 1}, {8, 1}};
+	{sizeof(struct session_kept), 4}, {8, 1}, {8, 1}, {8, 1}, {8, 1}, {8, 1}, {8, 1}, {8, 1}};
 
 static int setup(void **state)
 {

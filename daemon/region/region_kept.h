@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * region_kept: the records of regions, their slots and slabs that outlive the daemon (state.h),
+ * and the descriptors of slabs, which are parked (parking.h). From them the next daemon makes
+ * what its clients have mapped all along: region_restore.h.
+ *
+ * 	what		there from				until
+ * 	region		its address space is reserved		it is freed
+ * 	slab		its first slot is filled and mapped	its memory is free, or stuck
+ * 	slot		it is mapped				it has lost its slab
+ * 	reservation	the first of its session and device	the session has ended
+ * 	publication	it has its slots			it is closed
+ *
+ * A record is there before a reply says so, and gone before a reply says that; what was under
+ * way when the daemon was killed is settled with the client when it comes back. The word of a slab says whether it was given back, and by which session:
+ * its descriptor is parked no longer then, as it would hold the memory itself.
+ *
+ * Regions of publications are those of session 0. Memory that is neither is not kept: slabs
+ * that are ready, and the HBM tier.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/state/parking.h"
+#include "daemon/state/state.h"
+
+#include <hbm/wire.h>
+
+struct ledger;
+
+/* Where it is kept; zeroed: nowhere. It outlives the pools. */
+struct region_kept {
+	struct state *state;
+	struct parking *parking;
+};
+
+/* As many regions, slots and slabs as there may be: a request for more is refused. Those of slabs
+ * are 512 GiB of the smallest ones. */
+enum { KEPT_SLABS = 1 << 18, KEPT_SLOTS = 1 << 20, KEPT_MOST = 1 << 20 };
+
+/* The shapes of its tables, for what the ledger lets in. */
+void region_kept_shapes(const struct ledger *ledger, struct state_shape shapes[STATE_TABLES]);
+
+/* ---- The bodies of records. A device is known by its UUID. ---- */
+
+struct kept_region {
+	uint64_t session;
+	uint64_t address_space, slab;
+	uint8_t uuid[16];
+	uint32_t region;
+	uint32_t attached;  /* to the publication of that region; 0: to none */
+	uint32_t guest;     /* its kind; 0: it is none */
+	uint32_t read_only; /* 1: as it is attached */
+};
+
+/* The word: 0, or KEPT_GIVEN_BACK and the session that has given it back, or 0. */
+#define KEPT_GIVEN_BACK (UINT64_C(1) << 63)
+
+struct kept_slab {
+	uint64_t slab;
+	uint64_t bytes;
+	uint64_t session; /* that it was made for, or 0 */
+	uint8_t uuid[16];
+};
+
+enum kept_slot_flag { KEPT_READ_ONLY = 1, KEPT_LENT = 2 };
+
+struct kept_slot {
+	uint64_t session;
+	uint64_t slab;
+	uint64_t slot;
+	uint32_t region;
+	uint32_t flags; /* kept_slot_flag */
+};
+
+/* The word: bytes. */
+struct kept_reservation {
+	uint64_t session;
+	uint8_t uuid[16];
+};
+
+enum kept_publication_flag { KEPT_FOR_GROUP = 1, KEPT_WAS_FOR_GROUP = 2 };
+
+/* The word: 1: it is withdrawn. */
+struct kept_publication {
+	uint32_t region;
+	uint32_t uid, gid;
+	uint32_t flags; /* kept_publication_flag */
+	char name[HBM_WIRE_NAME_BYTES];
+	char tenant[HBM_WIRE_NAME_BYTES]; /* "": of a user that none has */
+};
+
+/* ---- What is kept has a member for it: the index of its record, plus one; 0: none. ---- */
+
+/* Adds a record, which the member then is of: HBM_OK, also where nothing is kept; HBM_LIMIT: there
+ * is no room. kept may be NULL, as in the following. */
+int region_kept_add(const struct region_kept *kept, enum state_table table, const void *body,
+		    uint64_t word, uint32_t *member);
+void region_kept_set(const struct region_kept *kept, enum state_table table, uint32_t member,
+		     uint64_t word);
+void region_kept_drop(const struct region_kept *kept, enum state_table table, uint32_t *member);
+/* A number that is higher with each daemon that has the state; 0: nothing is kept. */
+uint64_t region_kept_starts(const struct region_kept *kept);
+/* No region is given a number up to that one again. */
+void region_kept_number(const struct region_kept *kept, uint32_t region);
