@@ -55,6 +55,28 @@ static size_t search_mapping(int memory, uint64_t start, uint64_t end, const voi
 	return count;
 }
 
+/* Of a memory file that is mapped in a room it may grow into, what it has: to read the rest would
+ * allocate it. For root alone. */
+static size_t search_data(pid_t pid, uint64_t start, uint64_t end, const void *bytes, size_t size)
+{
+	char path[96];
+	size_t count = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)pid, start,
+		 end);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+
+	for (off_t from = 0, to; (from = lseek(fd, from, SEEK_DATA)) >= 0; from = to) {
+		to = lseek(fd, from, SEEK_HOLE);
+		count += search_mapping(fd, (uint64_t)from, (uint64_t)to, bytes, size);
+	}
+	close(fd);
+
+	return count;
+}
+
 static FILE *open_of(pid_t pid, const char *name)
 {
 	char path[64];
@@ -109,7 +131,12 @@ struct memory_search memory_search(pid_t pid, const void *bytes, size_t size)
 	FILE *mappings = open_of(pid, "smaps"), *memory = open_of(pid, "mem");
 
 	while (next_mapping(mappings, &mapping, &hidden)) {
-		if (mapping.rights[0] == 'r' && mapping.end - mapping.start <= MAPPING_MAX)
+		bool large = mapping.end - mapping.start > MAPPING_MAX;
+
+		if (large && strncmp(mapping.name, "/memfd:", 7) == 0)
+			*(hidden ? &found.hidden : &found.dumped) +=
+				search_data(pid, mapping.start, mapping.end, bytes, size);
+		else if (mapping.rights[0] == 'r' && !large)
 			*(hidden ? &found.hidden : &found.dumped) += search_mapping(
 				fileno(memory), mapping.start, mapping.end, bytes, size);
 	}

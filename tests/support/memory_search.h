@@ -13,7 +13,7 @@ struct memory_search {
 	size_t dumped, hidden; /* how often they were found, in mappings of either sort */
 };
 
-/* In mappings of up to 1 GiB. Fails the test if the memory cannot be read. Bytes that begin
+/* In mappings of up to 1 GiB, and in what there is of larger memory files. Fails the test if the memory cannot be read. Bytes that begin
  * in one MiB of a mapping and end in the next are found as well. */
 struct memory_search memory_search(pid_t pid, const void *bytes, size_t size);
 /* Whether a core dump would hold a mapping with that text in its name. Fails the test if
