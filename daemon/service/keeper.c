@@ -29,14 +29,14 @@
 /* As hbmd.service has them: StartLimitBurst=, StartLimitIntervalSec= and WatchdogSec=. */
 #define KEEPER_STARTS 100
 #define KEEPER_STARTS_NS (600 * SECOND)
-#define KEEPER_WATCHDOG_NS (30 * SECOND)
+#define KEEPER_WATCHDOG_S 30
 /* of a daemon that never was ready: the first wait before it is started again, and the longest */
 #define KEEPER_WAIT_NS (100 * MS)
 #define KEEPER_WAIT_MAX_NS (5 * SECOND)
 
 struct keeper {
 	char **command;
-	unsigned long starts_max;
+	unsigned long starts_max, watchdog_s;
 	int socket, signals;
 	sigset_t mask; /* the daemon's */
 	struct keeper_store store;
@@ -253,7 +253,7 @@ static uint64_t keeper_due_ns(const struct keeper *keeper)
 {
 	if (keeper->pid == 0)
 		return keeper->start_ns > 0 ? keeper->start_ns : 1;
-	return keeper->ready ? keeper->alive_ns + KEEPER_WATCHDOG_NS : 0;
+	return keeper->ready ? keeper->alive_ns + keeper->watchdog_s * SECOND : 0;
 }
 
 static void keeper_do_due(struct keeper *keeper)
@@ -263,8 +263,8 @@ static void keeper_do_due(struct keeper *keeper)
 		return;
 	}
 
-	log_error("keeper: no sign of life of hbmd for %llu s: aborting it",
-		  (unsigned long long)(KEEPER_WATCHDOG_NS / SECOND));
+	log_error("keeper: no sign of life of hbmd for %lu s: %s it", keeper->watchdog_s,
+		  keeper->aborted ? "killing" : "aborting");
 	keeper_pass_on(keeper, keeper->aborted ? SIGKILL : SIGABRT);
 	keeper->aborted = true;
 	keeper->alive_ns = clock_now();
@@ -300,28 +300,47 @@ static int keeper_run(struct keeper *keeper)
 
 /* ---- setting up ---- */
 
-static int keeper_use(const char *wrong)
+static int keeper_refuse(const char *wrong)
 {
 	log_error("%s; see hbmd --help", wrong);
 	return EXIT_STATUS_USAGE;
 }
 
-/* 0, or the exit status. argv becomes the daemon's, with its program first. */
+/* Where the number of an option goes, or NULL. */
+static unsigned long *keeper_option(struct keeper *keeper, const char *name)
+{
+	if (strcmp(name, "--starts") == 0)
+		return &keeper->starts_max;
+	return strcmp(name, "--watchdog") == 0 ? &keeper->watchdog_s : NULL;
+}
+
+static bool keeper_read_number(unsigned long *out, const char *text)
+{
+	char *end;
+	unsigned long number = text ? strtoul(text, &end, 10) : 0;
+	if (number == 0 || number > UINT32_MAX || *end != '\0')
+		return false;
+
+	*out = number;
+
+	return true;
+}
+
+/* 0, or the exit status. The command becomes the daemon's, with its program first. */
 static int keeper_parse(struct keeper *keeper, int argc, char **argv)
 {
 	int next = 2;
 
 	keeper->starts_max = KEEPER_STARTS;
-	if (next < argc && strcmp(argv[next], "--starts") == 0) {
-		char *end = NULL;
-		keeper->starts_max = next + 1 < argc ? strtoul(argv[next + 1], &end, 10) : 0;
-		if (keeper->starts_max == 0 || *end != '\0')
-			return keeper_use("--starts needs a number above 0");
-		next += 2;
-	}
+	keeper->watchdog_s = KEEPER_WATCHDOG_S;
 
-	if (next < argc && strcmp(argv[next], "--") != 0)
-		return keeper_use("--keeper takes --starts N; options of the daemon come after --");
+	for (; next < argc && strcmp(argv[next], "--") != 0; next += 2) {
+		unsigned long *number = keeper_option(keeper, argv[next]);
+		if (!number)
+			return keeper_refuse("options of the daemon come after --keeper --");
+		if (!keeper_read_number(number, argv[next + 1]))
+			return keeper_refuse("--starts and --watchdog need a number above 0");
+	}
 
 	keeper->command = next < argc ? argv + next : argv + argc - 1;
 	keeper->command[0] = argv[0];
@@ -369,13 +388,12 @@ static int keeper_watch_signals(struct keeper *keeper)
 	return keeper->signals < 0 ? -errno : 0;
 }
 
-static int keeper_tell_environment(const char *address)
+static int keeper_tell_environment(const struct keeper *keeper, const char *address)
 {
 	char store[32], watchdog[32];
 
 	snprintf(store, sizeof(store), "%d", KEEPER_STORE_MAX);
-	snprintf(watchdog, sizeof(watchdog), "%llu",
-		 (unsigned long long)(KEEPER_WATCHDOG_NS / 1000));
+	snprintf(watchdog, sizeof(watchdog), "%lu", keeper->watchdog_s * 1000000);
 	unsetenv("WATCHDOG_PID");
 
 	return setenv("NOTIFY_SOCKET", address, 1) < 0 || setenv("FDSTORE", store, 1) < 0 ||
@@ -398,7 +416,7 @@ int keeper_main(int argc, char **argv)
 	if (r == 0)
 		r = keeper_socket_open(&keeper.socket, address);
 	if (r == 0)
-		r = keeper_tell_environment(address);
+		r = keeper_tell_environment(&keeper, address);
 	if (r < 0) {
 		log_error("keeper: cannot start: %s", strerror(-r));
 		return EXIT_STATUS_UNMET;

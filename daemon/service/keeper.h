@@ -11,6 +11,7 @@
  * 	with 2 or 78          ends: another try would end so too
  * 	else                  starts it again: at once, or with growing waits where it never was
  * 	                      ready; ends after so many starts in ten minutes
+ * 	not, and is silent    aborts it
  *
  * 	SIGTERM, SIGINT       passed on; the keeper ends with hbmd
  * 	SIGHUP                passed on
@@ -21,6 +22,6 @@
  */
 #pragma once
 
-/* Of "hbmd --keeper [--starts N] -- OPTIONS...". The exit status: hbmd's, or 128 and the
+/* Of "hbmd --keeper [--starts N] [--watchdog SECONDS] -- OPTIONS...". The exit status: hbmd's, or 128 and the
  * signal's number. */
 int keeper_main(int argc, char **argv);

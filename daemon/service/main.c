@@ -78,7 +78,7 @@ struct service {
 
 static const char usage[] =
 	"Usage: hbmd [--config FILE] [--set SECTION.KEY=VALUE]...\n"
-	"or:    hbmd --keeper [--starts N] -- [--config FILE] [--set SECTION.KEY=VALUE]...\n"
+	"or:    hbmd --keeper [--starts N] [--watchdog SECONDS] -- OPTION...\n"
 	"\n"
 	"Owns this host's GPU memory, pinned host memory and a piece of its NVMe, and provides\n"
 	"KV-cache memory to LLM-serving processes over a Unix socket. See hbmd(8), hbmd.conf(5).\n"
@@ -88,6 +88,7 @@ static const char usage[] =
 	"      --keeper                 keep the memory of a daemon that it starts, again when it "
 	"dies\n"
 	"      --starts N               of the keeper: at most N starts in ten minutes; 100\n"
+	"      --watchdog SECONDS       the same: abort a daemon that is silent for so long; 30\n"
 	"      --check-config           report every reason to refuse a start, or ok, and exit\n"
 	"      --user NAME              check as user NAME; for root and the default file: hbmd\n"
 	"      --print-config           print the configuration that would be used\n"

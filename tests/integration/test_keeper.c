@@ -8,12 +8,19 @@
 
 #include <cmocka.h>
 
+#include "daemon/base/fdpass.h"
 #include "tests/support/file.h"
 #include "tests/support/keeper_rig.h"
 #include "tests/support/stage.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum { KILLS = 50, WITHIN_US = 60000 };
@@ -61,6 +68,174 @@ static void test_killed_at_any_moment(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+/* ---- how it ends ---- */
+
+static bool is_gone(pid_t pid)
+{
+	char path[64], line[256] = "";
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return true;
+	bool is_dead =
+		!fgets(line, sizeof(line), file) || strstr(line, ") Z ") || strstr(line, ") X ");
+	fclose(file);
+
+	return is_dead;
+}
+
+static void await_gone(pid_t pid)
+{
+	for (int i = 0; i < 20000 && !is_gone(pid); i++)
+		usleep(1000);
+	assert_true(is_gone(pid));
+}
+
+static void test_without_the_keeper_there_is_no_daemon(void **state)
+{
+	(void)state;
+	keeper_start(&daemon_, sets, NULL);
+	pid_t pid = keeper_daemon(&daemon_);
+	spawn_kill(&daemon_);
+	await_gone(pid);
+	assert_int_equal(spawn_log_lines(&daemon_, taken_over), 0);
+}
+
+static void test_signals_are_passed_on(void **state)
+{
+	(void)state;
+	keeper_start(&daemon_, sets, NULL);
+	kill(daemon_.pid, SIGHUP);
+	while (!spawn_logged(&daemon_, "SIGHUP"))
+		usleep(1000);
+	kill(daemon_.pid, SIGINT);
+	assert_int_equal(spawn_wait(&daemon_), 0);
+	assert_true(spawn_logged(&daemon_, "SIGINT: draining"));
+}
+
+/* What another try cannot mend ends the keeper; what it may mend is tried so often. */
+static void test_starts_that_fail(void **state)
+{
+	static const char *const wrong[] = {"ddr.siz=1MiB", NULL},
+				 *const unmet[] = {"hbmd.state_dir=/proc/nothing", NULL},
+				 *const options[] = {"--starts", "3", NULL};
+	(void)state;
+
+	daemon_.keeper_options = options;
+	keeper_launch(&daemon_, wrong, NULL);
+	assert_int_equal(spawn_wait(&daemon_), 78);
+	assert_int_equal(spawn_log_lines(&daemon_, "unknown key 'siz'"), 1);
+
+	keeper_launch(&daemon_, unmet, NULL);
+	assert_int_equal(spawn_wait(&daemon_), 69);
+	assert_int_equal(spawn_log_lines(&daemon_, "cannot make /proc/nothing"), 3);
+	assert_int_equal(spawn_log_lines(&daemon_, "3 starts in ten minutes"), 1);
+}
+
+static void test_a_daemon_that_hangs_is_aborted(void **state)
+{
+	static const char *const options[] = {"--watchdog", "1", NULL};
+	(void)state;
+
+	daemon_.keeper_options = options;
+	keeper_start(&daemon_, sets, NULL);
+	pid_t pid = keeper_daemon(&daemon_);
+	kill(pid, SIGSTOP);
+	keeper_await_next(&daemon_, pid);
+	assert_true(spawn_logged(&daemon_, "aborting it"));
+	assert_true(spawn_logged(&daemon_, taken_over));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+/* ---- a new version ---- */
+
+static void copy_program(const char *to)
+{
+	char command[512];
+	snprintf(command, sizeof(command), "cp %s %s", spawn_path("hbmd"), to);
+	assert_int_equal(system(command), 0);
+}
+
+static void test_a_new_version_takes_over(void **state)
+{
+	char program[128], other[128], exe[64], soft[4096];
+	struct stat installed, running;
+	(void)state;
+
+	snprintf(program, sizeof(program), "%s/hbmd", daemon_.dir);
+	snprintf(other, sizeof(other), "%s/hbmd.new", daemon_.dir);
+	snprintf(soft, sizeof(soft), "HBM_SOFT_DRIVER=%s", spawn_path("libhbmsoft.so"));
+	copy_program(program);
+	daemon_.program = program;
+	keeper_start(&daemon_, sets, (const char *[]){soft, NULL});
+
+	copy_program(other);
+	assert_int_equal(rename(other, program), 0);
+	keeper_renew(&daemon_);
+	assert_true(spawn_logged(&daemon_, taken_over));
+	snprintf(exe, sizeof(exe), "/proc/%d/exe", (int)keeper_daemon(&daemon_));
+	assert_int_equal(stat(exe, &running), 0);
+	assert_int_equal(stat(program, &installed), 0);
+	assert_int_equal(running.st_ino, installed.st_ino);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+/* ---- others ---- */
+
+/* Where the keeper listens. */
+static void find_address(char *address, size_t size)
+{
+	char path[64], text[65536];
+
+	snprintf(path, sizeof(path), "/proc/%d/environ", (int)keeper_daemon(&daemon_));
+	FILE *file = fopen(path, "re");
+	assert_non_null(file);
+	size_t n = fread(text, 1, sizeof(text) - 1, file);
+	fclose(file);
+	text[n] = '\0';
+
+	for (char *line = text; line < text + n; line += strlen(line) + 1)
+		if (strncmp(line, "NOTIFY_SOCKET=", 14) == 0)
+			snprintf(address, size, "%s", line + 14);
+}
+
+static void test_what_others_tell_it_changes_nothing(void **state)
+{
+	static const char *const texts[] = {"FDSTOREREMOVE=1\nFDNAME=kept-state-a",
+					    "FDSTORE=1\nFDNAME=kept-state-b",
+					    "FDSTORE=1\nFDNAME=unknown",
+					    "STOPPING=1",
+					    "READY=1",
+					    ""};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	char name[sizeof(address.sun_path)] = "";
+	(void)state;
+
+	keeper_start(&daemon_, sets, NULL);
+	unsigned stored = keeper_stored(&daemon_);
+	find_address(name, sizeof(name));
+	assert_int_equal(name[0], '@');
+	memcpy(address.sun_path + 1, name + 1, strlen(name) - 1);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	assert_true(fd >= 0);
+	socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name));
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, size), 0);
+
+	for (size_t i = 0; i < 600; i++) {
+		const char *text = texts[i % (sizeof(texts) / sizeof(texts[0]))];
+		const struct iovec iov = {(void *)(uintptr_t)text, strlen(text)};
+		while (fdpass_send(fd, &iov, 1, &fd, i % 2) == -EAGAIN)
+			usleep(100);
+	}
+
+	close(fd);
+	keeper_kill(&daemon_);
+	assert_int_equal(keeper_stored(&daemon_), stored);
+	assert_true(spawn_logged(&daemon_, taken_over));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
 int main(void)
 {
 	seed_open(&seed, "keeper");
@@ -68,6 +243,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_killed_daemon_comes_back),
 		TEST(test_killed_at_any_moment),
+		TEST(test_without_the_keeper_there_is_no_daemon),
+		TEST(test_signals_are_passed_on),
+		TEST(test_starts_that_fail),
+		TEST(test_a_daemon_that_hangs_is_aborted),
+		TEST(test_a_new_version_takes_over),
+		TEST(test_what_others_tell_it_changes_nothing),
 	};
 	alarm(100);
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,11 +11,16 @@ if ! grep -qx "Backlog=$backlog" systemd/hbmd.socket; then
 	echo "systemd/hbmd.socket: Backlog= is not the $backlog of daemon/serve/listener.c"
 	exit 1
 fi
-store=$(sed -n 's/^#define KEEPER_STORE_MAX \([0-9]*\) .*/\1/p' daemon/service/keeper_store.h)
-if ! grep -qx "FileDescriptorStoreMax=$store" systemd/hbmd.service || ! grep -qx "Environment=FDSTORE=$store" systemd/hbmd.service; then
-	echo "systemd/hbmd.service: FileDescriptorStoreMax= and FDSTORE= are not the $store of daemon/service/keeper_store.h"
+is_same() { # key of the unit, file, what it defines: the same number
+	number=$(sed -n "s/^#define $3 \([0-9]*\).*/\1/p" "$2")
+	grep -qx "$1=$number" systemd/hbmd.service && return
+	echo "systemd/hbmd.service: $1= is not the $number of $3 in $2"
 	exit 1
-fi
+}
+is_same FileDescriptorStoreMax daemon/service/keeper_store.h KEEPER_STORE_MAX
+is_same Environment=FDSTORE daemon/service/keeper_store.h KEEPER_STORE_MAX
+is_same StartLimitBurst daemon/service/keeper.c KEEPER_STARTS
+is_same WatchdogSec daemon/service/keeper.c KEEPER_WATCHDOG_S
 
 cp systemd/hbmd.service systemd/hbmd.socket "$work"
 # What is installed is not here yet; that it must exist is not what is asked.

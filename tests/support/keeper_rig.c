@@ -30,7 +30,10 @@ static void sleep_us(long us)
 
 void keeper_launch(struct spawn *spawn, const char *const *sets, const char *const *env)
 {
-	spawn->kept = true;
+	static const char *const many[] = {"--starts", "1000000", NULL};
+
+	if (!spawn->keeper_options)
+		spawn->keeper_options = many;
 	spawn_launch(spawn, sets, env);
 }
 

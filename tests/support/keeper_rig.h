@@ -14,7 +14,8 @@
 #include "tests/support/seed.h"
 #include "tests/support/spawn.h"
 
-/* As spawn_start() and spawn_launch(). */
+/* As spawn_start() and spawn_launch(); with as many starts as there are kills, unless the test has
+ * set spawn->keeper_options. */
 void keeper_start(struct spawn *spawn, const char *const *sets, const char *const *env);
 void keeper_launch(struct spawn *spawn, const char *const *sets, const char *const *env);
 /* The daemon's pid; 0: none runs at the moment. */

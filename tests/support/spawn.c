@@ -40,6 +40,8 @@ const char *spawn_path(const char *name)
 {
 	static char path[4096];
 	const char *build = getenv("HBM_BUILD");
+	if (name[0] == '/')
+		return name;
 	snprintf(path, sizeof(path), "%s/%s", build ? build : "build", name);
 	return path;
 }
@@ -161,10 +163,13 @@ static void become(const struct spawn *spawn, const char *const *sets, const cha
 		"nvme.behind_ms=0",
 		/* every block is looked at wherever it comes from */
 		"hbmd.checksum=always"};
-	static const char *const keeper[] = {"--keeper", "--starts", "1000000", "--"};
 	argv[argc++] = spawn_path(spawn->program ? spawn->program : "hbmd");
-	for (size_t i = 0; spawn->kept && i < sizeof(keeper) / sizeof(keeper[0]); i++)
-		argv[argc++] = keeper[i];
+	if (spawn->keeper_options)
+		argv[argc++] = "--keeper";
+	for (const char *const *option = spawn->keeper_options; option && *option; option++)
+		argv[argc++] = *option;
+	if (spawn->keeper_options)
+		argv[argc++] = "--";
 	argv[argc++] = "--config";
 	argv[argc++] = "/dev/null";
 	for (size_t i = 0; i < n; i++) {

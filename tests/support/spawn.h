@@ -24,9 +24,11 @@ struct spawn {
 	char nvme[96];   /* dir/nvme */
 	char log[96];    /* dir/log */
 	pid_t pid;       /* 0 when it does not run */
-	/* of the build, instead of hbmd; NULL: none */
+	/* of the build, or with its whole path, instead of hbmd; NULL: none */
 	const char *program;
-	bool kept; /* by hbmd --keeper, whose pid is `pid` then: keeper_rig.h */
+	/* of hbmd --keeper, whose pid is `pid` then (keeper_rig.h), NULL-terminated, the
+	 * test's own; NULL: there is none */
+	const char *const *keeper_options;
 	const struct spawn_limit *limit; /* the test's own; NULL: none */
 	/* > 0: a listening socket to hand over at the start, as systemd does; the
 	 * test's own */
@@ -76,7 +78,7 @@ bool spawn_logged(const struct spawn *spawn, const char *text);
 unsigned spawn_log_lines(const struct spawn *spawn, const char *text);
 void spawn_forget_log(const struct spawn *spawn); /* between two runs */
 void spawn_show_log(const struct spawn *spawn);
-/* Path of a built file: name in $HBM_BUILD. Static buffer. */
+/* Path of a built file: name in $HBM_BUILD, if it is no whole path. Static buffer. */
 const char *spawn_path(const char *name);
 /* Runs hbmctl against it with arguments (NULL-terminated): exit status; its output, at
  * most size - 1 bytes, in out. */
