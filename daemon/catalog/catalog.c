@@ -198,7 +198,7 @@ static uint64_t catalog_flush_due(const struct catalog *catalog)
  * which is queued by then, or for its bytes: then it is looked for now and then. */
 static uint64_t catalog_due(const struct catalog *catalog)
 {
-	bool waits = !list_empty(&catalog->waits.waiting);
+	bool waits = catalog_waits_any(&catalog->waits);
 
 	if (catalog->changes.queued > 0)
 		return catalog->changed_ns + (waits ? 0 : catalog->options.commit_ns);
@@ -254,6 +254,15 @@ static void catalog_time_out(struct timer *timer)
 
 	catalog->silent = true;
 	catalog_waits_give_up(&catalog->waits);
+}
+
+void catalog_flush_all(struct catalog *catalog, struct catalog_barrier *barrier)
+{
+	if (catalog->state != CATALOG_WITHOUT)
+		catalog_waits_bar(&catalog->waits, barrier);
+	else
+		barrier->done(barrier);
+	catalog_arm(catalog);
 }
 
 /* What its record says may change, even if the block does not. */

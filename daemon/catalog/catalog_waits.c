@@ -14,6 +14,7 @@ void catalog_waits_init(struct catalog_waits *waits, struct cache *cache,
 	*waits = (struct catalog_waits){.cache = cache, .changes = changes};
 	list_init(&waits->waiting);
 	list_init(&waits->flushing);
+	list_init(&waits->barriers);
 }
 
 bool catalog_waits_empty(const struct catalog_waits *waits)
@@ -75,7 +76,35 @@ static void catalog_waits_distrust_all(struct catalog_waits *waits)
 		catalog_waits_distrust(waits, container_of(node, struct catalog_wait, link));
 }
 
+/* ---- barriers ---- */
+
+void catalog_waits_bar(struct catalog_waits *waits, struct catalog_barrier *barrier)
+{
+	list_push_back(&waits->barriers, &barrier->link);
+}
+
+/* Those that come while the others are told are not among them. */
+static void catalog_waits_unbar(struct catalog_waits *waits)
+{
+	struct list told;
+
+	if (!waits->barred)
+		return;
+
+	waits->barred = false;
+	list_replace(&waits->barriers, &told);
+	for (struct list *node; (node = list_pop_front(&told)) != NULL;) {
+		struct catalog_barrier *barrier = container_of(node, struct catalog_barrier, link);
+		barrier->done(barrier);
+	}
+}
+
 /* ---- the whole ---- */
+
+bool catalog_waits_any(const struct catalog_waits *waits)
+{
+	return !list_empty(&waits->waiting) || !list_empty(&waits->barriers);
+}
 
 void catalog_waits_add(struct catalog_waits *waits, struct catalog_wait *wait)
 {
@@ -125,16 +154,20 @@ bool catalog_waits_begin(struct catalog_waits *waits)
 			wait->done(wait, fate == CATALOG_WAIT_GONE ? HBM_NO_SPACE : HBM_IO);
 	}
 
-	return !list_empty(&waits->flushing);
+	waits->barred = !list_empty(&waits->barriers) && waits->changes->queued == 0;
+
+	return !list_empty(&waits->flushing) || waits->barred;
 }
 
 void catalog_waits_succeed(struct catalog_waits *waits)
 {
 	catalog_waits_answer(&waits->flushing, HBM_OK);
+	catalog_waits_unbar(waits);
 }
 
 void catalog_waits_fail(struct catalog_waits *waits, bool data)
 {
+	waits->barred = false;
 	if (data)
 		catalog_waits_distrust_all(waits);
 	catalog_waits_answer(&waits->flushing, HBM_IO);

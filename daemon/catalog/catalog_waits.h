@@ -29,7 +29,16 @@ struct catalog_wait {
 	void (*done)(struct catalog_wait *wait, int status);
 };
 
+/* Waits until all that has changed so far is flushed, bytes and records, however often a flush has
+ * failed before. */
+struct catalog_barrier {
+	struct list link; /* the catalog's */
+	void (*done)(struct catalog_barrier *barrier);
+};
+
 struct catalog_waits {
+	struct list barriers;
+	bool barred; /* the flush in flight has all that changed before them */
 	struct cache *cache;
 	const struct catalog_changes *changes;
 	struct list waiting, flushing;
@@ -41,6 +50,9 @@ void catalog_waits_init(struct catalog_waits *waits, struct cache *cache,
 /* May be answered from within. */
 void catalog_waits_add(struct catalog_waits *waits, struct catalog_wait *wait);
 bool catalog_waits_empty(const struct catalog_waits *waits); /* none, of either kind */
+void catalog_waits_bar(struct catalog_waits *waits, struct catalog_barrier *barrier);
+/* Whether one is to be followed by a flush. */
+bool catalog_waits_any(const struct catalog_waits *waits);
 /* A batch has been made, and a flush may follow: whether somebody waits for it. Answers those
  * whose block is not to be expected any more. */
 bool catalog_waits_begin(struct catalog_waits *waits);

@@ -68,16 +68,30 @@ static enum outcome vacate_move(struct vacate *vacate, uint32_t number)
 	return BEGUN;
 }
 
+/* Nothing will give an extent back by itself. */
+static bool vacate_is_at_rest(const struct vacate *vacate)
+{
+	const struct tier *tier = vacate->tier;
+
+	return mover_is_idle(vacate->mover) && !tier->silent && !tier->lost &&
+	       tier->moving == tier->held && tier->wipes.bytes == 0;
+}
+
 /* No extent is free, or no move: what moves gives some back, else the next victim does. */
 static void vacate_make_room(struct vacate *vacate)
 {
 	struct mover *mover = vacate->mover;
 
 	pump_run(mover);
-	if (mover_is_idle(mover) && !vacate->tier->silent && !vacate->tier->lost &&
-	    cache_push_out(mover->cache, vacate->tier, 1, 1).blocks > 0)
+	if (vacate_is_at_rest(vacate)) {
+		vacate->stuck = cache_push_out(mover->cache, vacate->tier, 1, 1).blocks == 0;
 		pump_run(mover);
-	vacate_wait(vacate, ROOM_NS);
+	}
+
+	if (vacate->stuck && vacate_is_at_rest(vacate))
+		vacate->done(vacate);
+	else
+		vacate_wait(vacate, ROOM_NS);
 }
 
 /* The walk has looked at all blocks. */
@@ -128,6 +142,7 @@ static void vacate_again(struct timer *timer)
 {
 	struct vacate *vacate = container_of(timer, struct vacate, again);
 
+	vacate->stuck = false;
 	loop_background(vacate->mover->loop, &vacate->walk);
 }
 

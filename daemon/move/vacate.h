@@ -11,7 +11,8 @@
  *
  * Pinned blocks are moved like others. A block whose place is in use is moved, and its old place is
  * free when the last use is over. Copies are dropped. Where no extent is free and nothing moves that
- * may free one, the tier's next victim is evicted.
+ * may free one, the tier's next victim is evicted; where there is no victim either, what is left
+ * of the tier is pinned, and it ends: `stuck`.
  */
 #pragma once
 
@@ -23,6 +24,7 @@ struct vacate {
 	struct background walk;
 	struct timer again;
 	uint32_t next; /* the block the walk goes on with */
+	bool stuck;    /* not all is away */
 	void (*done)(struct vacate *vacate);
 };
 

@@ -119,7 +119,7 @@ void slabs_watch(struct slabs *slabs, void (*changed)(void *arg), void *arg);
 /* ---- another budget (slab_budget.c) ---- */
 
 /* Takes bytes off the budget, as many as are free and not due (slab_books.h), or false and nothing
- * has changed. They are free for nobody at once; slabs that are ready are released for them. Then
+ * has changed. No request can have them from then on; slabs that are ready are released for them. Then
  * done(arg, bytes), maybe from within: fewer, where the device has not released some. One call at a
  * time. */
 bool slabs_take_budget(struct slabs *slabs, uint64_t bytes, void (*done)(void *arg, uint64_t bytes),

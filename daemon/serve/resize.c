@@ -50,14 +50,27 @@ struct resizes {
 
 static void resize_go(struct resize *resize);
 
+/* What a tier of so many bytes has of extents. */
+static uint64_t resize_extents(const struct tier *tier, uint64_t bytes)
+{
+	return tier->headroom + bytes + tier->copies_max;
+}
+
 /* ---- the end ---- */
 
-__attribute__((format(printf, 3, 4))) static void resize_fail(struct resize *resize, int status,
+/* It fails, and gets its old size back; the second time, what there is. */
+__attribute__((format(printf, 2, 3))) static void resize_undo(struct resize *resize,
 							      const char *format, ...)
 {
+	uint64_t beside = resize_extents(resize->tier, 0), have = tier_in_service(resize->tier);
 	va_list args;
 
-	resize->status = status;
+	if (resize->status == HBM_OK)
+		resize->to = resize->from;
+	else
+		resize->to = have > beside ? have - beside : EXTENT_UNIT;
+
+	resize->status = HBM_NO_SPACE;
 	va_start(args, format);
 	vsnprintf(resize->why, sizeof(resize->why), format, args);
 	va_end(args);
@@ -106,6 +119,16 @@ static void resize_vacated(struct vacate *vacate)
 {
 	struct resize *resize = container_of(vacate, struct resize, vacate);
 
+	if (vacate->stuck) {
+		resize_undo(resize,
+			    "%s: %llu bytes in the part that is to go are of pinned blocks that "
+			    "fit nowhere else: unpin some",
+			    tier_name(resize->tier->kind),
+			    (unsigned long long)resize_leaving(resize->tier));
+		resize_go(resize);
+		return;
+	}
+
 	resize->state = RESIZE_GIVING;
 	resize->backing->give_back(resize->hbmd, resize->tier, resize_given_back, resize);
 }
@@ -140,16 +163,6 @@ static void resize_settle(struct resize *resize)
 	loop_background(resize->hbmd->loop, &resize->settle);
 }
 
-/* Memory that was to come has not: the tier gets its old size back. */
-static void resize_undo(struct resize *resize, uint64_t lacking)
-{
-	resize_fail(resize, HBM_NO_SPACE,
-		    "%s: cannot allocate %llu MiB for a size of %llu MiB; see the log",
-		    tier_name(resize->tier->kind), (unsigned long long)(lacking >> 20),
-		    (unsigned long long)(resize->to >> 20));
-	resize->to = resize->from;
-}
-
 static void resize_poll(struct timer *timer)
 {
 	struct resize *resize = container_of(timer, struct resize, poll);
@@ -165,10 +178,11 @@ static void resize_poll(struct timer *timer)
 		return;
 	}
 
-	uint64_t lacking = tier_retire_to(tier, tier->headroom + resize->to);
+	uint64_t lacking = tier_retire_to(tier, resize_extents(tier, resize->to));
 	if (lacking > 0) {
-		resize_undo(resize, lacking);
-		(void)tier_retire_to(tier, tier->headroom + resize->to);
+		resize_undo(resize, "%s: cannot allocate %llu bytes more; see the log",
+			    tier_name(tier->kind), (unsigned long long)lacking);
+		(void)tier_retire_to(tier, resize_extents(tier, resize->to));
 		tier->capacity = resize->to;
 	}
 
@@ -179,7 +193,7 @@ static void resize_poll(struct timer *timer)
 static void resize_go(struct resize *resize)
 {
 	struct tier *tier = resize->tier;
-	uint64_t lacking = tier_retire_to(tier, tier->headroom + resize->to);
+	uint64_t lacking = tier_retire_to(tier, resize_extents(tier, resize->to));
 
 	resize->again = false;
 	tier->capacity = resize->to;
@@ -209,7 +223,9 @@ static uint64_t resize_lacks(const struct tier *tier, uint64_t bytes)
 	for (uint32_t n = 0; extent_piece(tier->extents, n, &from, &piece); n++)
 		grown += piece;
 
-	return tier->headroom + bytes > grown ? tier->headroom + bytes - grown : 0;
+	uint64_t needed = resize_extents(tier, bytes);
+
+	return needed > grown ? needed - grown : 0;
 }
 
 static int resize_check(const struct resize *resize, uint64_t bytes, const struct reason *why)

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/serve/resize_backing.h"
 
+#include "daemon/cache/cache.h"
+#include "daemon/catalog/catalog.h"
 #include "daemon/device/device.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/region_limits.h"
 #include "daemon/tier/ddr_resize.h"
 #include "daemon/tier/hbm_memory.h"
+#include "daemon/tier/nvme_file.h"
+#include "daemon/tier/tier_resize.h"
 
 /* ---- HBM: what the tier of a device gets, the pool of slabs for regions loses ---- */
 
@@ -142,6 +146,76 @@ static const struct resize_backing resize_backing_ddr = {
 	.give_back = resize_backing_give_back_ddr,
 };
 
+/* ---- NVMe ---- */
+
+/* There is one. */
+static struct cutting {
+	struct catalog_barrier barrier;
+	struct hbmd *hbmd;
+	struct tier *tier;
+	void (*given_back)(void *arg);
+	void *arg;
+} cutting;
+
+static int resize_backing_check_nvme(struct hbmd *hbmd, const struct tier *tier, uint64_t bytes,
+				     uint64_t lacking, const struct reason *why)
+{
+	(void)lacking;
+	if (bytes < tier->capacity && tier->failed > 0)
+		return reason_set(
+			why, HBM_IO,
+			"nvme: %llu bytes of the disk have failed and may lie in the part "
+			"that is to go: replace the disk",
+			(unsigned long long)tier->failed);
+
+	return nvme_file_may_have(hbmd->nvme, bytes + tier->copies_max, why);
+}
+
+static void resize_backing_grow_nvme(struct hbmd *hbmd, struct tier *tier, uint64_t bytes)
+{
+	(void)tier;
+	nvme_file_grow(hbmd->nvme, bytes);
+}
+
+static bool resize_backing_nvme_is_settled(const struct hbmd *hbmd, const struct tier *tier)
+{
+	return !tier->claiming && nvme_file_settled(hbmd->nvme);
+}
+
+/* Each block that has moved has its record, so that the file can be cut. */
+static void resize_backing_flushed(struct catalog_barrier *barrier)
+{
+	(void)barrier;
+	nvme_file_shrink(cutting.hbmd->nvme, tier_in_service(cutting.tier), cutting.given_back,
+			 cutting.arg);
+}
+
+static void resize_backing_give_back_nvme(struct hbmd *hbmd, struct tier *tier,
+					  void (*given_back)(void *arg), void *arg)
+{
+	if (tier_in_service(tier) == nvme_file_bytes(hbmd->nvme)) {
+		given_back(arg);
+		return;
+	}
+
+	cutting = (struct cutting){.barrier.done = resize_backing_flushed,
+				   .hbmd = hbmd,
+				   .tier = tier,
+				   .given_back = given_back,
+				   .arg = arg};
+	if (hbmd->catalog)
+		catalog_flush_all(hbmd->catalog, &cutting.barrier);
+	else
+		resize_backing_flushed(&cutting.barrier);
+}
+
+static const struct resize_backing resize_backing_nvme = {
+	.check = resize_backing_check_nvme,
+	.grow = resize_backing_grow_nvme,
+	.is_settled = resize_backing_nvme_is_settled,
+	.give_back = resize_backing_give_back_nvme,
+};
+
 const struct resize_backing *resize_backing_of(const struct tier *tier)
 {
 	switch (tier->kind) {
@@ -149,6 +223,8 @@ const struct resize_backing *resize_backing_of(const struct tier *tier)
 		return &resize_backing_hbm;
 	case HBM_TIER_DDR:
 		return &resize_backing_ddr;
+	case HBM_TIER_NVME:
+		return &resize_backing_nvme;
 	default:
 		return NULL;
 	}

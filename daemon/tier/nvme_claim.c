@@ -340,9 +340,11 @@ static int nvme_claim_decide(struct nvme_claim *claim, const struct reason *reas
 				  "path, or empty it first%s",
 				  claim->path, claim->is_device ? " (wipefs, blkdiscard)" : "");
 
+	/* One that is longer was being resized: the label says how much of it is right. */
 	bool whole = ours && (label.state & ~(uint32_t)LABEL_WIPES) == LABEL_FORMATTED &&
-		     (claim->is_device || bytes == NVME_HEAD + label.size);
-	claim->formatted = whole && label.size == claim->size;
+		     (claim->is_device || bytes >= NVME_HEAD + label.size);
+	claim->formatted = whole && label.size == claim->size &&
+			   (claim->is_device || bytes == NVME_HEAD + claim->size);
 	claim->wipes = whole && label.state & LABEL_WIPES;
 	claim->state = LABEL_FORMATTED;
 	if (whole)
@@ -486,6 +488,35 @@ int nvme_claim_check(const struct config *config, const struct reason *reason)
 	struct nvme_claim *claim = NULL;
 	int r = nvme_claim_try(&claim, config, 0, nvme_claim_look, reason);
 	nvme_claim_free(claim);
+	return r;
+}
+
+uint64_t nvme_claim_room(const struct nvme_claim *claim)
+{
+	uint64_t bytes = 0;
+
+	if (claim->is_device && ioctl(claim->fd, BLKGETSIZE64, &bytes) < 0)
+		return claim->size;
+
+	bytes = nvme_claim_most(claim, bytes);
+
+	return bytes < EXTENT_END ? bytes : EXTENT_END;
+}
+
+int nvme_claim_lengthen(const struct nvme_claim *claim, uint64_t size)
+{
+	return claim->is_device ? 0 : -nvme_claim_allocate_blocks(claim, NVME_HEAD + size);
+}
+
+int nvme_claim_shorten(struct nvme_claim *claim, uint64_t size)
+{
+	int r;
+
+	claim->size = size;
+	r = nvme_claim_label(claim);
+	if (r == 0 && !claim->is_device && ftruncate(claim->fd, (off_t)(NVME_HEAD + size)) < 0)
+		r = -errno;
+
 	return r;
 }
 

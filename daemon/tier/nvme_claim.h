@@ -68,6 +68,13 @@ int nvme_claim_check(const struct config *config, const struct reason *reason);
 int nvme_claim_label(struct nvme_claim *claim); /* as formatted; negative errno */
 /* Changes what it says of that; negative errno. */
 int nvme_claim_label_wipes(struct nvme_claim *claim, bool wipes);
+/* The size that it may have at most, as far as can be known. */
+uint64_t nvme_claim_room(const struct nvme_claim *claim);
+/* Allocates a file for a larger size; the label stays. Negative errno. */
+int nvme_claim_lengthen(const struct nvme_claim *claim, uint64_t size);
+/* Gives back all behind a smaller size, which is the claim's from then on. Negative errno: the
+ * label, or the length of the file, is still the old one. */
+int nvme_claim_shorten(struct nvme_claim *claim, uint64_t size);
 /* Gives it back; accepts NULL, returns NULL. */
 struct nvme_claim *nvme_claim_free(struct nvme_claim *claim);
 /* The same, and removes a file that the claim created. */

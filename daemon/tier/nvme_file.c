@@ -7,6 +7,7 @@
 #include "daemon/loop/worker.h"
 #include "daemon/tier/nvme_claim.h"
 #include "daemon/tier/probe.h"
+#include "daemon/tier/tier_resize.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -24,9 +25,16 @@ struct nvme_file {
 	void *arg;
 	struct worker *worker;
 	struct job fill;
+	uint64_t size;            /* bytes that it is to have; the claim's are those of the label */
 	uint64_t filled, filling; /* usable bytes; end of the step in flight */
-	int fill_error;           /* the worker's while a step is in flight */
-	double read_rate;         /* the worker's during the first step */
+	bool grows;               /* the next step begins with allocating */
+	struct job shrink;
+	uint64_t shrunk; /* the size that it is cut to */
+	int shrink_error;
+	void (*cut)(void *arg);
+	void *cut_arg;
+	int fill_error;   /* the worker's while a step is in flight */
+	double read_rate; /* the worker's during the first step */
 	struct job label;
 	int label_error;       /* the worker's while it writes the label */
 	bool labelling, wipes; /* the label is being written; it says so */
@@ -40,7 +48,13 @@ struct nvme_file {
 static void nvme_file_fill_step(struct job *job)
 {
 	struct nvme_file *nvme = container_of(job, struct nvme_file, fill);
-	for (uint64_t at = nvme->filled; at < nvme->filling && nvme->fill_error == 0;) {
+
+	if (nvme->grows)
+		nvme->fill_error = nvme_claim_lengthen(nvme->claim, nvme->size);
+	nvme->grows = false;
+
+	uint64_t at = nvme->claim->is_device ? nvme->filling : nvme->filled;
+	while (at < nvme->filling && nvme->fill_error == 0) {
 		if (atomic_load(&nvme->stop))
 			return;
 		uint64_t left = nvme->filling - at;
@@ -52,15 +66,17 @@ static void nvme_file_fill_step(struct job *job)
 			nvme->fill_error = n == 0 ? -ENOSPC : -errno;
 	}
 
-	if (nvme->fill_error == 0 && nvme->filling == nvme->claim->size)
+	if (nvme->fill_error == 0 && nvme->filling == nvme->size) {
+		nvme->claim->size = nvme->size;
 		nvme->fill_error = nvme_claim_label(nvme->claim);
+	}
 	if (nvme->fill_error == 0 && nvme->filled == 0)
 		nvme->read_rate = probe_nvme(nvme->claim->fd, NVME_HEAD, nvme->filling);
 }
 
 static void nvme_file_next_step(struct nvme_file *nvme)
 {
-	uint64_t left = nvme->claim->size - nvme->filled;
+	uint64_t left = nvme->size - nvme->filled;
 	nvme->filling = nvme->filled + (left < FILL_STEP ? left : FILL_STEP);
 	worker_post(nvme->worker, &nvme->fill);
 }
@@ -75,8 +91,7 @@ static void nvme_file_step_filled(struct job *job)
 		log_error("nvme: formatting %s failed at %llu of %llu MiB: %s; the tier stays at "
 			  "that size",
 			  nvme->claim->path, (unsigned long long)(nvme->filled >> 20),
-			  (unsigned long long)(nvme->claim->size >> 20),
-			  strerror(-nvme->fill_error));
+			  (unsigned long long)(nvme->size >> 20), strerror(-nvme->fill_error));
 		nvme->settled = true;
 		nvme->progress(nvme->arg);
 		return;
@@ -88,7 +103,7 @@ static void nvme_file_step_filled(struct job *job)
 	if (nvme_file_percent(nvme) / 10 != before / 10)
 		log_info("nvme: formatting %s: %u%%", nvme->claim->path, nvme_file_percent(nvme));
 
-	nvme->settled = nvme->filled == nvme->claim->size;
+	nvme->settled = nvme->filled == nvme->size;
 	if (!nvme->settled)
 		nvme_file_next_step(nvme);
 
@@ -213,6 +228,7 @@ static int nvme_file_set_up(struct nvme_file *nvme, const struct config *config,
 	tier->copies_max = copies;
 	tier->claiming = claiming;
 	tier->dirty = nvme->wipes = nvme->claim->wipes;
+	nvme->size = nvme->claim->size;
 
 	return nvme->claim->formatted ? nvme_file_all_filled(nvme) : nvme_file_format(nvme, reason);
 }
@@ -282,10 +298,102 @@ double nvme_file_read_rate(const struct nvme_file *nvme)
 
 unsigned nvme_file_percent(const struct nvme_file *nvme)
 {
-	return (unsigned)(nvme->filled * 100 / nvme->claim->size);
+	return (unsigned)(nvme->filled * 100 / nvme->size);
 }
 
 bool nvme_file_settled(const struct nvme_file *nvme)
 {
 	return nvme->settled;
+}
+
+/* ---- another size ---- */
+
+static int nvme_file_start_worker(struct nvme_file *nvme)
+{
+	return nvme->worker ? 0 : worker_new(&nvme->worker, nvme->loop, "nvme-format", NULL, NULL);
+}
+
+int nvme_file_may_have(const struct nvme_file *nvme, uint64_t bytes, const struct reason *why)
+{
+	uint64_t most = nvme_claim_room(nvme->claim);
+
+	if (bytes < NVME_SIZE_MIN)
+		return reason_set(why, HBM_NO_SPACE,
+				  "nvme: %llu bytes are too small, expected at least 1MiB",
+				  (unsigned long long)bytes);
+	if (bytes > nvme->size && bytes > most)
+		return reason_set(why, HBM_NO_SPACE,
+				  "nvme: %llu bytes are needed for %s, with its copies; there are "
+				  "%llu",
+				  (unsigned long long)bytes, nvme->claim->path,
+				  (unsigned long long)most);
+
+	return HBM_OK;
+}
+
+void nvme_file_grow(struct nvme_file *nvme, uint64_t bytes)
+{
+	int r = nvme_file_start_worker(nvme);
+	if (r < 0) {
+		log_error("nvme: cannot start the formatting thread: %s", strerror(-r));
+		return;
+	}
+
+	nvme->size += bytes;
+	nvme->fill_error = 0;
+	nvme->settled = false;
+	nvme->grows = true;
+	nvme_file_next_step(nvme);
+}
+
+uint64_t nvme_file_bytes(const struct nvme_file *nvme)
+{
+	return nvme->size;
+}
+
+static void nvme_file_cut(struct job *job)
+{
+	struct nvme_file *nvme = container_of(job, struct nvme_file, shrink);
+
+	if (!atomic_load(&nvme->stop))
+		nvme->shrink_error = nvme_claim_shorten(nvme->claim, nvme->shrunk);
+}
+
+static void nvme_file_end_shrink(struct nvme_file *nvme, int r)
+{
+	if (r < 0)
+		log_error("nvme: cannot shorten %s to %llu MiB: %s; it has the tier's new size "
+			  "after a restart",
+			  nvme->claim->path, (unsigned long long)(nvme->shrunk >> 20),
+			  strerror(-r));
+
+	nvme->size = nvme->filled = nvme->shrunk;
+	nvme->settled = true;
+	nvme->cut(nvme->cut_arg);
+}
+
+static void nvme_file_is_cut(struct job *job)
+{
+	struct nvme_file *nvme = container_of(job, struct nvme_file, shrink);
+
+	if (!atomic_load(&nvme->stop))
+		nvme_file_end_shrink(nvme, nvme->shrink_error);
+}
+
+void nvme_file_shrink(struct nvme_file *nvme, uint64_t bytes, void (*cut)(void *arg), void *arg)
+{
+	int r = nvme_file_start_worker(nvme);
+
+	nvme->shrunk = bytes;
+	nvme->cut = cut;
+	nvme->cut_arg = arg;
+	if (bytes < nvme->filled)
+		(void)tier_cut(nvme->tier, bytes, nvme->filled - bytes);
+	if (r < 0) {
+		nvme_file_end_shrink(nvme, r);
+		return;
+	}
+
+	nvme->shrink = (struct job){.run = nvme_file_cut, .done = nvme_file_is_cut};
+	worker_post(nvme->worker, &nvme->shrink);
 }

@@ -18,6 +18,7 @@
 #pragma once
 
 #include "daemon/base/list.h"
+#include "daemon/base/reason.h"
 #include "daemon/loop/loop.h"
 #include "daemon/tier/nvme_claim.h"
 #include "daemon/tier/tier.h"
@@ -51,6 +52,20 @@ bool nvme_file_expects_wipes(const struct nvme_file *nvme);
 void nvme_file_expect_wipes(struct nvme_file *nvme, struct nvme_file_wait *wait);
 /* Nothing of such a block is left, and the daemon stops: negative errno. The loop does not run. */
 int nvme_file_end_wipes(struct nvme_file *nvme);
+/*
+ * Another size while it is open, bytes of all extents. A file that grows is allocated and filled as
+ * at the start, and labelled when all is filled; one that shrinks is labelled before it is cut. So
+ * at every moment a start finds what is within the size of the label.
+ */
+
+/* Whether there may be so many bytes: HBM_OK, or HBM_NO_SPACE and a reason. */
+int nvme_file_may_have(const struct nvme_file *nvme, uint64_t bytes, const struct reason *why);
+/* When settled. The tier has fewer afterwards if the disk is full. */
+void nvme_file_grow(struct nvme_file *nvme, uint64_t bytes);
+/* Bytes that were asked for, or a growth has failed at. */
+uint64_t nvme_file_bytes(const struct nvme_file *nvme);
+/* Cuts off what is away at the end, down to so many bytes: cut() when it is. When settled. */
+void nvme_file_shrink(struct nvme_file *nvme, uint64_t bytes, void (*cut)(void *arg), void *arg);
 int nvme_file_fd(const struct nvme_file *nvme);
 const uint8_t *nvme_file_id(const struct nvme_file *nvme); /* NVME_ID_BYTES */
 bool nvme_file_is_device(const struct nvme_file *nvme);

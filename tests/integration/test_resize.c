@@ -208,13 +208,13 @@ static void check_under_load(const enum hbm_tier *kinds, const uint64_t *most, u
 	stage_finish(fds);
 }
 
-static void test_memory_under_load(void **state)
+static void test_under_load(void **state)
 {
 	(void)state;
-	static const enum hbm_tier kinds[] = {HBM_TIER_DDR, HBM_TIER_HBM};
-	static const uint64_t most[] = {32 * MIB, 16 * MIB};
+	static const enum hbm_tier kinds[] = {HBM_TIER_DDR, HBM_TIER_HBM, HBM_TIER_NVME};
+	static const uint64_t most[] = {32 * MIB, 16 * MIB, 64 * MIB};
 
-	check_under_load(kinds, most, 2);
+	check_under_load(kinds, most, 3);
 }
 
 /* Two that ask at the same time: the later one's size holds. */
@@ -259,7 +259,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_memory_goes_back, stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_hbmctl, stage_setup, stage_teardown),
-		cmocka_unit_test_setup_teardown(test_memory_under_load, stage_setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_under_load, stage_setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_two_at_a_time, stage_setup, stage_teardown),
 	};
 

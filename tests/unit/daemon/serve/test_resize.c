@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "daemon/base/reason.h"
 #include "daemon/cache/cache.h"
@@ -20,6 +21,7 @@
 #include "daemon/service/memory_setup.h"
 #include "daemon/tier/ddr.h"
 #include "daemon/tier/hbm_memory.h"
+#include "daemon/tier/nvme_claim.h"
 #include "daemon/tier/tier_resize.h"
 #include "tests/support/traffic.h"
 
@@ -63,7 +65,7 @@ static void assert_size(const struct traffic *traffic, const struct tier *tier, 
 {
 	assert_int_equal(tier->capacity, bytes);
 	assert_int_equal(tier->usable, bytes);
-	assert_int_equal(extent_capacity(tier->extents), bytes + tier->headroom);
+	assert_int_equal(extent_capacity(tier->extents), bytes + tier->headroom + tier->copies_max);
 	assert_int_equal(extent_retiring(tier->extents), 0);
 	assert_false(resize_is_on(&traffic->rig.hbmd, tier));
 }
@@ -218,7 +220,7 @@ static void test_growth_that_fails_is_undone(void **state)
 		assert_int_equal(begin(traffic, tier, 2 * SIZE, &outcome), HBM_OK);
 		rig_run(&traffic->rig, has_ended, &outcome);
 		assert_int_equal(outcome.status, HBM_NO_SPACE);
-		assert_non_null(strstr(outcome.why, "MiB for a size of 16 MiB"));
+		assert_non_null(strstr(outcome.why, "bytes more; see the log"));
 		assert_size(traffic, tier, SIZE);
 		assert_int_equal(ddr_bytes(traffic->rig.hbmd.ddr), bytes);
 		assert_int_equal(registrations(traffic), before);
@@ -383,6 +385,82 @@ static void test_hbm_that_stays_mapped(void **state)
 	traffic_end(traffic);
 }
 
+/* ---- NVMe ---- */
+
+static uint64_t file_bytes(const struct traffic *traffic)
+{
+	struct stat st;
+
+	assert_int_equal(stat(traffic->rig.file, &st), 0);
+
+	return (uint64_t)st.st_size - NVME_HEAD;
+}
+
+static void test_nvme_file_becomes_longer_and_shorter(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic_open(traffic, TRAFFIC_NAMESPACES, traffic_mixed_sizes);
+	struct tier *tier = traffic->rig.hbmd.cache->nvme;
+	static const uint64_t sizes[] = {9 * MIB, 3 * MIB, MIB, MIB + 12288, 6 * MIB, 2 * MIB};
+
+	uint64_t copies = tier->copies_max;
+
+	assert_true(copies > 0);
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct outcome outcome;
+
+		traffic_random(traffic, 150);
+		assert_int_equal(begin(traffic, tier, sizes[i], &outcome), HBM_OK);
+		rig_run(&traffic->rig, has_ended, &outcome);
+		assert_int_equal(outcome.status, HBM_OK);
+		assert_int_equal(file_bytes(traffic), sizes[i] + copies);
+		assert_int_equal(extent_capacity(tier->extents), sizes[i] + copies);
+		assert_int_equal(tier->usable, sizes[i]);
+		rig_assert_balanced(&traffic->rig);
+	}
+
+	traffic_random(traffic, 150);
+	rig_assert_at_rest(&traffic->rig);
+	tier->failed += EXTENT_UNIT;
+	assert_refused(traffic, tier, MIB, HBM_IO, "4096 bytes of the disk have failed");
+	tier->failed -= EXTENT_UNIT;
+	assert_refused(traffic, tier, EXTENT_END / 2, HBM_NO_SPACE, "bytes are needed for");
+	traffic_end(traffic);
+}
+
+/* Pinned blocks that no free extent is large enough for: the tier has its old size. */
+static void test_pinned_blocks_in_the_way(void **state)
+{
+	(void)state;
+	struct traffic *traffic = open_traffic(__func__);
+	struct cache *cache = traffic->rig.hbmd.cache;
+	struct tier *tier = cache->ddr;
+	struct outcome outcome;
+
+	/* one small block at the front, which goes; then four large ones, across the bound */
+	traffic_use(traffic, 0, 0, 1, 0);
+	traffic_use(traffic, 3, 0, 4, 0);
+	traffic_wait(traffic, 0);
+	cache_push_out(cache, cache_hbm(cache, 0), UINT64_MAX, 16);
+	rig_settle(&traffic->rig);
+	traffic_pin(traffic, 3, 3);
+	uint64_t headroom = tier->headroom;
+	tier->headroom = 0;
+	assert_int_equal(begin(traffic, tier, 2 * MIB, &outcome), HBM_OK);
+	rig_run(&traffic->rig, has_ended, &outcome);
+	assert_int_equal(outcome.status, HBM_NO_SPACE);
+	assert_non_null(
+		strstr(outcome.why, "4096 bytes in the part that is to go are of pinned blocks"));
+	assert_int_equal(tier->capacity, SIZE);
+	rig_assert_balanced(&traffic->rig);
+	tier->headroom = headroom;
+	traffic_unpin(traffic, 3, 3);
+	resize(traffic, tier, MIB);
+	resize(traffic, tier, SIZE);
+	traffic_end(traffic);
+}
+
 /* The one that goes on is answered at once; the size is the last one's. */
 static void test_another_takes_its_place(void **state)
 {
@@ -440,8 +518,11 @@ static void test_under_load(void **state)
 				rig_assert_balanced(&traffic->rig);
 		}
 		rig_run(&traffic->rig, has_ended, &outcome);
-		assert_int_equal(outcome.status, HBM_OK);
-		assert_size(traffic, tier, bytes);
+		if (outcome.status == HBM_OK)
+			assert_size(traffic, tier, bytes);
+		else
+			assert_non_null(strstr(outcome.why, "pinned blocks"));
+		rig_assert_balanced(&traffic->rig);
 	}
 
 	traffic_random(traffic, 100);
@@ -487,6 +568,8 @@ int main(void)
 		cmocka_unit_test(test_hbm_takes_what_is_free),
 		cmocka_unit_test(test_hbm_growth_that_fails_is_undone),
 		cmocka_unit_test(test_hbm_that_stays_mapped),
+		cmocka_unit_test(test_nvme_file_becomes_longer_and_shorter),
+		cmocka_unit_test(test_pinned_blocks_in_the_way),
 		cmocka_unit_test(test_another_takes_its_place),
 		cmocka_unit_test(test_under_load),
 		cmocka_unit_test(test_stopped),

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "daemon/tier/nvme_file.h"
+#include "daemon/tier/tier_resize.h"
 #include "tests/support/nvme_file_rig.h"
 
 #define MIB (1ull << 20)
@@ -189,6 +190,127 @@ static void test_a_file_cut_off_before_its_label(void **state)
 	write_file(rig, "", 0, 7 * (off_t)MIB);
 	open_and_close(rig);
 	assert_int_equal(stat_of(rig).st_size, 3 * MIB + NVME_HEAD);
+}
+
+/* ---- another size while it is open ---- */
+
+static bool was_cut;
+
+static void cut(void *arg)
+{
+	struct nvme_file_rig *rig = arg;
+
+	was_cut = true;
+	loop_stop(rig->loop);
+}
+
+/* The tier and its file. */
+static void set_size(struct nvme_file_rig *rig, uint64_t bytes)
+{
+	struct tier *tier = rig->cache->nvme;
+	uint64_t lacking = tier_retire_to(tier, bytes);
+
+	tier->capacity = bytes;
+	while (tier_sort_some(tier, 1))
+		;
+	if (lacking > 0) {
+		rig->config.nvme_size = bytes;
+		nvme_file_grow(rig->nvme, lacking);
+		await_format(rig);
+		return;
+	}
+
+	was_cut = false;
+	nvme_file_shrink(rig->nvme, bytes, cut, rig);
+	loop_timer_set(rig->loop, &rig->watchdog, clock_now() + PATIENCE);
+	assert_int_equal(loop_run(rig->loop), 0);
+	loop_timer_stop(rig->loop, &rig->watchdog);
+	assert_true(was_cut);
+}
+
+/* What is in it stays, and so does its id; a start with either size finds it. */
+static void test_resized(void **state)
+{
+	struct nvme_file_rig *rig = *state;
+	static const uint64_t sizes[] = {70 * MIB, 2 * MIB, MIB + 4096, 5 * MIB, 3 * MIB};
+	uint8_t id[NVME_ID_BYTES];
+	char found[8];
+
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	await_format(rig);
+	memcpy(id, nvme_file_id(rig->nvme), sizeof(id));
+	write_file(rig, "content", NVME_HEAD + 4096, 0);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		set_size(rig, sizes[i]);
+		assert_int_equal(stat_of(rig).st_size, NVME_HEAD + sizes[i]);
+		assert_in_range(stat_of(rig).st_blocks * 512, sizes[i], NVME_HEAD + sizes[i] + MIB);
+		assert_int_equal(extent_capacity(rig->cache->nvme->extents), sizes[i]);
+		assert_int_equal(nvme_file_bytes(rig->nvme), sizes[i]);
+		nvme_file_rig_close(rig);
+		rig->config.nvme_size = i % 2 ? sizes[i] : 3 * MIB;
+		assert_int_equal(nvme_file_rig_open(rig), 0);
+		await_format(rig);
+		assert_memory_equal(nvme_file_id(rig->nvme), id, sizeof(id));
+	}
+
+	int fd = open(rig->path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(pread(fd, found, sizeof(found) - 1, NVME_HEAD + 4096), 7);
+	close(fd);
+	assert_memory_equal(found, "content", 7);
+}
+
+/* Killed while it grew, or before it was cut: the label says what is right of it. */
+static void test_longer_than_its_label(void **state)
+{
+	struct nvme_file_rig *rig = *state;
+	uint8_t id[NVME_ID_BYTES];
+
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	await_format(rig);
+	memcpy(id, nvme_file_id(rig->nvme), sizeof(id));
+	nvme_file_rig_close(rig);
+	for (unsigned larger = 0; larger < 2; larger++) {
+		rig->config.nvme_size = (3 + larger) * MIB;
+		write_file(rig, "rest", NVME_HEAD + 6 * MIB, NVME_HEAD + 7 * (off_t)MIB);
+		assert_int_equal(nvme_file_rig_open(rig), 0);
+		assert_in_range(rig->cache->nvme->usable, 3 * MIB, rig->config.nvme_size);
+		await_format(rig);
+		assert_memory_equal(nvme_file_id(rig->nvme), id, sizeof(id));
+		assert_int_equal(stat_of(rig).st_size, NVME_HEAD + rig->config.nvme_size);
+		nvme_file_rig_close(rig);
+	}
+}
+
+/* The file may not be so long: it has its old length again, and its label was never another. */
+static void test_growth_that_fails(void **state)
+{
+	struct nvme_file_rig *rig = *state;
+	const struct rlimit tight = {NVME_HEAD + 4 * MIB, RLIM_INFINITY};
+	struct rlimit before;
+	char text[256];
+	const struct reason why = {text, sizeof(text)};
+
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	await_format(rig);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+	assert_int_equal(nvme_file_may_have(rig->nvme, 4 * MIB, &why), HBM_OK);
+	assert_int_equal(nvme_file_may_have(rig->nvme, 4 * MIB + 4096, &why), HBM_NO_SPACE);
+	assert_non_null(strstr(text, "there are 4194304"));
+	assert_int_equal(nvme_file_may_have(rig->nvme, MIB - 1, &why), HBM_NO_SPACE);
+
+	nvme_file_grow(rig->nvme, 5 * MIB);
+	await_format(rig);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(extent_capacity(rig->cache->nvme->extents), 3 * MIB);
+	set_size(rig, 3 * MIB);
+	assert_int_equal(stat_of(rig).st_size, NVME_HEAD + 3 * MIB);
+	set_size(rig, 8 * MIB);
+	assert_int_equal(stat_of(rig).st_size, NVME_HEAD + 8 * MIB);
+	nvme_file_rig_close(rig);
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	assert_int_equal(nvme_file_percent(rig->nvme), 100);
 }
 
 /* ---- refused ---- */
@@ -450,6 +572,9 @@ int main(void)
 		TEST(test_a_new_file),
 		TEST(test_a_formatted_file_is_in_service_at_once),
 		TEST(test_a_file_of_another_size),
+		TEST(test_resized),
+		TEST(test_longer_than_its_label),
+		TEST(test_growth_that_fails),
 		TEST(test_an_interrupted_format),
 		TEST(test_a_file_cut_off_before_its_label),
 		TEST(test_a_foreign_file_is_refused_and_untouched),
