@@ -68,6 +68,10 @@ int hbm_again_status(const struct ticket *ticket, int status)
 		return status;
 	case HBM_WIRE_PUBLISH:
 		return status == HBM_EXISTS ? HBM_OK : status;
+	case HBM_WIRE_DECOMMIT:
+		return status != HBM_NOT_FOUND ? status : ticket->device_call ? HBM_DEVICE : HBM_OK;
+	case HBM_WIRE_REGION_DESTROY:
+	case HBM_WIRE_BOARD_CLOSE:
 	case HBM_WIRE_UNPUBLISH:
 	case HBM_WIRE_NAMESPACE_CLOSE:
 	case HBM_WIRE_SESSION_END:

@@ -39,10 +39,9 @@ static int64_t reconnect_now_ms(void)
 static int reconnect_ask(struct hbm *hbm, struct iovec *piece, unsigned opcode,
 			 struct message *reply)
 {
-	struct hbm_wire_header *header = piece->iov_base;
-	*header = (struct hbm_wire_header){.size = (uint32_t)piece->iov_len,
-					   .opcode = (uint16_t)opcode,
-					   .id = ++hbm->reconnect.messages};
+	uint64_t id = ++hbm->reconnect.messages;
+	*(struct hbm_wire_header *)piece->iov_base = (struct hbm_wire_header){
+		.size = (uint32_t)piece->iov_len, .opcode = (uint16_t)opcode, .id = id};
 
 	int rc = hbm_channel_send(&hbm->channel, piece, 1, -1);
 	while (rc == 0) {
@@ -56,7 +55,7 @@ static int reconnect_ask(struct hbm *hbm, struct iovec *piece, unsigned opcode,
 			break;
 	}
 
-	if (rc == 0 && (reply->header->id != header->id || reply->header->opcode != opcode ||
+	if (rc == 0 && (reply->header->id != id || reply->header->opcode != opcode ||
 			!(reply->header->flags & HBM_WIRE_REPLY))) {
 		hbm_message_clear(reply);
 		rc = -EPROTO;
@@ -148,6 +147,72 @@ static int reconnect_open_namespaces(struct hbm *hbm)
 	return rc;
 }
 
+/* ---- What is mapped ---- */
+
+/* Ranges of regions, in messages of as many as fit. They are built where replies are received. */
+struct told {
+	struct hbm *hbm;
+	struct hbm_wire_ranges *message;
+	int error;
+};
+
+static void reconnect_tell_flush(struct told *told)
+{
+	struct hbm_wire_header reply;
+	struct iovec piece = {told->message,
+			      sizeof(*told->message) +
+				      told->message->count * sizeof(told->message->ranges[0])};
+
+	if (!told->error)
+		told->error = reconnect_ask_fixed(told->hbm, &piece, HBM_WIRE_RECONCILE, &reply,
+						  sizeof(reply));
+	*told->message = (struct hbm_wire_ranges){0};
+}
+
+static void reconnect_tell(struct told *told, uint32_t region, uint64_t offset, uint64_t bytes)
+{
+	const size_t most =
+		(HBM_WIRE_MESSAGE_MAX - sizeof(*told->message)) / sizeof(told->message->ranges[0]);
+
+	told->message->ranges[told->message->count++] =
+		(struct hbm_wire_range){.region = region, .offset = offset, .bytes = bytes};
+	if (told->message->count == most || region == 0)
+		reconnect_tell_flush(told);
+}
+
+static void reconnect_tell_region(struct told *told, const struct hbm_region *region)
+{
+	uint64_t count = region->address_space / region->slab;
+
+	reconnect_tell(told, region->id, 0, 0);
+	for (uint64_t i = 0; i < count;) {
+		uint64_t first = i;
+
+		while (i < count && region->slabs[i] == SLAB_MAPPED)
+			i++;
+		if (i > first)
+			reconnect_tell(told, region->id, first * region->slab,
+				       (i - first) * region->slab);
+		else
+			i++;
+	}
+}
+
+static int reconnect_reconcile(struct hbm *hbm)
+{
+	struct told told = {.hbm = hbm, .message = hbm->channel.buffer};
+
+	*told.message = (struct hbm_wire_ranges){0};
+	list_for_each (node, &hbm->regions) {
+		const struct hbm_region *region = container_of(node, struct hbm_region, link);
+		if (!region->guest)
+			reconnect_tell_region(&told, region);
+	}
+	reconnect_tell(&told, 0, 0, 0);
+
+	return told.error;
+}
+
 /* ---- Sending again ---- */
 
 /* Before this process says what it has: what was not answered has nothing. */
@@ -191,6 +256,7 @@ static int reconnect_send_again(struct hbm *hbm)
 	int rc = 0;
 
 	hbm_cork_forget(&hbm->cork);
+	hbm_tickets_mark_unsent(&hbm->tickets);
 	for (uint64_t nth = 0; rc == 0 && (ticket = hbm_ticket_next(&hbm->tickets, nth));) {
 		nth = ticket->sent.nth;
 
@@ -212,7 +278,9 @@ static int reconnect_send_again(struct hbm *hbm)
 static int reconnect_restore(struct hbm *hbm)
 {
 	reconnect_lose(hbm);
-	int rc = reconnect_open_namespaces(hbm);
+	int rc = reconnect_reconcile(hbm);
+	if (rc == 0)
+		rc = reconnect_open_namespaces(hbm);
 	if (rc == 0)
 		rc = reconnect_send_again(hbm);
 

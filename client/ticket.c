@@ -107,6 +107,13 @@ struct ticket *hbm_ticket_next(const struct tickets *tickets, uint64_t nth)
 	return next;
 }
 
+void hbm_tickets_mark_unsent(struct tickets *tickets)
+{
+	for (uint32_t i = 0; i < tickets->size; i++)
+		if (tickets->entries[i].state == TICKET_UNSENT)
+			tickets->entries[i].sent.again = true;
+}
+
 void hbm_ticket_sent(struct tickets *tickets, struct ticket *ticket)
 {
 	ticket->state = TICKET_WAITING;

@@ -107,6 +107,8 @@ bool hbm_ticket_keep(struct tickets *tickets, struct ticket *ticket, const struc
 		     size_t count, int fd);
 /* Of those that wait, the one that was submitted next behind the n-th. NULL: none. */
 struct ticket *hbm_ticket_next(const struct tickets *tickets, uint64_t nth);
+/* What is kept and not sent yet may find it done. */
+void hbm_tickets_mark_unsent(struct tickets *tickets);
 /* Its request has been sent. */
 void hbm_ticket_sent(struct tickets *tickets, struct ticket *ticket);
 void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status);

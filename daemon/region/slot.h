@@ -38,6 +38,7 @@ struct slot {
 	uint32_t kept;  /* region_kept.h */
 	bool read_only; /* nothing is loaded into it */
 	bool lent;      /* its slab is, to the session (loan.h) */
+	bool told;      /* its client has told of it (reconcile.h) */
 };
 
 /* Consecutive slots of one region. */
@@ -90,6 +91,7 @@ struct region {
 	uint64_t claims; /* runs of operations, and the creation */
 	bool gone, quarantined, closing;
 	bool given_up; /* by its client: only uses and claims to wait for */
+	bool told;     /* its client has told of it (reconcile.h) */
 	void (*done)(void *arg, int status, struct region *region);
 	void *arg;
 	/* creating and closing */

@@ -67,6 +67,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_COUNT] = serve_count,
 			[HBM_WIRE_TENANT_SET] = serve_tenant_set,
 			[HBM_WIRE_WATCH] = serve_watch,
+			[HBM_WIRE_RECONCILE] = serve_reconcile,
 			[HBM_WIRE_RESIZE] = serve_resize,
 		},
 	.cancelled = handlers_cancelled,

@@ -5,9 +5,12 @@
 
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
+#include "daemon/region/reconcile.h"
 #include "daemon/session/session_away.h"
 #include "daemon/session/session_kept.h"
 #include "daemon/state/state.h"
+
+/* ---- HELLO ---- */
 
 /* For display on terminals: control characters are replaced. */
 static void serve_hello_copy_name(char to[HBM_WIRE_NAME_BYTES],
@@ -140,4 +143,53 @@ void serve_hello(struct hbmd *hbmd, struct request *request)
 		serve_hello_resume(hbmd, request, resume);
 	else
 		serve_hello_begin(hbmd, request, returns);
+}
+
+/* ---- RECONCILE ---- */
+
+static void serve_hello_reconciled(void *arg, int status)
+{
+	if (status == HBM_OK)
+		request_reply(arg, HBM_OK, NULL, 0);
+	else
+		request_refuse(arg, status, "the daemon is out of memory");
+}
+
+static void serve_hello_drop(struct request *request)
+{
+	struct session *session = request->session;
+
+	session->returned = false;
+	int status = reconcile_drop(&session->regions, serve_hello_reconciled, request);
+	if (status != HBM_OK)
+		serve_hello_reconciled(request, status);
+}
+
+void serve_reconcile(struct hbmd *hbmd, struct request *request)
+{
+	const struct hbm_wire_ranges *told = (const void *)request->message;
+	struct session *session = request->session;
+	int status = HBM_OK;
+	uint32_t i = 0;
+
+	(void)hbmd;
+	if (!session->returned) {
+		request_refuse(
+			request, HBM_INVALID,
+			"what the session has is known: it did not come from another daemon");
+		return;
+	}
+
+	while (i < told->count && told->ranges[i].region != 0 &&
+	       (status = reconcile_tell(&session->regions, &told->ranges[i])) == HBM_OK)
+		i++;
+
+	if (status != HBM_OK)
+		request_refuse(request, status,
+			       "ranges[%u], of region %u: the session does not have that", i,
+			       told->ranges[i].region);
+	else if (i < told->count)
+		serve_hello_drop(request);
+	else
+		request_reply(request, HBM_OK, NULL, 0);
 }

@@ -12,7 +12,7 @@
 typedef int body_check(const void *message, struct refusal *why);
 
 body_check body_hello;
-body_check body_ranges; /* COMMIT, DECOMMIT */
+body_check body_ranges; /* COMMIT, DECOMMIT, RECONCILE */
 body_check body_shares;
 body_check body_import;
 

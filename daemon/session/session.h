@@ -126,11 +126,12 @@ struct session {
 	uint32_t last_unref; /* a block whose reference is still to be dropped */
 	uint64_t requests, loaded_bytes, stored_bytes, connected_ns;
 	struct user *user;
-	struct payer payer;                  /* of all that the session has */
-	struct charge charge;                /* for the session, once it has been greeted */
-	struct charge descriptors;           /* for those that it needs, as above */
-	struct fair_payer fair_payer;        /* takes turns on links and disk */
-	uint32_t kept;                       /* its record in the state, or STATE_NONE */
+	struct payer payer;           /* of all that the session has */
+	struct charge charge;         /* for the session, once it has been greeted */
+	struct charge descriptors;    /* for those that it needs, as above */
+	struct fair_payer fair_payer; /* takes turns on links and disk */
+	bool returned; /* its client has come back, and not said yet what it has (reconcile.h) */
+	uint32_t kept; /* its record in the state, or STATE_NONE */
 	uint8_t token[HBM_WIRE_TOKEN_BYTES]; /* all zero: its client does not come back */
 	/* The rest is session.c's. */
 	struct charge silent_charge; /* until it has been greeted */

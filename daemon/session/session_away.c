@@ -155,6 +155,7 @@ int session_return(struct session *away, struct request *request)
 	}
 
 	request->connection = &away->connection;
+	away->returned = true;
 	session_greeted(away);
 
 	return 0;

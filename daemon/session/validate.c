@@ -41,6 +41,7 @@ struct form {
 #define FORM_REGION_DESTROY .zero_at = offsetof(struct hbm_wire_region_destroy, zero)
 #define FORM_COMMIT RANGES
 #define FORM_DECOMMIT RANGES
+#define FORM_RECONCILE RANGES
 #define FORM_NAMESPACE_OPEN .check = body_namespace
 #define FORM_NAMESPACE_CLOSE .zero_at = offsetof(struct hbm_wire_namespace_ref, zero)
 #define FORM_LOOKUP KEYS

@@ -217,8 +217,10 @@ struct hbm_wire_range {
 };
 static_assert(sizeof(struct hbm_wire_range) == 24, "wire layout");
 
-/* COMMIT, DECOMMIT, and the reply to COMMIT. The reply has a range of one slab for each fd
- * of the message, in order. */
+/* COMMIT, DECOMMIT, RECONCILE, and the reply to COMMIT. The reply has a range of one slab for each
+ * fd of the message, in order. RECONCILE: what the client has of a session that goes on with
+ * another daemon: of each region a range of 0 bytes, and those that are committed. A range of
+ * region 0 ends it: the daemon gives back what else the session has, and replies then. */
 struct hbm_wire_ranges {
 	struct hbm_wire_header header;
 	uint32_t count, zero;

@@ -74,7 +74,8 @@
 	X(RETAIN, 36, hbm_wire_keys, hbm_wire_results)                                             \
 	X(TENANT_SET, 37, hbm_wire_tenant_set, hbm_wire_header)                                    \
 	X(WATCH, 38, hbm_wire_watch, hbm_wire_watched)                                             \
-	X(RESIZE, 39, hbm_wire_resize, hbm_wire_header)
+	X(RESIZE, 39, hbm_wire_resize, hbm_wire_header)                                            \
+	X(RECONCILE, 40, hbm_wire_ranges, hbm_wire_header)
 
 /* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
 #define HBM_TIER_LIST(X)                                                                           \

@@ -120,6 +120,7 @@ const struct wire_form wire_forms[] = {
 	 {ANY("region", 4), ZERO("zero", 4)}},
 	{HBM_WIRE_COMMIT, RANGES_BYTES, {RANGES}},
 	{HBM_WIRE_DECOMMIT, RANGES_BYTES, {RANGES}},
+	{HBM_WIRE_RECONCILE, RANGES_BYTES, {RANGES}},
 	{HBM_WIRE_NAMESPACE_OPEN,
 	 sizeof(struct hbm_wire_namespace_open),
 	 {STRING("model"), STRING("layout"), STRING("salt"), ANY("weights", 8),

@@ -35,6 +35,9 @@ static unsigned die_opcode, die_at;
 static uint16_t heard[64];
 static uint64_t heard_ids[64];
 static unsigned heard_count;
+/* What it said that it has, last. */
+static struct hbm_wire_range told[8];
+static unsigned told_count;
 
 static bool answer(struct fake *self, const struct hbm_wire_header *request)
 {
@@ -44,6 +47,13 @@ static bool answer(struct fake *self, const struct hbm_wire_header *request)
 		       request->size < sizeof(resume) ? request->size : sizeof(resume));
 		if (hellos > 1 && refuse_hello)
 			return fake_reply(self, request, refuse_hello);
+		return false;
+	}
+
+	if (request->opcode == HBM_WIRE_RECONCILE) {
+		const struct hbm_wire_ranges *ranges = (const void *)request;
+		told_count = ranges->count;
+		memcpy(told, ranges->ranges, ranges->count * sizeof(told[0]));
 		return false;
 	}
 
@@ -371,6 +381,12 @@ static void a_block_that_was_stored_already_is_stored(void **state)
 
 /* ---- Memory ---- */
 
+static void assert_told(const struct hbm_wire_range *ranges, unsigned count)
+{
+	assert_int_equal(told_count, count);
+	assert_memory_equal(told, ranges, count * sizeof(ranges[0]));
+}
+
 static void commits_begin_anew_and_what_was_given_back_is(void **state)
 {
 	(void)state;
@@ -381,13 +397,20 @@ static void commits_begin_anew_and_what_was_given_back_is(void **state)
 	rest.region = region;
 	die_on(HBM_WIRE_COMMIT, 1);
 	assert_int_equal(hbm_commit(hbm, &rest, 1), 0);
+	assert_told((struct hbm_wire_range[]){{1, 0, 0, 0}, {1, 0, 0, SLAB}, {0, 0, 0, 0}}, 3);
 	assert_int_equal(hbm_commit(hbm, &rest, 1), HBM_EXISTS);
+
+	die_on(HBM_WIRE_LOOKUP, 1);
+	assert_int_equal(lookup(), 0);
+	assert_told((struct hbm_wire_range[]){{1, 0, 0, 0}, {1, 0, 0, 4 * SLAB}, {0, 0, 0, 0}}, 3);
 
 	heard_count = 0;
 	die_on(HBM_WIRE_DECOMMIT, 1);
 	assert_int_equal(hbm_decommit(hbm, &rest, 1), 0);
+	assert_told((struct hbm_wire_range[]){{1, 0, 0, 0}, {1, 0, 0, SLAB}, {0, 0, 0, 0}}, 3);
 	die_on(HBM_WIRE_REGION_DESTROY, 1);
 	assert_int_equal(hbm_region_destroy(hbm, region), 0);
+	assert_told((struct hbm_wire_range[]){{0, 0, 0, 0}}, 1);
 	unsigned gave_back = 0;
 	for (unsigned i = 0; i < heard_count; i++)
 		gave_back += heard[i] == HBM_WIRE_DECOMMIT || heard[i] == HBM_WIRE_REGION_DESTROY;
