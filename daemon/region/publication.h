@@ -26,7 +26,7 @@
  * Who gave back slots of it last, and is still connected, is charged for what its process
  * then holds (held.h).
  *
- * Publications end with the daemon.
+ * Publications outlive the daemon as regions do (region_kept.h), also without any client.
  */
 #pragma once
 

@@ -91,7 +91,7 @@ static void region_restore_payer(struct restoring *restoring, struct device *dev
 	uint32_t record = slab->kept - 1;
 	const struct kept_slab *kept = state_body(restoring->state, STATE_SLABS, record);
 	uint64_t word = state_word(restoring->state, STATE_SLABS, record);
-	uint64_t session = word != 0 ? word & ~KEPT_GIVEN_BACK : kept->session;
+	uint64_t session = word != 0 ? word & ~KEPT_HELD : kept->session;
 	struct regions *regions = session != 0 ? region_restore_find(restoring, session) : NULL;
 
 	if (regions)

@@ -98,6 +98,7 @@ static void slab_release_next(struct slabs *slabs)
 		struct slab *slab =
 			container_of(list_pop_front(&slabs->retiring), struct slab, link);
 
+		slab_unpark(slab);
 		slabs->releases++;
 		slabs->posted += slab->bytes;
 		worker_post(slabs->device->control, &slab->job);
@@ -119,6 +120,7 @@ static void slab_release_done(struct job *job)
 		    held_release_ended(&slabs->held, &slab->part, slab->result == CUDA_SUCCESS);
 	if (slab->result == CUDA_SUCCESS && held) {
 		slabs->books.held += slab->bytes;
+		slab_keep_held(slab);
 	} else if (slab->result == CUDA_SUCCESS) {
 		slabs->books.uncreated += slab->bytes;
 		slab_unuse(slab);
@@ -141,7 +143,6 @@ static void slab_retire(struct slabs *slabs, struct slab *slab)
 	slab->job.done = slab_release_done;
 	if (slab->exported) {
 		slabs->retired_ns = clock_now();
-		slab_unpark(slab);
 		slab->part.bytes = slab->bytes;
 		held_release_begins(&slab->part);
 	} else {

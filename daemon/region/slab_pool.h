@@ -69,9 +69,10 @@ void slab_budget_leave(struct slabs *slabs);
 /* Serves requests as far as possible, then creates ahead. */
 void slab_pump(struct slabs *slabs);
 
-/* A slab that is kept is about to be released, and was given back by its holder. Its descriptor is
- * parked no longer: that would hold the memory itself. */
+/* A slab that is kept is about to be released: its descriptor is parked no longer, as that would
+ * hold the memory itself. */
 void slab_unpark(struct slab *slab);
+void slab_keep_held(struct slab *slab); /* it is released, and held */
 void slab_unkeep(struct slab *slab); /* its memory is free, or out of reach */
 /* Takes what an earlier daemon has kept of the device; before anything is created. -ENOMEM. */
 int slab_adopt_all(struct slabs *slabs);

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Regions of clients whose daemon is killed: the next one has the memory that they have mapped, at
+ * whatever moment it was, and gets all of it back when they end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/support/child.h"
+#include "tests/support/device_record.h"
+#include "tests/support/keeper_rig.h"
+#include "tests/support/kv.h"
+#include "tests/support/stage.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SLAB (2ull << 20)
+
+enum {
+	SLOTS = 12,
+	DEATHS = 8,
+};
+
+static const char *const sets[] = {
+	"soft.memory=64MiB", "device.memory=48MiB", "device.cache=2MiB", "device.headroom=2MiB",
+	"ddr.size=8MiB",     "nvme.path=",          "nvme.size=0",       NULL};
+static struct seed seed;
+static char card[128];
+
+/* The device is one card for all daemons: what a client has of it, the next one has not. */
+static void start(void)
+{
+	static char word[160];
+	static const char *const env[] = {word, NULL};
+
+	snprintf(card, sizeof(card), "%s.card", daemon_.dir);
+	assert_int_equal(mkdir(card, 0755), 0);
+	snprintf(word, sizeof(word), "HBM_SOFT=card=%s", card);
+	keeper_start(&daemon_, sets, env);
+}
+
+static void finish(unsigned stored)
+{
+	spawn_settle(&daemon_);
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(keeper_stored(&daemon_), stored);
+	assert_int_equal(spawn_log_lines(&daemon_, "error"), 0);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	assert_int_equal(rmdir(card), 0); /* nothing is left of it */
+}
+
+static struct hbm_region *create(struct hbm *hbm)
+{
+	const struct hbm_region_options options = {.address_space = SLOTS * SLAB, .slab = SLAB};
+	struct hbm_region *region = NULL;
+
+	assert_int_equal(hbm_region_create(hbm, &options, &region), 0);
+	return region;
+}
+
+/* A client: what it has, and what must be in it. */
+struct client {
+	struct kv kv;
+	struct hbm_region *region;
+	uint64_t words[SLOTS]; /* the first of each slot; 0: it is not committed */
+	uint64_t last;
+};
+
+static void client_open(struct client *client)
+{
+	memset(client, 0, sizeof(*client));
+	kv_open(&client->kv, &daemon_, 0, SLAB, 1);
+	client->region = create(client->kv.hbm);
+	client->last = 1;
+}
+
+static struct hbm_range slot_range(const struct client *client, uint64_t slot)
+{
+	return (struct hbm_range){client->region, slot * SLAB, SLAB};
+}
+
+static uint64_t slot_address(const struct client *client, uint64_t slot)
+{
+	return hbm_region_address(client->region) + slot * SLAB;
+}
+
+static void client_write(struct client *client, uint64_t slot)
+{
+	uint64_t word = client->last++;
+
+	for (uint64_t i = 0; i < SLOTS; i++)
+		if (i != slot && client->words[i] != 0 && client->words[i] == client->words[slot])
+			client->words[i] = word; /* they share */
+	client->words[slot] = word;
+	kv_write(&client->kv, slot_address(client, slot), &word, sizeof(word));
+}
+
+static void client_commit(struct client *client, uint64_t slot)
+{
+	const struct hbm_range range = slot_range(client, slot);
+
+	assert_int_equal(hbm_commit(client->kv.hbm, &range, 1), 0);
+	client_write(client, slot);
+}
+
+static void client_decommit(struct client *client, uint64_t slot)
+{
+	const struct hbm_range range = slot_range(client, slot);
+
+	assert_int_equal(hbm_decommit(client->kv.hbm, &range, 1), 0);
+	client->words[slot] = 0;
+}
+
+static void client_share(struct client *client, uint64_t from, uint64_t to)
+{
+	const struct hbm_share share = {.source = client->region,
+					.target = client->region,
+					.source_offset = from * SLAB,
+					.target_offset = to * SLAB,
+					.bytes = SLAB};
+
+	assert_int_equal(hbm_share(client->kv.hbm, &share, 1), 0);
+	client->words[to] = client->words[from];
+}
+
+static void client_check(struct client *client)
+{
+	for (uint64_t i = 0; i < SLOTS; i++) {
+		uint64_t word = 0;
+		if (client->words[i] == 0)
+			continue;
+		kv_read(&client->kv, &word, slot_address(client, i), sizeof(word));
+		assert_int_equal(word, client->words[i]);
+	}
+}
+
+/* The daemon stores what the client has written, and loads where the client reads. */
+static void client_check_daemon(struct client *client, uint64_t slot)
+{
+	static uint64_t block = 1000;
+	uint64_t word = ~client->words[slot], kept = client->words[slot];
+	struct hbm_segment segment = {
+		.region = client->region, .offset = slot * SLAB, .bytes = SLAB};
+	const struct hbm_block one = {
+		.key = kv_key(++block), .segments = &segment, .segment_count = 1};
+	hbm_result result;
+
+	assert_int_equal(hbm_store(client->kv.hbm, client->kv.ns, &one, 1, &result), 0);
+	assert_int_equal(result.status, HBM_OK);
+	kv_write(&client->kv, slot_address(client, slot), &word, sizeof(word));
+	assert_int_equal(hbm_load(client->kv.hbm, client->kv.ns, &one, 1, &result), 0);
+	assert_int_equal(result.status, HBM_OK);
+	kv_read(&client->kv, &word, slot_address(client, slot), sizeof(word));
+	assert_int_equal(word, kept);
+	kv_keys(&client->kv, HBM_WIRE_REMOVE, block, 1, 0, NULL);
+}
+
+/* Slabs that the client's slots have, each once. */
+static uint64_t client_slabs(const struct client *client)
+{
+	uint64_t slabs = 0;
+
+	for (uint64_t i = 0; i < SLOTS; i++) {
+		bool first = client->words[i] != 0;
+		for (uint64_t k = 0; k < i; k++)
+			first = first && client->words[k] != client->words[i];
+		slabs += first;
+	}
+
+	return slabs;
+}
+
+static void client_check_books(struct client *client)
+{
+	const struct hbm_wire_device device = device_record(client->kv.hbm);
+
+	assert_int_equal(device.leased, (1 + client_slabs(client)) * SLAB);
+	assert_int_equal(device.quarantined, 0);
+}
+
+static void client_close(struct client *client)
+{
+	assert_int_equal(hbm_region_destroy(client->kv.hbm, client->region), 0);
+	kv_close(&client->kv);
+}
+
+static void test_what_is_mapped_stays(void **state)
+{
+	(void)state;
+	start();
+	unsigned stored = keeper_stored(&daemon_);
+	struct client client;
+
+	client_open(&client);
+	uint64_t address = hbm_region_address(client.region);
+	for (uint64_t i = 0; i < 6; i++)
+		client_commit(&client, i);
+	client_share(&client, 2, 9);
+	client_decommit(&client, 4);
+	for (unsigned round = 0; round < 3; round++) {
+		keeper_kill(&daemon_);
+		client_check_books(&client);
+		client_check(&client);
+		client_check_daemon(&client, 1);
+		client_check_daemon(&client, 9);
+		client_write(&client, 9);
+		client_check(&client);
+		client_commit(&client, 10);
+		client_decommit(&client, 10);
+		assert_int_equal(hbm_region_address(client.region), address);
+	}
+
+	client_close(&client);
+	finish(stored);
+}
+
+static struct kv lives_kv;
+
+/* A process with memory, that is killed. */
+static void lives(const struct spawn *spawn, uint64_t number)
+{
+	kv_open(&lives_kv, spawn, 0, SLAB, number);
+	child_tell();
+	for (;;)
+		pause();
+}
+
+/* While the daemon is away, or after it has come back: what it had is free. */
+static void test_a_client_dies(void **state)
+{
+	(void)state;
+	start();
+	unsigned stored = keeper_stored(&daemon_);
+
+	for (unsigned i = 0; i < DEATHS; i++) {
+		struct child child;
+		bool after = seed_below(&seed, 2) != 0;
+
+		child_start(&child, "lives", &daemon_, 1 + seed_below(&seed, 8));
+		child_await(&child);
+		pid_t before = keeper_daemon(&daemon_);
+		keeper_kill_now(&daemon_);
+		if (after)
+			keeper_await_next(&daemon_, before);
+		assert_int_equal(child_kill(&child), 128 + SIGKILL);
+		if (!after)
+			keeper_await_next(&daemon_, before);
+		spawn_settle(&daemon_);
+		assert_true(spawn_balanced(&daemon_));
+	}
+
+	finish(stored);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct child_part parts[] = {{"lives", lives}, {NULL, NULL}};
+
+	child_main(argc, argv, parts);
+	seed_open(&seed, "region_kept");
+#define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_what_is_mapped_stays),
+		TEST(test_a_client_dies),
+	};
+	alarm(100);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
