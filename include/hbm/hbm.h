@@ -220,9 +220,9 @@ struct hbm_publish_options {
 
 /* A committed range of a region gets a name, of at most HBM_WIRE_NAME_BYTES - 1 printable
  * characters and no space: its memory outlives the region, this connection and this process,
- * until hbm_region_unpublish(), and the daemon where hbm_info.survives. The memory stays where it is;
- * this process may go on to read, write, decommit and destroy its region. HBM_EXISTS: the name
- * is taken, or part of the range is published. */
+ * until hbm_region_unpublish(), and the daemon where hbm_info.survives. The memory stays where
+ * it is; this process may go on to read, write, decommit and destroy its region. HBM_EXISTS: the
+ * name is taken, or part of the range is published. */
 HBM_API int hbm_region_publish(struct hbm *hbm, struct hbm_region *region, uint64_t offset,
 			       uint64_t bytes, const struct hbm_publish_options *options);
 

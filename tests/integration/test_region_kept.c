@@ -14,7 +14,9 @@
 #include "tests/support/kv.h"
 #include "tests/support/stage.h"
 
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -25,6 +27,8 @@
 enum {
 	SLOTS = 12,
 	DEATHS = 8,
+	KILLS = 40,
+	KILL_WITHIN_US = 150000, /* a start takes about half of that */
 };
 
 static const char *const sets[] = {
@@ -258,6 +262,90 @@ static void test_a_client_dies(void **state)
 	finish(stored);
 }
 
+static atomic_bool killed_enough;
+
+static void *killer(void *arg)
+{
+	for (unsigned i = 0; i < KILLS; i++)
+		keeper_kill_within(&daemon_, arg, KILL_WITHIN_US);
+	atomic_store(&killed_enough, true);
+
+	return NULL;
+}
+
+static uint64_t random_slot(const struct client *client, bool committed)
+{
+	uint64_t slot = seed_below(&seed, SLOTS);
+
+	for (uint64_t i = 0; i < SLOTS; i++, slot = (slot + 1) % SLOTS)
+		if ((client->words[slot] != 0) == committed)
+			return slot;
+
+	return SLOTS;
+}
+
+/* Another region comes and goes. */
+static void client_do_region(struct client *client)
+{
+	struct hbm_region *region = create(client->kv.hbm);
+	const struct hbm_range range = {region, 0, 2 * SLAB};
+	uint64_t word = client->last++, seen = 0;
+
+	assert_int_equal(hbm_commit(client->kv.hbm, &range, 1), 0);
+	kv_write(&client->kv, hbm_region_address(region) + SLAB, &word, sizeof(word));
+	kv_read(&client->kv, &seen, hbm_region_address(region) + SLAB, sizeof(seen));
+	assert_int_equal(seen, word);
+	assert_int_equal(hbm_region_destroy(client->kv.hbm, region), 0);
+}
+
+static void client_do(struct client *client)
+{
+	uint64_t full = random_slot(client, true), empty = random_slot(client, false);
+	uint64_t operation = seed_below(&seed, 10);
+
+	if (operation < 4 && empty < SLOTS)
+		client_commit(client, empty);
+	else if (operation < 6 && full < SLOTS)
+		client_decommit(client, full);
+	else if (operation < 8 && full < SLOTS && empty < SLOTS)
+		client_share(client, full, empty);
+	else if (operation < 9 && full < SLOTS)
+		client_write(client, full);
+	else
+		client_do_region(client);
+}
+
+/* While requests are on their way, while they are served, while the next one starts. */
+static void test_killed_at_any_moment(void **state)
+{
+	(void)state;
+	start();
+	unsigned stored = keeper_stored(&daemon_), operations = 0;
+	struct seed of_killer;
+	struct client client;
+	pthread_t thread;
+
+	client_open(&client);
+	of_killer.state = seed_next(&seed);
+	atomic_store(&killed_enough, false);
+	assert_int_equal(pthread_create(&thread, NULL, killer, &of_killer), 0);
+	for (; !atomic_load(&killed_enough); operations++) {
+		client_do(&client);
+		client_check(&client);
+	}
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_true(operations > KILLS);
+
+	spawn_wait_warm(&daemon_);
+	client_check_books(&client);
+	client_check(&client);
+	for (uint64_t i = 0; i < SLOTS; i++)
+		if (client.words[i] != 0)
+			client_check_daemon(&client, i);
+	client_close(&client);
+	finish(stored);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct child_part parts[] = {{"lives", lives}, {NULL, NULL}};
@@ -268,6 +356,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(test_what_is_mapped_stays),
 		TEST(test_a_client_dies),
+		TEST(test_killed_at_any_moment),
 	};
 	alarm(100);
 	return cmocka_run_group_tests(tests, NULL, NULL);
