@@ -73,7 +73,7 @@ void slab_pump(struct slabs *slabs);
  * hold the memory itself. */
 void slab_unpark(struct slab *slab);
 void slab_keep_held(struct slab *slab); /* it is released, and held */
-void slab_unkeep(struct slab *slab); /* its memory is free, or out of reach */
+void slab_unkeep(struct slab *slab);    /* its memory is free, or out of reach */
 /* Takes what an earlier daemon has kept of the device; before anything is created. -ENOMEM. */
 int slab_adopt_all(struct slabs *slabs);
 
