@@ -126,6 +126,18 @@ uint32_t index_find(const struct index *index, uint16_t ns, const struct hbm_wir
 	return index_find_in(index, index_bucket_of(index, index_hash_of(index, ns, key)), ns, key);
 }
 
+uint32_t index_compared(const struct index *index, uint16_t ns, const struct hbm_wire_key *key)
+{
+	uint32_t number = index->buckets[index_bucket_of(index, index_hash_of(index, ns, key))];
+	uint32_t compared = 0;
+
+	for (; number != 0; number = index->table[number].hash_next, compared++)
+		if (index_is_key(&index->table[number], ns, key))
+			return compared + 1;
+
+	return compared;
+}
+
 /* Keys go through three stages in a window: bucket prefetched, entry prefetched,
  * compared. */
 size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm_wire_key *keys,

@@ -59,7 +59,10 @@ uint32_t index_number(const struct index *index, const struct block *block);
 
 /* The block of that key, or 0. */
 uint32_t index_find(const struct index *index, uint16_t ns, const struct hbm_wire_key *key);
-/* The same for `count` keys at once, with overlapped memory accesses. Stops at the first
+/* How many entries are compared with the key for that. Which bucket a key is in depends on its
+ * namespace and on a secret, so that this tells nothing of the keys of other namespaces. */
+uint32_t index_compared(const struct index *index, uint16_t ns, const struct hbm_wire_key *key);
+/* The same as index_find() for `count` keys at once, with overlapped memory accesses. Stops at the first
  * absent key. Returns how many were found, their numbers in found. */
 size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm_wire_key *keys,
 			size_t count, uint32_t *found);

@@ -265,6 +265,39 @@ static int after(void **state)
 	return leaks_end(&leaks) == 0 ? 0 : -1;
 }
 
+/* A miss does as much for a key that another namespace has as for one that none has: the counts
+ * of so many keys differ by chance alone, which is as good as never more than six times what it
+ * usually is. */
+static void test_a_miss_tells_nothing_of_other_namespaces(void **state)
+{
+	(void)state;
+	enum { MANY = 20000, THEIRS = 1, OURS = 2 };
+	struct index *index = index_of(4 * MANY);
+	int64_t compared[2] = {0, 0};
+
+	for (uint64_t n = 0; n < MANY; n++) {
+		assert_int_not_equal(insert(index, THEIRS, n), 0);
+		assert_int_not_equal(insert(index, OURS, 2 * MANY + n), 0);
+	}
+
+	for (uint64_t n = 0; n < 2 * MANY; n++) {
+		const struct hbm_wire_key key = key_of(n);
+
+		assert_int_equal(find(index, OURS, n), 0);
+		compared[n >= MANY] += index_compared(index, OURS, &key);
+	}
+
+	int64_t differ = compared[0] - compared[1];
+
+	assert_in_range(compared[0], MANY / 8, 8 * MANY);
+	assert_in_range(differ * differ, 0, 36 * (compared[0] + compared[1]));
+
+	/* and a hit compares its own entry at least */
+	const struct hbm_wire_key own = key_of(2 * MANY);
+	assert_in_range(index_compared(index, OURS, &own), 1, MANY);
+	index_free(index);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -280,6 +313,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_chain_ends_at_the_first_absent_key, before,
 						after),
 		cmocka_unit_test_setup_teardown(test_growing, before, after),
+		cmocka_unit_test_setup_teardown(test_a_miss_tells_nothing_of_other_namespaces,
+						before, after),
 		cmocka_unit_test_setup_teardown(test_against_a_model, before, after),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
