@@ -96,16 +96,21 @@ uint64_t log_dropped(void)
 	return log_queue_dropped();
 }
 
-static void log_replace_controls(char *text)
+void log_replace_controls(char *text)
 {
 	for (; *text; text++)
 		if ((unsigned char)*text < ' ' || *text == 0x7f)
 			*text = '?';
 }
 
+bool log_wants(int level)
+{
+	return level <= atomic_load(&max_logged);
+}
+
 void log_message(int level, const char *format, ...)
 {
-	if (level > atomic_load(&max_logged))
+	if (!log_wants(level))
 		return;
 
 	int error = errno; /* for %m, and restored for the caller */

@@ -16,6 +16,8 @@ int log_start(void);        /* 0 or negative errno */
 void log_stop(void);        /* the last lines are written, if stderr takes them soon */
 uint64_t log_dropped(void); /* lines that stderr did not take, since the program started */
 bool log_is_journal(void);  /* whether lines go to journald, with priorities */
+bool log_wants(int level);  /* whether messages of that level are logged */
+void log_replace_controls(char *text); /* so that it is one line */
 void log_message(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Limits log lines of one kind, which may come by the thousand, to LOG_QUOTA a second.

@@ -37,6 +37,7 @@ struct config {
 	struct config_size device_lend;      /* % of device.memory; 0: nothing is lent */
 	struct config_size device_watermark; /* % of device.memory; 0: none */
 	uint64_t device_publish_groups;      /* bool: publications may be for a group */
+	uint64_t device_restart;             /* bool: the daemon, for a sticky error */
 	uint64_t device_slab;                /* 2MiB << k, k = 0..9 */
 	uint64_t device_copy_rows;           /* 0: never */
 	uint64_t device_copy_batch;          /* 0: never */

@@ -105,6 +105,8 @@ const struct config_key config_keys[] = {
 	 "memory for regions that should stay free: below it, sessions with sequences are told; a percentage is of device.memory; 0: they are not"},
 	{"device", "publish_groups", AT(device_publish_groups), BOOL, "no",
 	 "let a client publish memory for the members of a group, not for its own user alone"},
+	{"device", "restart", AT(device_restart), BOOL, "yes",
+	 "end after a sticky error, so that the next daemon uses the device, if what this one has is kept"},
 	{"device", "slab", AT(device_slab), SIZE(2 * MIB, GIB, 2 * MIB), "64MiB",
 	 "unit in which regions get memory: 2MiB times a power of two"},
 	{"device", "copy_rows", AT(device_copy_rows), COUNT(0, 1 << 20), "2",

@@ -3,9 +3,12 @@
  * thread is asked, and the calls that every user of its memory makes. */
 #include "daemon/device/device.h"
 
+#include <stdio.h>
+
 #include "daemon/base/clock.h"
 #include "daemon/base/list.h"
 #include "daemon/base/log.h"
+#include "daemon/base/log_event.h"
 
 #define FREE_NS 1000000000u /* between two looks at a device's free memory */
 
@@ -13,20 +16,28 @@
 
 void device_lose(struct device *device, const char *call, CUresult result, const char *why)
 {
-	if (!__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED))
-		log_error("device %u: %s failed: %s: %s, the device is lost until hbmd restarts "
-			  "(look for Xid in the kernel log)",
-			  device->index, call, driver_error_name(device->driver, result), why);
+	if (__atomic_exchange_n(&device->lost, true, __ATOMIC_RELAXED))
+		return;
+
+	char fields[128];
+	const char *error = driver_error_name(device->driver, result);
+	snprintf(fields, sizeof(fields), "HBMD_DEVICE=%u\nHBMD_ERROR=%s", device->index, error);
+	log_event(LOG_EVENT_DEVICE_LOST, LOG_ERR, fields,
+		  "device %u: %s failed: %s: %s, the device is lost until hbmd restarts "
+		  "(look for Xid in the kernel log)",
+		  device->index, call, error, why);
 }
 
 void device_note_failure(struct device *device, const char *call, CUresult result)
 {
 	__atomic_fetch_add(&device->errors, 1, __ATOMIC_RELAXED);
-	if (driver_error_is_sticky(result))
+	if (driver_error_is_sticky(result)) {
 		device_lose(device, call, result, "sticky error");
-	else if (log_quota(&device->log))
+		__atomic_store_n(&device->broken, true, __ATOMIC_RELAXED);
+	} else if (log_quota(&device->log)) {
 		log_error("device %u: %s failed: %s", device->index, call,
 			  driver_error_name(device->driver, result));
+	}
 }
 
 /* ---- questions, for the control thread ---- */
@@ -124,6 +135,11 @@ int device_lacks_fds(struct device *device, const char *call)
 uint64_t device_errors(const struct device *device)
 {
 	return __atomic_load_n(&device->errors, __ATOMIC_RELAXED);
+}
+
+bool device_is_broken(const struct device *device)
+{
+	return __atomic_load_n(&device->broken, __ATOMIC_RELAXED);
 }
 
 bool device_is_lost(const struct device *device)

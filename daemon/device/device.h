@@ -68,6 +68,7 @@ struct device {
 	struct lend *lend;            /* what of them holds blocks for clients to map */
 	uint64_t errors;              /* failed device calls; atomic */
 	bool lost;                    /* after a sticky error, or without an answer; atomic */
+	bool broken;                  /* after a sticky error; atomic */
 	struct device_late late;      /* copies whose end is not known */
 	struct device_question probe; /* does it still answer? */
 	struct device_question look;  /* how much memory is free? */
@@ -110,6 +111,8 @@ void device_run_near(const struct device *device);
 /* True after a sticky CUDA error, or when the device has not answered after another one: it
  * is unusable until the process restarts. Any thread. */
 bool device_is_lost(const struct device *device);
+/* The first of these: another process may be able to use it. Any thread. */
+bool device_is_broken(const struct device *device);
 /* The memory that no process has of the device, when its control thread last looked: when it
  * was opened, and after each call that comes a second after another. Loop thread. */
 uint64_t device_free(struct device *device);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/base/log.h"
+#include "daemon/base/log_event.h"
 #include "daemon/ledger/tenant.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/serve/server.h"
@@ -56,12 +57,14 @@ void configuration_reload(const struct configuration *configuration, struct hbmd
 
 	if (r < 0) {
 		configuration_log(wrong);
-		log_error("SIGHUP: the configuration cannot be used; nothing has changed");
+		log_event(LOG_EVENT_NOT_RELOADED, LOG_ERR, NULL,
+			  "SIGHUP: the configuration cannot be used; nothing has changed");
 	} else if (tenants_configure(hbmd->ledger, &config) < 0) {
 		log_error("SIGHUP: out of memory; some tenants are as they were");
 	} else {
-		log_notice("SIGHUP: tenants are as the configuration says now; what else has "
-			   "changed in it applies when hbmd is restarted");
+		log_event(LOG_EVENT_RELOADED, LOG_NOTICE, NULL,
+			  "SIGHUP: tenants are as the configuration says now; what else has "
+			  "changed in it applies when hbmd is restarted");
 	}
 
 	server_tenants_changed(hbmd->server);

@@ -7,6 +7,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/list.h"
 #include "daemon/base/log.h"
+#include "daemon/base/log_event.h"
 #include "daemon/base/rlimit.h"
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
@@ -28,6 +29,7 @@
 #include "daemon/service/footprint.h"
 #include "daemon/service/inherited.h"
 #include "daemon/service/keeper.h"
+#include "daemon/service/lost_device.h"
 #include "daemon/service/memory_setup.h"
 #include "daemon/service/notify.h"
 #include "daemon/service/options.h"
@@ -50,6 +52,8 @@
 #define LINE 512
 /* while stopping: between checks whether the last transfer has ended */
 #define IDLE_POLL_NS 5000000ull
+/* for the last transfer, where a device is lost */
+#define IDLE_MOST_NS 10000000000ull
 
 struct service {
 	const struct configuration *configuration;
@@ -60,7 +64,9 @@ struct service {
 	struct notify *notify;
 	struct inherited inherited;
 	struct watch signals;
+	struct lost_device *lost_device;
 	struct timer idle;
+	uint64_t idle_until_ns; /* it waits no longer; 0: it does */
 	int state_dir;
 	bool stopping, failed;
 	bool left; /* not closed: see hbmd_leaves_memory() */
@@ -105,7 +111,8 @@ static void hbmd_progress(void *arg)
 static void hbmd_stop_when_idle(struct timer *timer)
 {
 	struct service *service = container_of(timer, struct service, idle);
-	if (mover_is_idle(service->hbmd.mover))
+	bool late = service->idle_until_ns > 0 && clock_now() >= service->idle_until_ns;
+	if (mover_is_idle(service->hbmd.mover) || late)
 		loop_stop(service->hbmd.loop);
 	else
 		loop_timer_set(service->hbmd.loop, timer, clock_now() + IDLE_POLL_NS);
@@ -132,6 +139,18 @@ static void hbmd_stop(struct service *service, const char *why)
 	memory_setup_drain(service->memory_setup);
 	mover_stop(service->hbmd.mover);
 	server_drain(service->hbmd.server, hbmd_drained, service);
+}
+
+/* The device that was lost may never answer what waits for it. */
+static void hbmd_restart(void *arg)
+{
+	struct service *service = arg;
+	if (service->stopping)
+		return;
+
+	service->failed = true;
+	service->idle_until_ns = clock_now() + IDLE_MOST_NS;
+	hbmd_stop(service, "a device is lost");
 }
 
 static void hbmd_signalled(struct watch *watch, uint32_t events)
@@ -280,6 +299,9 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 	}
 
 	if (r == 0)
+		r = lost_device_open(&service->lost_device, hbmd, hbmd_restart, service);
+
+	if (r == 0)
 		r = notify_open(&service->notify, hbmd->loop);
 
 	if (r == 0)
@@ -304,6 +326,7 @@ static void hbmd_tear_down(struct service *service)
 
 	service->stopping = true;
 	service->notify = notify_close(service->notify);
+	service->lost_device = lost_device_close(service->lost_device);
 	hbmd->pressure = pressure_close(hbmd->pressure);
 	/* The next one takes over what it has. */
 	service->left = hbmd->server && server_survives(hbmd->server);
@@ -346,11 +369,14 @@ static enum exit_status hbmd_serve(struct service *service)
 	char line[LINE];
 
 	hbmd_describe(service, line, sizeof(line));
-	log_notice("hbmd %s serving on %s, %u %s device%s, I/O by %s", HBM_VERSION,
-		   service->config.socket, service->hbmd.devices->count,
-		   driver_kind_name(service->hbmd.devices->kind),
-		   service->hbmd.devices->count == 1 ? "" : "s",
-		   loop_engine_name(service->hbmd.loop));
+	char fields[64];
+	snprintf(fields, sizeof(fields), "HBMD_VERSION=%s", HBM_VERSION);
+	log_event(LOG_EVENT_SERVING, LOG_NOTICE, fields,
+		  "hbmd %s serving on %s, %u %s device%s, I/O by %s", HBM_VERSION,
+		  service->config.socket, service->hbmd.devices->count,
+		  driver_kind_name(service->hbmd.devices->kind),
+		  service->hbmd.devices->count == 1 ? "" : "s",
+		  loop_engine_name(service->hbmd.loop));
 	notify_ready(line);
 	int r = loop_run(service->hbmd.loop);
 	if (r < 0)
@@ -367,7 +393,9 @@ static enum exit_status hbmd_refuse_start(int r, const char *error)
 	snprintf(line, sizeof(line), "%s%s%s",
 		 error[0] != '\0' ? error : "cannot start: ", error[0] != '\0' ? "" : strerror(-r),
 		 rlimit_hint((char[RLIMIT_HINT]){""}, rlimit_of_error(r)));
-	log_error("%s", line);
+	char fields[64];
+	snprintf(fields, sizeof(fields), "HBMD_STATUS=%d", exit_status_of_start(r));
+	log_event(LOG_EVENT_NOT_STARTED, LOG_ERR, fields, "%s", line);
 	notify_failed(line);
 
 	return exit_status_of_start(r);
@@ -386,7 +414,7 @@ static enum exit_status hbmd_run(struct service *service)
 
 	hbmd_tear_down(service);
 	if (status == EXIT_STATUS_OK)
-		log_notice("stopped");
+		log_event(LOG_EVENT_STOPPED, LOG_NOTICE, NULL, "stopped");
 
 	return status;
 }

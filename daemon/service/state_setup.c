@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/base/log.h"
+#include "daemon/base/log_event.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/region/region_kept.h"
 #include "daemon/serve/hbmd.h"
@@ -78,8 +79,11 @@ static void state_setup_say(const struct state *state)
 	for (enum state_table table = 0; table < STATE_TABLES; table++)
 		records += state_count(state, table);
 
-	log_notice("took over the state of the daemon before: %llu records",
-		   (unsigned long long)records);
+	char fields[64];
+	snprintf(fields, sizeof(fields), "HBMD_RECORDS=%llu", (unsigned long long)records);
+	log_event(LOG_EVENT_TAKEN_OVER, LOG_NOTICE, fields,
+		  "took over the state of the daemon before: %llu records",
+		  (unsigned long long)records);
 	if (state_rotten(state) > 0)
 		log_warning("%llu records of the state had a wrong checksum and were dropped",
 			    (unsigned long long)state_rotten(state));
@@ -102,7 +106,7 @@ static int state_setup_adopt(struct hbmd *hbmd, const char *name, int fd,
 	if (r == -EPROTO) {
 		close(fd);
 		keep_drop(name);
-		log_warning("starting empty: %s", why);
+		log_event(LOG_EVENT_STARTED_EMPTY, LOG_WARNING, NULL, "starting empty: %s", why);
 		keep_let_go();
 		return 0;
 	}
@@ -148,8 +152,9 @@ int state_setup_open(struct hbmd *hbmd, char *error, size_t error_size)
 
 	state_count_to(hbmd->kept, STATE_STARTS, state_counter(hbmd->kept, STATE_STARTS) + 1);
 	if (!keep_is_there())
-		log_notice("HBM, DDR and sessions do not outlive this process: neither a service "
-			   "manager with a descriptor store nor hbmd --keeper has started it");
+		log_event(LOG_EVENT_NOT_KEPT, LOG_NOTICE, NULL,
+			  "HBM, DDR and sessions do not outlive this process: neither a service "
+			  "manager with a descriptor store nor hbmd --keeper has started it");
 
 	return 0;
 }

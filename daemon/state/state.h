@@ -42,8 +42,9 @@ enum state_counter {
 	STATE_STARTS, /* daemons that had it */
 	STATE_LAST_SESSION,
 	STATE_LAST_SLAB,
-	STATE_LAST_REGION,  /* of any session */
-	STATE_COUNTERS = 16 /* room for more */
+	STATE_LAST_REGION,    /* of any session */
+	STATE_DEVICE_RESTART, /* when one ended for a device */
+	STATE_COUNTERS = 16   /* room for more */
 };
 
 struct state_shape {

@@ -2,6 +2,7 @@
 #include "daemon/tier/nvme_watch.h"
 
 #include "daemon/base/log.h"
+#include "daemon/base/log_event.h"
 
 #define MS UINT64_C(1000000)
 
@@ -49,7 +50,8 @@ static void nvme_watch_hangs(struct nvme_watch *watch, const struct nvme_watched
 	watch->silent = true;
 	watch->silent_since_ns = oldest->since_ns;
 	watch->hangs++;
-	log_error("nvme: a %s has had no answer for %llu ms: the tier counts as lost until it is "
+	log_event(LOG_EVENT_NVME_LOST, LOG_ERR, NULL,
+		  "nvme: a %s has had no answer for %llu ms: the tier counts as lost until it is "
 		  "answered; look at the disk",
 		  oldest->write ? "write" : "read",
 		  (unsigned long long)((now - oldest->since_ns) / MS));
@@ -88,8 +90,9 @@ void nvme_watch_end(struct nvme_watch *watch, struct nvme_watched *watched)
 		return;
 
 	watch->silent = false;
-	log_notice("nvme: answers again after %llu ms; the tier is in service",
-		   (unsigned long long)((now - watch->silent_since_ns) / MS));
+	log_event(LOG_EVENT_NVME_BACK, LOG_NOTICE, NULL,
+		  "nvme: answers again after %llu ms; the tier is in service",
+		  (unsigned long long)((now - watch->silent_since_ns) / MS));
 	nvme_watch_look_later(watch, now);
 	watch->options.changed(watch->options.arg, false);
 }

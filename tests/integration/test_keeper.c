@@ -11,6 +11,7 @@
 #include "daemon/base/fdpass.h"
 #include "tests/support/file.h"
 #include "tests/support/keeper_rig.h"
+#include "tests/support/kv.h"
 #include "tests/support/stage.h"
 
 #include <errno.h>
@@ -23,7 +24,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { KILLS = 50, WITHIN_US = 60000 };
+enum { KILLS = 50, WITHIN_US = 60000, BLOCK = 65536, BLOCKS = 8 };
 
 static const char *const sets[] = {"nvme.path=", "nvme.size=0", "ddr.size=8MiB", NULL};
 static const char taken_over[] = "took over the state of the daemon before";
@@ -148,6 +149,58 @@ static void test_a_daemon_that_hangs_is_aborted(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+/* ---- a device ---- */
+
+static void store_some(uint64_t key)
+{
+	struct kv kv;
+	kv_open(&kv, &daemon_, 0, BLOCK, BLOCKS);
+	(void)kv_store(&kv, 0, key, BLOCKS, 0, NULL);
+	kv_close(&kv);
+}
+
+/* Another process can use the device again; for one that fails at once the daemon ends once. */
+static void test_a_device_with_a_sticky_error(void **state)
+{
+	static const char *const failing[] = {"nvme.path=", "nvme.size=0", "ddr.size=4MiB",
+					      "soft.fail=cuMemcpyBatchAsync:1:214", NULL};
+	(void)state;
+
+	keeper_start(&daemon_, failing, NULL);
+	pid_t pid = keeper_daemon(&daemon_);
+	store_some(100);
+	keeper_await_next(&daemon_, pid);
+	assert_int_equal(spawn_log_lines(&daemon_, "ending, so that the next daemon"), 1);
+	assert_true(spawn_logged(&daemon_, "hbmd ended with status 1"));
+	assert_true(spawn_logged(&daemon_, taken_over));
+
+	pid = keeper_daemon(&daemon_);
+	store_some(200);
+	while (!spawn_logged(&daemon_, "not restarting for it"))
+		usleep(1000);
+	assert_int_equal(keeper_daemon(&daemon_), pid);
+	assert_int_equal(spawn_log_lines(&daemon_, "sticky error, the device is lost"), 2);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+static void test_a_device_that_is_done_without(void **state)
+{
+	static const char *const failing[] = {
+		"nvme.path=",        "nvme.size=0",
+		"ddr.size=4MiB",     "soft.fail=cuMemcpyBatchAsync:1:214",
+		"device.restart=no", NULL};
+	(void)state;
+
+	keeper_start(&daemon_, failing, NULL);
+	pid_t pid = keeper_daemon(&daemon_);
+	store_some(100);
+	while (!spawn_logged(&daemon_, "sticky error, the device is lost"))
+		usleep(1000);
+	sleep(2); /* as long as it would take it */
+	assert_int_equal(keeper_daemon(&daemon_), pid);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
 /* ---- a new version ---- */
 
 static void copy_program(const char *to)
@@ -247,6 +300,8 @@ int main(void)
 		TEST(test_signals_are_passed_on),
 		TEST(test_starts_that_fail),
 		TEST(test_a_daemon_that_hangs_is_aborted),
+		TEST(test_a_device_with_a_sticky_error),
+		TEST(test_a_device_that_is_done_without),
 		TEST(test_a_new_version_takes_over),
 		TEST(test_what_others_tell_it_changes_nothing),
 	};
