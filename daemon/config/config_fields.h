@@ -50,6 +50,10 @@ struct config {
 	uint64_t ddr_chunk;          /* bytes of a registration */
 	uint64_t ddr_headroom;       /* on top of size */
 	uint64_t ddr_staging;        /* on top of size: between NVMe and devices */
+	uint64_t ddr_pressure_ms;    /* of stall in two seconds; 0: not watched */
+	struct config_size ddr_pressure_least, ddr_pressure_step; /* % of size */
+	uint64_t ddr_pressure_quiet_ms;
+	char *ddr_pressure_path; /* empty: the kernel's, or the service manager's */
 	/* [nvme] */
 	char *nvme_path;                /* empty: no NVMe tier */
 	uint64_t nvme_size;             /* bytes of the tier; 0: the whole block device */

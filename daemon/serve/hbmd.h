@@ -19,6 +19,7 @@ struct config;
 struct devices;
 struct ddr;
 struct loop;
+struct memory_pressure;
 struct mover;
 struct namespace_room;
 struct nvme_file;
@@ -60,6 +61,7 @@ struct hbmd {
 	bool nvme_missing;                   /* it is configured and could not be opened */
 	struct reservations *reservations;
 	struct resizes *resizes;
+	struct memory_pressure *memory_pressure; /* NULL: not watched */
 	struct pressure *pressure;
 	struct server *server;
 	struct verification *verification; /* that is going on, or NULL (serve_verify.c) */

@@ -21,6 +21,7 @@
 #include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/inspect_boards.h"
+#include "daemon/serve/memory_pressure.h"
 #include "daemon/serve/resize.h"
 #include "daemon/serve/serve_lent.h"
 #include "daemon/serve/serve_tenant.h"
@@ -245,7 +246,9 @@ static void inspect_query_tiers(struct page *page)
 			.written_bytes = inspect_written(page->hbmd, tier),
 			.retained = retention_favoured(&cache->retention, tier->number),
 			.resizing = resize_is_on(page->hbmd, tier),
-			.leaving = resize_leaving(tier)};
+			.leaving = resize_leaving(tier),
+			.pressed = tier->kind == HBM_TIER_DDR ? memory_pressure_events(page->hbmd)
+							      : 0};
 	}
 
 	page->cursor = i <= cache->tier_count ? i : 0;

@@ -91,10 +91,11 @@ static void resize_end(struct resize *resize)
 
 	resize->state = RESIZE_OFF;
 	if (resize->status == HBM_OK)
-		log_notice("%s: resized from %llu to %llu MiB in %.1f s", tier_name(tier->kind),
-			   (unsigned long long)(resize->from >> 20),
-			   (unsigned long long)(tier->capacity >> 20),
-			   (double)(clock_now() - resize->begun_ns) / 1e9);
+		log_message(resize->done ? LOG_NOTICE : LOG_INFO,
+			    "%s: resized from %llu to %llu MiB in %.1f s", tier_name(tier->kind),
+			    (unsigned long long)(resize->from >> 20),
+			    (unsigned long long)(tier->capacity >> 20),
+			    (double)(clock_now() - resize->begun_ns) / 1e9);
 	else
 		log_warning("%s; the tier has %llu MiB again", resize->why,
 			    (unsigned long long)(tier->capacity >> 20));

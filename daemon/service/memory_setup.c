@@ -18,6 +18,7 @@
 #include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
+#include "daemon/serve/memory_pressure.h"
 #include "daemon/serve/region_limits.h"
 #include "daemon/serve/resize.h"
 #include "daemon/service/catalog_setup.h"
@@ -411,6 +412,8 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 
 	pump_start(hbmd->mover, hbmd->loop);
 	r = resizes_open(hbmd);
+	if (r == 0)
+		r = memory_pressure_open(hbmd);
 	if (r < 0)
 		return r;
 
@@ -454,6 +457,7 @@ void memory_setup_drain(struct memory_setup *memory_setup)
 {
 	const struct devices *devices = memory_setup->hbmd->devices;
 
+	memory_pressure_close(memory_setup->hbmd);
 	resizes_stop(memory_setup->hbmd);
 	for (uint32_t i = 0; i < devices->count; i++)
 		slabs_drain(devices->list[i].slabs);
@@ -477,6 +481,7 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		hbm_memory_stop(memory_setup->hbm[i]);
 	idle_checksums_stop(memory_setup->idle_checksums);
+	memory_pressure_close(hbmd);
 	resizes_stop(hbmd);
 	catalog_setup_close(hbmd);
 	hbmd->mover = mover_free(hbmd->mover);

@@ -252,7 +252,9 @@
 	X(R, uint64_t, resizing, , COUNT, 8, GAUGE, "",                                            \
 	  "hbmd_tier_resizing", "1: it is being resized, to the capacity that is shown.")          \
 	X(R, uint64_t, leaving, , BYTES, 8, GAUGE, "LEAVING",                                      \
-	  "hbmd_tier_leaving_bytes", "Bytes in use in the part of it that is to go.")
+	  "hbmd_tier_leaving_bytes", "Bytes in use in the part of it that is to go.")              \
+	X(R, uint64_t, pressed, , COUNT, 8, COUNTER, "",                                           \
+	  "hbmd_tier_pressed_total", "Times that the host was short of memory; of DDR.")
 
 /* A connected client, or a dead one whose process still runs. */
 #define HBM_RECORD_SESSION(X, R)                                                                   \
