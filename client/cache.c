@@ -372,6 +372,32 @@ int hbm_tenant_set(struct hbm *hbm, const char *tenant, const char *key, const c
 	return hbm_request_query(hbm, &request);
 }
 
+static int cache_drain(struct hbm *hbm, uint32_t flags, uint64_t timeout_ms, hbm_ticket *ticket)
+{
+	struct hbm_wire_drain drain = {.flags = flags, .timeout_ms = timeout_ms};
+	struct request request = {
+		.opcode = HBM_WIRE_DRAIN,
+		.kind = &hbm_kind_bare,
+		.pieces = {{&drain, sizeof(drain)}},
+		.piece_count = 1,
+	};
+	if (hbm_check_owner(hbm))
+		return -EPERM;
+
+	return ticket ? hbm_request_submit(hbm, &request, ticket)
+		      : hbm_request_query(hbm, &request);
+}
+
+int hbm_submit_drain(struct hbm *hbm, uint64_t timeout_ms, hbm_ticket *ticket)
+{
+	return cache_drain(hbm, 0, timeout_ms, ticket);
+}
+
+int hbm_drain_cancel(struct hbm *hbm)
+{
+	return cache_drain(hbm, HBM_WIRE_DRAIN_CANCEL, 0, NULL);
+}
+
 int hbm_resize(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes)
 {
 	struct hbm_wire_resize resize = {.tier = tier, .device = device, .bytes = bytes};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* command: see command.h. */
 #include "client/ctl/command.h"
+#include "client/ctl/drain.h"
 #include "client/ctl/generate.h"
 #include "client/ctl/inspect.h"
 #include "client/ctl/metrics.h"
@@ -58,6 +59,12 @@ static const char resize_words[] =
 	"size\n"
 	"lasts until the daemon restarts.\n";
 
+static const char drain_words[] = "From then on no memory is granted, and blocks in memory go to "
+				  "NVMe. When nothing is leased\n"
+				  "any more the daemon stops, with status 0. It goes on when "
+				  "hbmctl is interrupted; what has\n"
+				  "been moved or dropped by a drain that ends early stays so.\n";
+
 static const struct command commands[] = {
 	{"status", "", "show the state and statistics of the daemon", inspect_status, NULL, 0, 0,
 	 NULL},
@@ -89,6 +96,9 @@ static const struct command commands[] = {
 	 operate_evict, operate_evict_options, 2, 2, evict_words},
 	{"resize", "TIER [--device D] SIZE", "make a tier larger or smaller", operate_resize,
 	 operate_resize_options, 2, 2, resize_words},
+	{"drain", "[--within SECONDS] [--cancel]",
+	 "grant nothing new, park what there is, and stop the daemon", drain_run, drain_options, 0,
+	 0, drain_words},
 	{"limits", "", "show each limit and what is charged against it", inspect_limits, NULL, 0, 0,
 	 limits_words},
 	{"verify", "[--lent]", "verify the accounting of the daemon", verify_run, verify_options, 0,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/serve/handlers.h"
 
+#include "daemon/serve/drain.h"
 #include "daemon/serve/inspect.h"
 #include "daemon/serve/resize.h"
 #include "daemon/serve/serve_blocks.h"
@@ -27,6 +28,7 @@ static void handlers_cancelled(struct request *request)
 }
 
 const struct server_handlers handlers = {
+	.refuses = drain_refuses,
 	.requests =
 		{
 			[HBM_WIRE_HELLO] = serve_hello,
@@ -69,6 +71,7 @@ const struct server_handlers handlers = {
 			[HBM_WIRE_WATCH] = serve_watch,
 			[HBM_WIRE_RECONCILE] = serve_reconcile,
 			[HBM_WIRE_RESIZE] = serve_resize,
+			[HBM_WIRE_DRAIN] = serve_drain,
 		},
 	.cancelled = handlers_cancelled,
 	.session_gone = serve_session_gone,

@@ -17,6 +17,7 @@ struct cache;
 struct catalog;
 struct config;
 struct devices;
+struct drain;
 struct ddr;
 struct loop;
 struct memory_pressure;
@@ -72,6 +73,8 @@ struct hbmd {
 	uint64_t started_ns;
 	uint64_t footprint; /* bytes that it may take beside the tiers, at most */
 	enum hbmd_state state;
+	struct drain *drain; /* what an operator has asked for, or may (drain.h) */
+	bool draining;       /* nothing new is granted */
 };
 
 /* "warming", "running", "stopping": as clients and operators read it. Static. */

@@ -86,12 +86,15 @@ static const char *inspect_nvme_state(const struct hbmd *hbmd)
 static void inspect_name_state(const struct hbmd *hbmd, struct hbm_wire_status *status)
 {
 	const struct devices *devices = hbmd->devices;
-	const char *state = hbmd_state_name(hbmd->state);
+	const char *state = hbmd->draining && hbmd->state != HBMD_STOPPING
+				    ? "draining"
+				    : hbmd_state_name(hbmd->state);
 	uint32_t i = 0;
 	while (i < devices->count && !device_is_lost(&devices->list[i]))
 		i++;
 	if (i < devices->count)
-		snprintf(status->state, sizeof(status->state), "%s, device %u lost", state, i);
+		snprintf(status->state, sizeof(status->state), "%s, device %u lost", state,
+			 (unsigned)(uint8_t)i);
 	else
 		snprintf(status->state, sizeof(status->state), "%s%s", state,
 			 inspect_nvme_state(hbmd));

@@ -69,8 +69,11 @@ static struct server *server_of(struct session_owner *owner)
 static void server_arrived(struct session_owner *owner, struct request *request)
 {
 	struct server *server = server_of(owner);
+	const struct server_handlers *handlers = server->handlers;
 
-	server->handlers->requests[request->message->opcode](server->hbmd, request);
+	if (handlers->refuses && handlers->refuses(server->hbmd, request))
+		return;
+	handlers->requests[request->message->opcode](server->hbmd, request);
 }
 
 static void server_cancelled(struct session_owner *owner, struct request *request)

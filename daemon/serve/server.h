@@ -20,6 +20,8 @@ typedef void request_handler(struct hbmd *hbmd, struct request *request);
 /* What the server calls, all of it above the server (handlers.h). */
 struct server_handlers {
 	request_handler *requests[HBM_WIRE_OPCODES];
+	/* Before its handler has seen it: whether it has refused the request. NULL: never. */
+	bool (*refuses)(struct hbmd *hbmd, struct request *request);
 	/* A RESERVE, or a STORE or LOAD with a ready fence, is cancelled before its handler has
 	 * seen it. */
 	void (*cancelled)(struct request *request);

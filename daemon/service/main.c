@@ -16,6 +16,7 @@
 #include "daemon/loop/loop.h"
 #include "daemon/move/mover.h"
 #include "daemon/region/publication.h"
+#include "daemon/serve/drain.h"
 #include "daemon/serve/handlers.h"
 #include "daemon/serve/namespace_room.h"
 #include "daemon/serve/pressure.h"
@@ -133,6 +134,7 @@ static void hbmd_stop(struct service *service, const char *why)
 	}
 
 	log_notice("%s: draining", why);
+	drain_stop(&service->hbmd);
 	service->stopping = true;
 	service->hbmd.state = HBMD_STOPPING;
 	notify_stopping();
@@ -151,6 +153,24 @@ static void hbmd_restart(void *arg)
 	service->failed = true;
 	service->idle_until_ns = clock_now() + IDLE_MOST_NS;
 	hbmd_stop(service, "a device is lost");
+}
+
+/* A drain goes on, or is over. */
+static void hbmd_drain_changed(void *arg, const char *left)
+{
+	char line[LINE];
+
+	if (left) {
+		snprintf(line, sizeof(line), "Draining: %s", left);
+		notify_status(line);
+	} else {
+		hbmd_progress(arg);
+	}
+}
+
+static void hbmd_drain_ended(void *arg)
+{
+	hbmd_stop(arg, "drained");
 }
 
 static void hbmd_signalled(struct watch *watch, uint32_t events)
@@ -302,6 +322,11 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 		r = lost_device_open(&service->lost_device, hbmd, hbmd_restart, service);
 
 	if (r == 0)
+		r = drain_open(hbmd, &(struct drain_calls){.changed = hbmd_drain_changed,
+							   .drained = hbmd_drain_ended,
+							   .arg = service});
+
+	if (r == 0)
 		r = notify_open(&service->notify, hbmd->loop);
 
 	if (r == 0)
@@ -328,6 +353,7 @@ static void hbmd_tear_down(struct service *service)
 	service->notify = notify_close(service->notify);
 	service->lost_device = lost_device_close(service->lost_device);
 	hbmd->pressure = pressure_close(hbmd->pressure);
+	drain_close(hbmd);
 	/* The next one takes over what it has. */
 	service->left = hbmd->server && server_survives(hbmd->server);
 	if (service->left)

@@ -266,6 +266,14 @@ int body_resize(const void *message, struct refusal *why)
 	return body_tier(resize->tier, resize->device, why);
 }
 
+int body_drain(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_drain *drain = message;
+	int status = field_flags("flags", drain->flags, HBM_WIRE_DRAIN_CANCEL, why);
+
+	return status == HBM_OK ? field_zero("zero", drain->zero, why) : status;
+}
+
 int body_cancel(const void *message, struct refusal *why)
 {
 	const struct hbm_wire_cancel *cancel = message;

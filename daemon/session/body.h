@@ -37,3 +37,4 @@ body_check body_unpublish;
 body_check body_count;
 body_check body_tenant_set;
 body_check body_resize;
+body_check body_drain;

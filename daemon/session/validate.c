@@ -89,6 +89,7 @@ struct form {
 #define FORM_TENANT_SET .check = body_tenant_set
 #define FORM_WATCH .check = NULL
 #define FORM_RESIZE .check = body_resize
+#define FORM_DRAIN .check = body_drain
 
 #define FORM(opcode, value, request, reply)                                                        \
 	[value] = {.name = #opcode, .fixed = sizeof(struct request), FORM_##opcode},

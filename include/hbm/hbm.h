@@ -575,6 +575,15 @@ HBM_API int hbm_tenant_set(struct hbm *hbm, const char *tenant, const char *key,
  * operators. HBM_NO_SPACE, and it has its old size: it has more pinned bytes than that, or there is
  * not so much memory; HBM_CANCELLED: another resize has come. */
 HBM_API int hbm_resize(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes);
+/* Drains the daemon: from now on it grants no memory (HBM_DRAINING: commits, new regions, loans),
+ * what the cache has in memory goes to NVMe, and when nothing is leased any more it stops: then the
+ * ticket ends with 0. timeout_ms: 0: none; HBM_TIMEOUT: something is left, hbm_error() says what, and
+ * the daemon serves as before. It goes on when this connection ends. For operators. HBM_EXISTS: one
+ * goes on. */
+HBM_API int hbm_submit_drain(struct hbm *hbm, uint64_t timeout_ms, hbm_ticket *ticket);
+/* Ends a drain, whose ticket ends with HBM_CANCELLED. What has been moved or dropped stays so.
+ * HBM_NOT_FOUND: there is none. */
+HBM_API int hbm_drain_cancel(struct hbm *hbm);
 /* Asks another session to suspend or resume a sequence (HBM_QUERY_SEQUENCES), 0: all of its
  * sequences; it decides whether and when. tier: where they are to be suspended to;
  * HBM_TIER_NONE: where it likes, and to resume. For operators. HBM_NOT_FOUND: there is no such

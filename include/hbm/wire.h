@@ -661,6 +661,20 @@ struct hbm_wire_resize {
 };
 static_assert(sizeof(struct hbm_wire_resize) == 40, "wire layout");
 
+/* DRAIN: from now on no memory is granted (HBM_DRAINING), what the cache has in memory goes to NVMe,
+ * and when nothing is leased any more the daemon stops. For uid 0 and the daemon's own uid only. The
+ * reply, a bare header, comes just before that. HBM_TIMEOUT: there was something left after
+ * timeout_ms, and the daemon serves as before; the reason says what. HBM_CANCELLED: another DRAIN has
+ * cancelled it. HBM_EXISTS: one goes on already. It goes on when the session ends. */
+#define HBM_WIRE_DRAIN_CANCEL 1u /* ends the one that goes on; HBM_NOT_FOUND: there is none */
+struct hbm_wire_drain {
+	struct hbm_wire_header header;
+	uint32_t flags; /* HBM_WIRE_DRAIN_CANCEL */
+	uint32_t zero;
+	uint64_t timeout_ms; /* 0: none; ignored with CANCEL */
+};
+static_assert(sizeof(struct hbm_wire_drain) == 40, "wire layout");
+
 /* TENANT_SET: sets a key of a tenant, as a line of the configuration would, until the
  * configuration is read again. For uid 0 and the daemon's own uid only. What is used beyond a new
  * limit stays. Reply: a bare header; HBM_NOT_FOUND: there is no such tenant; HBM_INVALID: there is

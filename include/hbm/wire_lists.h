@@ -27,7 +27,8 @@
 	X(DEVICE, 11, "a device call failed")                                                      \
 	X(TIMEOUT, 12, "timeout: what the request waited for did not come")                          \
 	X(SHUTDOWN, 13, "the daemon is stopping")                                                  \
-	X(CANCELLED, 14, "the request was cancelled before it started")
+	X(CANCELLED, 14, "the request was cancelled before it started")                            \
+	X(DRAINING, 15, "the daemon is being drained: it grants nothing new")
 
 /*
  * X(name, value, request, reply): enum hbm_wire_opcode, HBM_WIRE_<name>, and the structs of
@@ -75,7 +76,8 @@
 	X(TENANT_SET, 37, hbm_wire_tenant_set, hbm_wire_header)                                    \
 	X(WATCH, 38, hbm_wire_watch, hbm_wire_watched)                                             \
 	X(RESIZE, 39, hbm_wire_resize, hbm_wire_header)                                            \
-	X(RECONCILE, 40, hbm_wire_ranges, hbm_wire_header)
+	X(RECONCILE, 40, hbm_wire_ranges, hbm_wire_header)                                        \
+	X(DRAIN, 41, hbm_wire_drain, hbm_wire_header)
 
 /* X(name, value, text): enum hbm_tier, HBM_TIER_<name>, from the top down; NONE is no tier. */
 #define HBM_TIER_LIST(X)                                                                           \

@@ -41,7 +41,7 @@
 	X(R, char, io, [32], TEXT, 3, INFO, "NVMe I/O",                                            \
 	  "", "Engine of the I/O: io_uring or threads.")                                           \
 	X(R, char, state, [32], TEXT, 2, INFO, "state",                                            \
-	  "", "State: warming, running or stopping; and the first lost device or tier.")                   \
+	  "", "State: warming, running, draining or stopping; and the first lost device or tier.")                   \
 	X(R, uint8_t, boot_id, [16], DIGEST, 3, FACT, "boot id",                                   \
 	  "", "Changes when the daemon restarts.")                                                 \
 	X(R, uint64_t, pid, , COUNT, 3, FACT, "pid", "", "Process of the daemon.")                 \

@@ -147,7 +147,7 @@ const struct wire_form wire_forms[] = {
 	   HBM_UNSUPPORTED, NULL},
 	  ZERO("element_bytes", 4),
 	  FROM("logical_bytes", 8, 1, UINT64_MAX),
-	  FLAGS("flags", 4, HBM_WIRE_EPHEMERAL | HBM_WIRE_MEMORY_ONLY),
+	  FLAGS("flags", 4, HBM_WIRE_EPHEMERAL | HBM_WIRE_MEMORY_ONLY | HBM_WIRE_WIPE_ON_FREE),
 	  ZERO("zero", 4)}},
 	{HBM_WIRE_NAMESPACE_OPEN, /* by number */
 	 sizeof(struct hbm_wire_namespace_ref),
@@ -256,6 +256,9 @@ const struct wire_form wire_forms[] = {
 	   "device is 5, expected 0"},
 	  ANY("device", 4),
 	  ANY("bytes", 8)}},
+	{HBM_WIRE_DRAIN,
+	 sizeof(struct hbm_wire_drain),
+	 {FLAGS("flags", 4, HBM_WIRE_DRAIN_CANCEL), ZERO("zero", 4), ANY("timeout_ms", 8)}},
 	{HBM_WIRE_RESIZE,
 	 sizeof(struct hbm_wire_resize),
 	 {{"tier", WIRE_NUMBER, 4, HBM_TIER_DDR, HBM_TIER_HBM, HBM_TIER_NVME, HBM_INVALID, NULL},

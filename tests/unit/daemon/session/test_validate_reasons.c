@@ -74,6 +74,7 @@ static void test_every_opcode_has_its_name(void **state)
 		[HBM_WIRE_RETAIN] = "RETAIN",
 		[HBM_WIRE_TENANT_SET] = "TENANT_SET",
 		[HBM_WIRE_RESIZE] = "RESIZE",
+		[HBM_WIRE_DRAIN] = "DRAIN",
 		[HBM_WIRE_WATCH] = "WATCH",
 		[HBM_WIRE_RECONCILE] = "RECONCILE",
 	};
@@ -105,7 +106,7 @@ static void test_reasons_of_a_header(void **state)
 	ping.zero = 9;
 	assert_refused(ping, HBM_INVALID, "header.zero is 9, expected 0");
 	ping.opcode = HBM_WIRE_OPCODES;
-	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 41, expected 1 to 40");
+	assert_refused(ping, HBM_UNSUPPORTED, "header.opcode is 42, expected 1 to 41");
 }
 
 static void test_reasons_of_boards_and_asking(void **state)
