@@ -34,12 +34,14 @@ struct slab;
 struct slot {
 	struct slab *slab;
 	const struct claim *claim;
-	uint32_t users; /* by transfers */
-	uint32_t kept;  /* region_kept.h */
-	bool read_only; /* nothing is loaded into it */
-	bool lent;      /* its slab is, to the session (loan.h) */
-	bool told;      /* its client has told of it (reconcile.h) */
+	uint32_t kept;       /* region_kept.h */
+	uint32_t users : 29; /* by transfers */
+	bool read_only : 1;  /* nothing is loaded into it */
+	bool lent : 1;       /* its slab is, to the session (loan.h) */
+	bool told : 1;       /* its client has told of it (reconcile.h) */
 };
+
+_Static_assert(sizeof(struct slot) <= 24, "there is one for each 2 MiB of address space");
 
 /* Consecutive slots of one region. */
 struct slot_run {

@@ -28,6 +28,7 @@
 #include "daemon/serve/pins.h"
 #include "daemon/serve/retain.h"
 #include "daemon/serve/serve_namespace.h"
+#include "daemon/service/state_setup.h"
 #include "daemon/session/session.h"
 #include "daemon/tier/extent.h"
 #include "daemon/tier/hash_pool.h"
@@ -199,6 +200,7 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 					       sizeof(struct event_ring)),
 		.moves = footprint_pieces(2 * ledger_limit(&mover, LEDGER_MOVES),
 					  sizeof(struct move) + 64),
+		.state = state_setup_bytes(&ledger),
 		.daemon = PROGRAM + footprint_encoding(config, devices),
 	};
 	payer_close(&mover);
@@ -211,7 +213,7 @@ uint64_t footprint_total(const struct footprint *footprint)
 {
 	return footprint->index + footprint->requests + footprint->sessions + footprint->pins +
 	       footprint->regions + footprint->slabs + footprint->lent + footprint->namespaces +
-	       footprint->moves + footprint->daemon;
+	       footprint->moves + footprint->state + footprint->daemon;
 }
 
 static unsigned long long footprint_mib(uint64_t bytes)
@@ -223,14 +225,13 @@ const char *footprint_text(const struct footprint *footprint, char *text, size_t
 {
 	snprintf(text, size,
 		 "at most %llu MiB beside the tiers: index %llu, requests %llu, sessions %llu, "
-		 "pins %llu, regions %llu, slabs %llu, lent %llu, namespaces %llu, moves %llu, the "
-		 "daemon "
-		 "itself %llu",
+		 "pins %llu, regions %llu, slabs %llu, lent %llu, namespaces %llu, moves %llu, "
+		 "state %llu, the daemon itself %llu",
 		 footprint_mib(footprint_total(footprint)), footprint_mib(footprint->index),
 		 footprint_mib(footprint->requests), footprint_mib(footprint->sessions),
 		 footprint_mib(footprint->pins), footprint_mib(footprint->regions),
 		 footprint_mib(footprint->slabs), footprint_mib(footprint->lent),
 		 footprint_mib(footprint->namespaces), footprint_mib(footprint->moves),
-		 footprint_mib(footprint->daemon));
+		 footprint_mib(footprint->state), footprint_mib(footprint->daemon));
 	return text;
 }

@@ -16,6 +16,7 @@
  * 	slabs		one for each 2 MiB of the devices
  * 	namespaces	limits.namespaces
  * 	moves		limits.moves
+ * 	state		what outlives the process: a record for each session, slab, slot, ...
  * 	daemon		what it takes itself: the program, stacks, rings, the log's queue,
  * 			what the checksum threads encode with
  *
@@ -32,7 +33,8 @@ struct config;
 struct devices;
 
 struct footprint {
-	uint64_t index, requests, sessions, pins, regions, slabs, lent, namespaces, moves, daemon;
+	uint64_t index, requests, sessions, pins, regions, slabs, lent, namespaces, moves, state,
+		daemon;
 };
 
 /* Of that configuration with these devices. */

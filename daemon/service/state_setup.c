@@ -52,6 +52,15 @@ static void state_setup_shapes(const struct ledger *ledger, struct state_shape s
 	region_kept_shapes(ledger, shapes);
 }
 
+uint64_t state_setup_bytes(const struct ledger *ledger)
+{
+	struct state_shape shapes[STATE_TABLES];
+
+	state_setup_shapes(ledger, shapes);
+
+	return state_bytes(shapes);
+}
+
 static int state_setup_new(struct hbmd *hbmd, const struct state_shape shapes[STATE_TABLES])
 {
 	int r = state_new(&hbmd->kept, shapes);

@@ -9,14 +9,18 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "daemon/service/inherited.h"
 
 struct hbmd;
+struct ledger;
 
 /* Of inherited_open(): takes what was kept. */
 extern const struct inherited_taker state_setup_taker;
 
+/* How much memory the state takes at most. */
+uint64_t state_setup_bytes(const struct ledger *ledger);
 /* Sets hbmd->kept and hbmd->parking. Negative errno and one line in error. */
 int state_setup_open(struct hbmd *hbmd, char *error, size_t error_size);
 /* Every part has taken what is its own of what was kept: the rest is let go. */

@@ -66,7 +66,7 @@ static void it_is_a_few_gib(void **state)
 	assert_in_range(footprint_total(&parts), GIB, 5 * GIB);
 }
 
-/* Doubles a limit: by how much the figure grows. */
+/* Doubles a limit: by how much the figure grows, without the state. */
 static uint64_t growth_of(struct fixture *fixture, uint64_t *limit)
 {
 	struct footprint before = footprint_of(&fixture->config, &fixture->devices), after;
@@ -75,7 +75,7 @@ static uint64_t growth_of(struct fixture *fixture, uint64_t *limit)
 	after = footprint_of(&fixture->config, &fixture->devices);
 	*limit /= 2;
 
-	return footprint_total(&after) - footprint_total(&before);
+	return footprint_total(&after) - after.state - (footprint_total(&before) - before.state);
 }
 
 /* The least that one more of each costs. */
@@ -111,6 +111,21 @@ static void each_limit_drives_it(void **state)
 	assert_true(growth_of(fixture, &config->limit_commit_slabs) > 1088 * MIB);
 }
 
+/* Whatever a client can have more of has more records. */
+static void each_limit_drives_the_state(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t *const limits[] = {&fixture->config.limit_sessions,
+				    &fixture->config.limit_regions_total};
+	uint64_t before = footprint_of(&fixture->config, &fixture->devices).state;
+
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		*limits[i] *= 2;
+		assert_true(footprint_of(&fixture->config, &fixture->devices).state > before);
+		*limits[i] /= 2;
+	}
+}
+
 /* Each has threads that encode, unless DDR is not divided among them. */
 static void each_numa_node_drives_it(void **state)
 {
@@ -144,15 +159,14 @@ static void each_device_and_tier_drives_it(void **state)
 static void as_people_read_it(void **state)
 {
 	(void)state;
-	const struct footprint parts = {1 * MIB, 2 * MIB, 3 * MIB, 4 * MIB, 5 * MIB,
-					6 * MIB, 7 * MIB, 8 * MIB, 9 * MIB, 1};
+	const struct footprint parts = {1 * MIB, 2 * MIB, 3 * MIB, 4 * MIB,  5 * MIB, 6 * MIB,
+					7 * MIB, 8 * MIB, 9 * MIB, 10 * MIB, 1};
 	char text[256];
 
 	assert_string_equal(footprint_text(&parts, text, sizeof(text)),
-			    "at most 46 MiB beside the tiers: index 1, requests 2, sessions 3, "
-			    "pins 4, regions 5, slabs 6, lent 7, namespaces 8, moves 9, the "
-			    "daemon itself "
-			    "1");
+			    "at most 56 MiB beside the tiers: index 1, requests 2, sessions 3, "
+			    "pins 4, regions 5, slabs 6, lent 7, namespaces 8, moves 9, "
+			    "state 10, the daemon itself 1");
 	assert_int_equal(strlen(footprint_text(&parts, text, 12)), 11);
 }
 
@@ -161,9 +175,10 @@ static void as_people_read_it(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(the_parts_are_the_sum),    TEST(it_is_a_few_gib),
-		TEST(each_limit_drives_it),     TEST(each_device_and_tier_drives_it),
-		TEST(each_numa_node_drives_it), TEST(as_people_read_it),
+		TEST(the_parts_are_the_sum),       TEST(it_is_a_few_gib),
+		TEST(each_limit_drives_it),        TEST(each_device_and_tier_drives_it),
+		TEST(each_numa_node_drives_it),    TEST(as_people_read_it),
+		TEST(each_limit_drives_the_state),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
