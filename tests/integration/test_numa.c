@@ -53,6 +53,7 @@ static void start(const char *numa, const char *largest)
 				    "ddr.size=16MiB",
 				    "ddr.headroom=4MiB",
 				    "ddr.staging=8MiB",
+				    "ddr.chunk=2MiB",
 				    "hbmd.checksum=always",
 				    "nvme.path=",
 				    "nvme.size=0",
@@ -145,6 +146,42 @@ static void test_blocks_lie_near_their_device(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+static void store_and_load(struct kv *kv)
+{
+	for (uint64_t first = 1; first <= 256; first += 16)
+		assert_int_equal(kv_store(kv, 0, first, 16, 0, NULL), 0);
+	for (uint64_t first = 1; first <= 256; first += 16)
+		assert_int_equal(kv_load(kv, 0, first, 16, NULL), 0);
+}
+
+/* Each node gives its share, and gets it back; beyond what it was started with nothing grows. */
+static void test_resized(void **state)
+{
+	(void)state;
+	struct hbm_wire_node nodes[NODES];
+	static const uint64_t sizes[] = {8 * MIB, 6 * MIB, 13 * MIB, MIB, 16 * MIB};
+	struct kv kv;
+
+	start("node", "64KiB");
+	kv_open(&kv, &daemon_, 1, BLOCK, 16);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		store_and_load(&kv);
+		assert_int_equal(hbm_resize(kv.hbm, HBM_TIER_DDR, 0, sizes[i]), 0);
+		assert_int_equal(ask_nodes(kv.hbm, nodes), NODES);
+		assert_int_equal(nodes[0].ddr + nodes[1].ddr, sizes[i] + 4 * MIB);
+		for (unsigned node = 0; node < NODES; node++)
+			assert_in_range(nodes[node].ddr, (sizes[i] + 4 * MIB) / 2 - 2 * MIB,
+					(sizes[i] + 4 * MIB) / 2 + 2 * MIB);
+		assert_true(spawn_balanced(&daemon_));
+	}
+
+	assert_int_equal(hbm_resize(kv.hbm, HBM_TIER_DDR, 0, 17 * MIB), HBM_NO_SPACE);
+	assert_non_null(strstr(hbm_error(kv.hbm), "divided among NUMA nodes"));
+	store_and_load(&kv);
+	kv_close(&kv);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
 /* Where nothing is divided there are no nodes to show, and everything works. */
 static void check_undivided(const char *numa, const char *largest)
 {
@@ -181,6 +218,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_blocks_lie_near_their_device),
+		TEST(test_resized),
 		TEST(test_interleaved_or_as_it_comes),
 		TEST(test_parts_that_would_be_too_small),
 	};
