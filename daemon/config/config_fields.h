@@ -73,6 +73,7 @@ struct config {
 	/* [soft] */
 	uint64_t soft_devices;
 	uint64_t soft_memory;                  /* of each */
+	uint64_t soft_card;                    /* no key: driver_soft_options.card */
 	double soft_d2h_gib_s, soft_h2d_gib_s; /* 0: as fast as the host can */
 	double soft_latency_us;
 	char *soft_fail; /* "cuMemCreate:3[:code],..." : injects faults, for tests; or empty */

@@ -38,6 +38,7 @@ static int devices_open_driver(struct devices *devices, const struct config *con
 	struct driver_soft_options soft = {
 		.devices = (uint32_t)config->soft_devices,
 		.memory = config->soft_memory,
+		.card = config->soft_card,
 		.d2h_gib_s = config->soft_d2h_gib_s,
 		.h2d_gib_s = config->soft_h2d_gib_s,
 		.latency_us = config->soft_latency_us,

@@ -281,6 +281,10 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 		r = state_dir_lock(service->config.state_dir, &service->state_dir, error,
 				   error_size);
 
+	/* One daemon at a time has it: what clients have of its soft devices is not free. */
+	if (r == 0)
+		service->config.soft_card = state_dir_number(service->state_dir);
+
 	if (r == 0)
 		r = state_setup_open(hbmd, error, error_size);
 

@@ -43,3 +43,11 @@ int state_dir_lock(const char *path, int *fd, char *error, size_t error_size)
 
 	return 0;
 }
+
+uint64_t state_dir_number(int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 ? (uint64_t)status.st_dev << 32 ^ (uint64_t)status.st_ino
+				       : 0;
+}

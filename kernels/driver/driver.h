@@ -24,6 +24,9 @@ struct driver_soft_options {
 	double d2h_gib_s, h2d_gib_s; /* 0: as fast as the host copies */
 	double latency_us;           /* added to every copy */
 	const char *fail;            /* "cuMemCreate:3[:code],..." */
+	/* of one process at a time: the devices are those of the process that gave this number
+	 * before; 0: they are new */
+	uint64_t card;
 };
 
 /* One member for each entry point, named without its version suffix:

@@ -156,7 +156,7 @@ CUresult backing_new(const struct backing *model, CUmemGenericAllocationHandle *
 /* A file for memory of a device that only this process allocates from; negative: none. */
 static int backing_allocate(struct device *device, uint64_t bytes)
 {
-	const struct share share = {.device = device->index, .bytes = bytes};
+	const struct share share = {device->index, card_number(), bytes};
 
 	return bytes > backing_free_bytes(device) ? -1 : share_create(&share);
 }
@@ -195,7 +195,8 @@ uint64_t backing_free_bytes(struct device *device)
 	uint64_t used;
 
 	lingerers_sweep();
-	used = card_is_shared() ? card_used(device->index) : device->used;
+	used = card_is_shared() ? card_used(device->index)
+				: device->used + card_left(device->index);
 
 	return used < device->total ? device->total - used : 0;
 }

@@ -7,9 +7,9 @@
  * Memory created here is charged to its device until it is freed: until this process, and
  * for exported memory every process, has closed and unmapped it. The real driver behaves
  * so: the kernel refuses a file lease while another process has the file open, which shows
- * whether one has. Imported memory is not charged here but in the process that created it. On
- * a card that processes share (card.h) nothing is charged to any of them: all memory that
- * there is counts.
+ * whether one has. Imported memory is not charged here but in the process that created it; on a
+ * card that this process has inherited (card.h), what an earlier one has created counts beside
+ * what is charged. On a shared card nothing is charged: all memory that there is counts.
  *
  * All functions: vmm_lock is held.
  */

@@ -63,7 +63,7 @@ static int life_configure_first(const struct driver_soft_options *given)
 	call_configure(&options);
 	hold_configure(options.hold);
 	copies_configure(options.at_once);
-	card_configure(options.card);
+	card_configure(options.card, options.inherited);
 	sm_configure(options.card, options.slice_us);
 	in_force = options;
 	configured = true;
@@ -113,6 +113,7 @@ static void life_tear_down(void)
 	reservations_reset();
 	backings_reset();
 	sm_reset();
+	card_reset();
 	devices_reset();
 	fault_forget();
 	call_reset();

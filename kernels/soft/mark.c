@@ -29,11 +29,6 @@ struct mark {
 	uint64_t mib;
 };
 
-struct marks {
-	struct mark *at;
-	size_t number, room;
-};
-
 /* Where marks of a device begin. */
 static uint64_t mark_base(uint32_t card, unsigned device)
 {
@@ -50,7 +45,7 @@ int mark_set(int fd, uint32_t card, unsigned device, uint64_t bytes)
 	return fcntl(fd, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
 }
 
-static bool marks_add(struct marks *marks, uint64_t file, uint64_t mib)
+static bool mark_add(struct marks *marks, uint64_t file, uint64_t mib)
 {
 	if (marks->number == marks->room) {
 		size_t room = marks->room == 0 ? 64 : 2 * marks->room;
@@ -67,24 +62,18 @@ static bool marks_add(struct marks *marks, uint64_t file, uint64_t mib)
 	return true;
 }
 
-/* Reads the marks of a device anew. */
-static bool marks_read(struct marks *marks, uint64_t base)
+static bool mark_add_all(struct marks *marks, FILE *locks, uint64_t base)
 {
-	FILE *locks = fopen("/proc/locks", "re");
 	uint64_t file, start, end;
 	char line[256];
-	bool all = locks != NULL;
+	bool all = true;
 
-	marks->number = 0;
 	while (all && fgets(line, sizeof(line), locks) != NULL)
 		if (sscanf(line,
 			   "%*d: OFDLCK ADVISORY READ %*d %*x:%*x:%" SCNu64 " %" SCNu64 " %" SCNu64,
 			   &file, &start, &end) == 3 &&
 		    start == end && start >> MARK_MIB_BITS == base >> MARK_MIB_BITS)
-			all = marks_add(marks, file, start - base);
-
-	if (locks != NULL)
-		fclose(locks);
+			all = mark_add(marks, file, start - base);
 
 	return all;
 }
@@ -96,33 +85,73 @@ static int mark_compare(const void *left, const void *right)
 	return (a > b) - (a < b);
 }
 
-static uint64_t marks_sum(struct marks *marks)
+/* By their files, each once. */
+static void mark_sort(struct marks *marks)
 {
-	uint64_t mib = 0;
+	size_t kept = 0;
 
 	if (marks->number != 0)
 		qsort(marks->at, marks->number, sizeof(*marks->at), mark_compare);
 	for (size_t i = 0; i < marks->number; i++)
-		if (i == 0 || marks->at[i].file != marks->at[i - 1].file)
-			mib += marks->at[i].mib;
+		if (kept == 0 || marks->at[kept - 1].file != marks->at[i].file)
+			marks->at[kept++] = marks->at[i];
+	marks->number = kept;
+}
+
+static bool mark_read_once(struct marks *marks, uint64_t base)
+{
+	FILE *locks = fopen("/proc/locks", "re");
+	bool all;
+
+	marks->number = 0;
+	if (locks == NULL)
+		return false;
+
+	all = mark_add_all(marks, locks, base);
+	fclose(locks);
+	mark_sort(marks);
+
+	return all;
+}
+
+bool marks_read(struct marks *marks, uint32_t card, unsigned device)
+{
+	uint64_t base = mark_base(card, device), last = 0;
+	bool all = mark_read_once(marks, base);
+
+	for (unsigned i = 1; all && i < MARK_READINGS; i++) {
+		last = marks_bytes(marks);
+		all = mark_read_once(marks, base);
+		if (marks_bytes(marks) == last)
+			break;
+	}
+
+	return all;
+}
+
+uint64_t marks_bytes(const struct marks *marks)
+{
+	uint64_t mib = 0;
+
+	for (size_t i = 0; i < marks->number; i++)
+		mib += marks->at[i].mib;
 
 	return mib << 20;
 }
 
-uint64_t marks_count(uint32_t card, unsigned device)
+void marks_keep(struct marks *marks, const struct marks *others)
 {
-	struct marks marks = {0};
-	uint64_t last = UINT64_MAX, bytes = UINT64_MAX;
+	size_t kept = 0;
 
-	for (unsigned i = 0; i < MARK_READINGS; i++) {
-		last = bytes;
-		bytes = marks_read(&marks, mark_base(card, device)) ? marks_sum(&marks)
-								    : UINT64_MAX;
-		if (bytes == last)
-			break;
-	}
+	for (size_t i = 0; i < marks->number; i++)
+		if (others->number != 0 && bsearch(&marks->at[i], others->at, others->number,
+						   sizeof(*others->at), mark_compare) != NULL)
+			marks->at[kept++] = marks->at[i];
+	marks->number = kept;
+}
 
-	free(marks.at);
-
-	return bytes;
+void marks_free(struct marks *marks)
+{
+	free(marks->at);
+	*marks = (struct marks){0};
 }

@@ -8,12 +8,24 @@
  */
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define MARK_CARD_MAX 0x7fffffffu
 
+/* Files that are marked, each once however often it is open; to be zeroed before. */
+struct marks {
+	struct mark *at;
+	size_t number, room;
+};
+
 /* Marks a file; the bytes are a multiple of a MiB. -errno. */
 int mark_set(int fd, uint32_t card, unsigned device, uint64_t bytes);
-/* The bytes of a card's device that any process has, each file counted once however often it
- * is open. UINT64_MAX: the kernel does not say. */
-uint64_t marks_count(uint32_t card, unsigned device);
+/* Reads those of a card's device that any process has, in place of what was there. False: the
+ * kernel does not say. */
+bool marks_read(struct marks *marks, uint32_t card, unsigned device);
+uint64_t marks_bytes(const struct marks *marks);
+/* Those that both have are left in the first. */
+void marks_keep(struct marks *marks, const struct marks *others);
+void marks_free(struct marks *marks);

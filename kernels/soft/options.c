@@ -167,6 +167,7 @@ int options_resolve(struct options *out, const struct driver_soft_options *given
 		options.d2h_gib_s = given->d2h_gib_s;
 		options.h2d_gib_s = given->h2d_gib_s;
 		options.latency_us = given->latency_us;
+		options.inherited = given->card;
 	}
 
 	if (!options_are_valid(&options))

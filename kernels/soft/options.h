@@ -24,7 +24,8 @@ struct options {
 	double latency_us;
 	uint64_t at_once;         /* bytes that a call copies itself */
 	bool litter;              /* litter.h */
-	char card[SOFT_PATH_MAX]; /* card.h; "": none */
+	char card[SOFT_PATH_MAX]; /* a shared one, card.h; "": none */
+	uint64_t inherited;       /* the same; the caller's. 0: none */
 	uint64_t context_bytes;   /* of memory, for each context */
 	double slice_us;          /* sm.h */
 	double call_us;           /* that each call to a stream holds its context's lock */

@@ -300,6 +300,88 @@ static void test_others_do_not_count(void **state)
 	soft_close(&soft);
 }
 
+#define INHERITED "HBM_TEST_CARD" /* its number, for children */
+
+static struct driver_soft_options options_inherited(void)
+{
+	struct driver_soft_options inherited = options;
+
+	inherited.card = strtoull(getenv(INHERITED), NULL, 10);
+	return inherited;
+}
+
+/* As leave(), on an inherited card. */
+static void bequeath(const struct spawn *spawn, uint64_t number)
+{
+	const struct driver_soft_options inherited = options_inherited();
+	uint64_t pattern = PATTERN;
+	struct iovec bytes = {&pattern, sizeof(pattern)};
+	struct soft_device soft;
+	int fd;
+
+	(void)spawn;
+	soft_open(&soft, &inherited);
+	create(&soft, GRANULE);
+	fd = export(&soft, create(&soft, 2 * GRANULE));
+	assert_int_equal(fdpass_send((int)number, &bytes, 1, &fd, 1), 0);
+	child_tell();
+	for (;;)
+		pause();
+}
+
+static void inherit(struct soft_device *soft, uint64_t card)
+{
+	char number[32];
+
+	snprintf(number, sizeof(number), "%llu", (unsigned long long)card);
+	setenv(INHERITED, number, 1);
+	const struct driver_soft_options inherited = options_inherited();
+	soft_open(soft, &inherited);
+	assert_int_equal(soft->driver->cuDevicePrimaryCtxRetain(&soft->context, 0), CUDA_SUCCESS);
+	assert_int_equal(soft->driver->cuCtxSetCurrent(soft->context), CUDA_SUCCESS);
+}
+
+/* What one process after another has counts: what the last one has left, until it is gone. */
+static void test_an_inherited_card(void **state)
+{
+	uint64_t card = (uint64_t)getpid() << 8;
+	CUmemAllocationProp prop = soft_prop(0);
+	CUmemGenericAllocationHandle handle, more;
+	struct soft_device soft;
+	struct child child;
+	int sockets[2];
+
+	(void)state;
+	unsetenv("HBM_SOFT");
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sockets), 0);
+	inherit(&soft, card);
+	assert_int_equal(card_free(&soft), 64 * MIB);
+	child_start(&child, "bequeath", &nobody, (uint64_t)sockets[0]);
+	child_await(&child);
+	child_kill(&child);
+	soft_close(&soft);
+
+	inherit(&soft, card + 1);
+	assert_int_equal(card_free(&soft), 64 * MIB);
+	soft_close(&soft);
+
+	inherit(&soft, card);
+	assert_int_equal(card_free(&soft), 64 * MIB - 2 * GRANULE);
+	assert_int_equal(soft.driver->cuMemCreate(&handle, 62 * MIB, &prop, 0),
+			 CUDA_ERROR_OUT_OF_MEMORY);
+	handle = create(&soft, 60 * MIB);
+	assert_int_equal(card_free(&soft), 0);
+	close(sockets[0]);
+	close(sockets[1]);
+	more = create(&soft, 2 * GRANULE);
+	assert_int_equal(card_free(&soft), 0);
+	assert_int_equal(soft.driver->cuMemRelease(handle), CUDA_SUCCESS);
+	assert_int_equal(soft.driver->cuMemRelease(more), CUDA_SUCCESS);
+	assert_int_equal(card_free(&soft), 64 * MIB);
+	soft_close(&soft);
+	unsetenv(INHERITED);
+}
+
 static void test_a_full_card_has_no_room_for_a_context(void **state)
 {
 	struct soft_device soft;
@@ -391,22 +473,16 @@ static void test_work_waits_for_its_slice(void **state)
 
 int main(int argc, char **argv)
 {
-	static const struct child_part parts[] = {{"occupy", occupy},
-						  {"map", map},
-						  {"leave", leave},
-						  {"compute", compute},
-						  {NULL, NULL}};
+	static const struct child_part parts[] = {{"occupy", occupy},   {"map", map},
+						  {"leave", leave},     {"bequeath", bequeath},
+						  {"compute", compute}, {NULL, NULL}};
 #define TEST(name) cmocka_unit_test_setup_teardown(name, card_setup, card_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_all_processes_count),
-		TEST(test_a_mapping_alone_counts),
-		TEST(test_memory_is_imported),
-		TEST(test_memory_in_a_socket_counts),
-		TEST(test_each_piece_counts_once),
-		TEST(test_others_do_not_count),
-		TEST(test_a_full_card_has_no_room_for_a_context),
-		TEST(test_a_context_takes_memory),
-		TEST(test_work_waits_for_its_slice),
+		TEST(test_all_processes_count),    TEST(test_a_mapping_alone_counts),
+		TEST(test_memory_is_imported),     TEST(test_memory_in_a_socket_counts),
+		TEST(test_each_piece_counts_once), TEST(test_others_do_not_count),
+		TEST(test_an_inherited_card),      TEST(test_a_full_card_has_no_room_for_a_context),
+		TEST(test_a_context_takes_memory), TEST(test_work_waits_for_its_slice),
 	};
 #undef TEST
 
