@@ -11,7 +11,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define PREFETCH_AHEAD 8  /* keys whose memory is prefetched */
+#define PREFETCH_AHEAD 8 /* keys whose memory is prefetched */
+#define SPLIT_AHEAD 4
 #define UNUSED UINT16_MAX /* block.ns of an entry on the free list */
 
 struct index {
@@ -138,6 +139,18 @@ uint32_t index_compared(const struct index *index, uint16_t ns, const struct hbm
 	return compared;
 }
 
+void index_expect(const struct index *index, uint16_t ns, const struct hbm_wire_key *key,
+		  bool once_more)
+{
+	const uint32_t *bucket =
+		&index->buckets[index_bucket_of(index, index_hash_of(index, ns, key))];
+
+	if (once_more)
+		__builtin_prefetch(&index->table[*bucket]);
+	else
+		__builtin_prefetch(bucket);
+}
+
 /* Keys go through three stages in a window: bucket prefetched, entry prefetched,
  * compared. */
 size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm_wire_key *keys,
@@ -171,6 +184,9 @@ static void index_split_bucket(struct index *index)
 	uint32_t number = index->buckets[index->split];
 	uint32_t low = 0, high = 0, high_bucket = index->split + index->low_mask + 1;
 
+	/* The bucket that is split some insertions later. */
+	__builtin_prefetch(
+		&index->table[index->buckets[(index->split + SPLIT_AHEAD) & index->low_mask]]);
 	while (number != 0) {
 		struct block *block = &index->table[number];
 		uint32_t next = block->hash_next;

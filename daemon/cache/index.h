@@ -57,6 +57,10 @@ struct index *index_free(struct index *index);
 struct block *index_table(struct index *index); /* the table; valid for the life of the index */
 uint32_t index_number(const struct index *index, const struct block *block);
 
+/* A key is looked for, or inserted, soon: has its bucket fetched, and, asked once more a while
+ * later, the first entry of that. */
+void index_expect(const struct index *index, uint16_t ns, const struct hbm_wire_key *key,
+		  bool once_more);
 /* The block of that key, or 0. */
 uint32_t index_find(const struct index *index, uint16_t ns, const struct hbm_wire_key *key);
 /* How many entries are compared with the key for that. Which bucket a key is in depends on its

@@ -298,13 +298,6 @@ static void catalog_begin_keeping(struct catalog *catalog, enum catalog_state st
 	catalog->options.progress(catalog->options.arg);
 }
 
-static bool catalog_fits(void *arg, const struct namespace_identity *identity)
-{
-	const struct catalog *catalog = arg;
-
-	return catalog->options.fits(catalog->options.fits_arg, identity);
-}
-
 static void catalog_recovered(void *arg, uint32_t number, const struct catalog_block *record)
 {
 	struct catalog *catalog = arg;
@@ -317,10 +310,7 @@ static void catalog_run_removal(struct job *job)
 {
 	struct catalog *catalog = container_of(job, struct catalog, job);
 	const struct catalog_recovery *recovery = &catalog->recovery;
-	int64_t *units = calloc(recovery->refused_count + 1, sizeof(*units));
-
-	for (uint32_t i = 0; units && i < recovery->refused_count; i++)
-		units[i] = recovery->contents->blocks[recovery->refused[i]].unit;
+	int64_t *units = catalog_recovery_units(recovery);
 
 	catalog->result =
 		units ? catalog_store_remove(catalog->store, units, recovery->refused_count)
@@ -340,6 +330,20 @@ static void catalog_removed(struct job *job)
 		loop_background(catalog->options.loop, &catalog->background);
 }
 
+/* It is large: to free it takes as long as many turns. */
+static void catalog_run_clearing(struct job *job)
+{
+	catalog_contents_clear(&container_of(job, struct catalog, job)->contents);
+}
+
+static void catalog_cleared(struct job *job)
+{
+	struct catalog *catalog = container_of(job, struct catalog, job);
+
+	catalog->busy = false;
+	catalog_arm(catalog);
+}
+
 static void catalog_end_recovery(struct catalog *catalog)
 {
 	catalog->refused += catalog->recovery.refused_count;
@@ -349,6 +353,7 @@ static void catalog_end_recovery(struct catalog *catalog)
 			 (unsigned long long)catalog->refused, catalog->options.path);
 
 	catalog_recovery_end(&catalog->recovery);
+	catalog_post(catalog, catalog_run_clearing, catalog_cleared);
 	catalog_begin_keeping(catalog, CATALOG_KEEPING);
 }
 
@@ -361,15 +366,15 @@ static bool catalog_recover_some(struct background *background)
 	bool more = catalog_recovery_some(recovery, SLICE);
 	catalog->recovering = false;
 
-	if (more || recovery->phase == CATALOG_RECOVERING)
+	if (more)
 		return true;
 
 	if (recovery->phase == CATALOG_LETTING_GO)
 		catalog_post(catalog, catalog_run_removal, catalog_removed);
-	else
+	else if (recovery->phase == CATALOG_RECOVERED)
 		catalog_end_recovery(catalog);
 
-	return false;
+	return recovery->phase != CATALOG_LETTING_GO && recovery->phase != CATALOG_RECOVERED;
 }
 
 /* ---- reading ---- */
@@ -404,21 +409,6 @@ static void catalog_run_reading(struct job *job)
 	catalog->result = r;
 }
 
-static void catalog_log_found(const struct catalog *catalog)
-{
-	static const char *const why[] = {
-		[CATALOG_OTHER] = "is of another NVMe file",
-		[CATALOG_VERSION] = "has a version that this hbmd does not know",
-		[CATALOG_DAMAGED] = "is damaged",
-	};
-	enum catalog_found found = catalog_store_found(catalog->store);
-
-	if (found > CATALOG_NEW)
-		log_warning("nvme: the catalog %s %s: the NVMe tier begins empty, and so does the "
-			    "catalog",
-			    catalog->options.path, why[found]);
-}
-
 static void catalog_go_without(struct catalog *catalog, const char *why)
 {
 	log_warning("nvme: %s; starting without a catalog: nothing in the NVMe tier survives a "
@@ -441,7 +431,12 @@ static void catalog_read(struct job *job)
 		return;
 	}
 
-	catalog_log_found(catalog);
+	const char *why = catalog_store_found_why(catalog->store);
+	if (why)
+		log_warning("nvme: the catalog %s %s: the NVMe tier begins empty, and so does the "
+			    "catalog",
+			    catalog->options.path, why);
+
 	catalog->refused = catalog->contents.refused_count;
 	if (catalog->was_clean && catalog->refused == 0)
 		catalog->options.cache->nvme->dirty = false;
@@ -449,7 +444,8 @@ static void catalog_read(struct job *job)
 	catalog->recovery = (struct catalog_recovery){.cache = catalog->options.cache,
 						      .ids = &catalog->ids,
 						      .contents = &catalog->contents,
-						      .fits = catalog_fits,
+						      .fits = catalog->options.fits,
+						      .fits_arg = catalog->options.fits_arg,
 						      .recovered = catalog_recovered,
 						      .arg = catalog};
 	if (catalog_recovery_begin(&catalog->recovery) < 0) {
@@ -606,7 +602,7 @@ enum catalog_state catalog_state(const struct catalog *catalog)
 
 struct catalog_figures catalog_figures(const struct catalog *catalog)
 {
-	bool commits = catalog->busy && catalog->state == CATALOG_KEEPING;
+	bool commits = catalog->busy && catalog->job.done == catalog_written;
 	uint64_t in_flight = commits ? catalog->made->batch.change_count : 0;
 
 	return (struct catalog_figures){

@@ -24,6 +24,9 @@ struct catalog_keys {
 	uint64_t mask, secret; /* clients choose the keys */
 };
 
+/* Blocks and slots are all over memory: those that are next are fetched ahead. */
+#define AHEAD 8u
+
 enum { CATALOG_WAITS, CATALOG_CLIMBED, CATALOG_EMITTED };
 
 /* ---- arrays that grow ---- */
@@ -182,6 +185,21 @@ static int catalog_keys_open(struct catalog_keys *keys, const struct catalog_con
 	return keys->slots && getrandom(&keys->secret, sizeof(keys->secret), 0) > 0 ? 0 : -ENOMEM;
 }
 
+/* Of the blocks that are next, by rank: has their slots fetched, or those of their parents. */
+static void catalog_keys_look_ahead(const struct catalog_keys *keys,
+				    const struct catalog_rank *ranks, uint32_t left, bool parents)
+{
+	if (left > 2 * AHEAD)
+		__builtin_prefetch(&keys->blocks[ranks[2 * AHEAD].number]);
+	if (left <= AHEAD)
+		return;
+
+	const struct catalog_block *next = &keys->blocks[ranks[AHEAD].number];
+	const struct hbm_wire_key *key = parents ? &next->parent : &next->key;
+
+	__builtin_prefetch(&keys->slots[catalog_keys_hash(keys, next->ns, key) & keys->mask]);
+}
+
 /* The slot of that key, or the vacant one where it would be. */
 static uint32_t *catalog_keys_slot(const struct catalog_keys *keys, uint64_t ns,
 				   const struct hbm_wire_key *key)
@@ -250,24 +268,31 @@ static void catalog_contents_order(struct catalog_contents *contents,
 				   const struct catalog_keys *keys, struct catalog_rank *ranks,
 				   uint8_t *state)
 {
-	uint32_t at = 0;
+	uint32_t at = 0, count = contents->count;
+	bool durable = false;
 
-	for (uint32_t i = 0; i < contents->count; i++)
+	for (uint32_t i = 0; i < count; i++) {
 		ranks[i] = (struct catalog_rank){contents->blocks[i].stamp, i};
+		durable |= contents->blocks[i].flags & CATALOG_DURABLE;
+	}
 
-	qsort(ranks, contents->count, sizeof(*ranks), catalog_rank_compare);
-	for (uint32_t i = 0; i < contents->count; i++) {
+	qsort(ranks, count, sizeof(*ranks), catalog_rank_compare);
+	for (uint32_t i = 0; i < count; i++) {
 		const struct catalog_block *block = &contents->blocks[ranks[i].number];
+
+		catalog_keys_look_ahead(keys, &ranks[i], count - i, false);
 		uint32_t *slot = catalog_keys_slot(keys, block->ns, &block->key);
 		if (*slot == 0) /* else a newer one has the key */
 			*slot = ranks[i].number + 1;
 	}
 
-	for (uint32_t i = 0; i < contents->count; i++)
+	for (uint32_t i = 0; durable && i < count; i++)
 		if (catalog_contents_is_durable(contents, keys, ranks[i].number))
 			at = catalog_contents_emit(contents, keys, state, ranks[i].number, at);
-	for (uint32_t i = 0; i < contents->count; i++)
+	for (uint32_t i = 0; i < count; i++) {
+		catalog_keys_look_ahead(keys, &ranks[i], count - i, true);
 		at = catalog_contents_emit(contents, keys, state, ranks[i].number, at);
+	}
 }
 
 int catalog_contents_sort(struct catalog_contents *contents)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define CLAIMED_AT_ONCE 64u /* blocks, of one step */
+#define AHEAD 8u            /* blocks whose entries are fetched before they are looked for */
 
 /* ---- namespaces ---- */
 
@@ -33,7 +34,7 @@ static uint16_t catalog_recovery_open_namespace(struct catalog_recovery *recover
 	uint16_t number = 0;
 
 	if (paid && catalog_recovery_is_known(&record->encoding) &&
-	    recovery->fits(recovery->arg, &identity))
+	    recovery->fits(recovery->fits_arg, &identity))
 		user = user_open_of(cache->ledger, record->uid, tenant);
 	if (user)
 		number = namespaces_open(cache->namespaces, &identity, user);
@@ -44,14 +45,13 @@ static uint16_t catalog_recovery_open_namespace(struct catalog_recovery *recover
 	return number;
 }
 
-static void catalog_recovery_open_namespaces(struct catalog_recovery *recovery)
+static void catalog_recovery_close_namespace(struct catalog_recovery *recovery, uint32_t i)
 {
-	const struct catalog_contents *contents = recovery->contents;
+	uint16_t number = recovery->numbers[i];
 
-	recovery->ids->last = contents->ns;
-	for (uint32_t i = 0; i < contents->namespace_count; i++)
-		recovery->numbers[i] =
-			catalog_recovery_open_namespace(recovery, &contents->namespaces[i]);
+	recovery->numbers[i] = 0;
+	if (number != 0)
+		namespaces_unref(recovery->cache->namespaces, number);
 }
 
 static uint16_t catalog_recovery_number_of(const struct catalog_recovery *recovery, uint64_t id)
@@ -113,6 +113,23 @@ static uint32_t catalog_recovery_claim(struct catalog_recovery *recovery, uint32
 	return 1;
 }
 
+/* Its key, and so its entry in the index, is anywhere in memory. */
+static void catalog_recovery_look_ahead(const struct catalog_recovery *recovery, uint32_t at,
+					uint32_t ahead)
+{
+	const struct catalog_contents *contents = recovery->contents;
+	if (at + 2 * AHEAD < contents->count && ahead == AHEAD)
+		__builtin_prefetch(&contents->blocks[contents->order[at + 2 * AHEAD]]);
+	if (at + ahead >= contents->count)
+		return;
+
+	const struct catalog_block *next = &contents->blocks[contents->order[at + ahead]];
+	uint16_t ns = catalog_recovery_number_of(recovery, next->ns);
+
+	if (ns != 0)
+		index_expect(recovery->cache->index, ns, &next->key, ahead < AHEAD);
+}
+
 static void catalog_recovery_recover(struct catalog_recovery *recovery, uint32_t i)
 {
 	const struct catalog_block *block = &recovery->contents->blocks[i];
@@ -154,17 +171,40 @@ static void catalog_recovery_let_go(struct catalog_recovery *recovery, uint32_t 
 
 /* ---- the phases ---- */
 
-/* How many of the phase are done with that. */
+/* How many of the phase there are. */
+static uint32_t catalog_recovery_count(const struct catalog_recovery *recovery)
+{
+	switch (recovery->phase) {
+	case CATALOG_OPENING:
+	case CATALOG_CLOSING:
+		return recovery->contents->namespace_count;
+	case CATALOG_LETTING_GO:
+		return recovery->refused_count;
+	default:
+		return recovery->contents->count;
+	}
+}
+
+/* How many are done with that. */
 static uint32_t catalog_recovery_step(struct catalog_recovery *recovery, uint32_t i)
 {
 	switch (recovery->phase) {
+	case CATALOG_OPENING:
+		recovery->numbers[i] = catalog_recovery_open_namespace(
+			recovery, &recovery->contents->namespaces[i]);
+		return 1;
 	case CATALOG_CLAIMING:
 		return catalog_recovery_claim(recovery, i);
 	case CATALOG_RECOVERING:
+		catalog_recovery_look_ahead(recovery, i, AHEAD);
+		catalog_recovery_look_ahead(recovery, i, AHEAD / 2);
 		catalog_recovery_recover(recovery, recovery->contents->order[i]);
 		return 1;
-	default:
+	case CATALOG_LETTING_GO:
 		catalog_recovery_let_go(recovery, i);
+		return 1;
+	default:
+		catalog_recovery_close_namespace(recovery, i);
 		return 1;
 	}
 }
@@ -181,8 +221,7 @@ static void catalog_recovery_end_phase(struct catalog_recovery *recovery)
 
 bool catalog_recovery_some(struct catalog_recovery *recovery, uint32_t max)
 {
-	uint32_t count = recovery->phase == CATALOG_LETTING_GO ? recovery->refused_count
-							       : recovery->contents->count;
+	uint32_t count = catalog_recovery_count(recovery);
 
 	for (; max > 0 && recovery->next < count; max--)
 		recovery->next += catalog_recovery_step(recovery, recovery->next);
@@ -205,22 +244,30 @@ int catalog_recovery_begin(struct catalog_recovery *recovery)
 		return -ENOMEM;
 	}
 
-	recovery->phase = CATALOG_CLAIMING;
+	recovery->phase = CATALOG_OPENING;
 	recovery->wiped = recovery->cache->nvme->dirty;
-	catalog_recovery_open_namespaces(recovery);
+	recovery->ids->last = contents->ns;
 
 	return 0;
+}
+
+int64_t *catalog_recovery_units(const struct catalog_recovery *recovery)
+{
+	int64_t *units = calloc(recovery->refused_count + 1, sizeof(*units));
+
+	for (uint32_t i = 0; units && i < recovery->refused_count; i++)
+		units[i] = recovery->contents->blocks[recovery->refused[i]].unit;
+
+	return units;
 }
 
 void catalog_recovery_end(struct catalog_recovery *recovery)
 {
 	for (uint32_t i = 0; recovery->numbers && i < recovery->contents->namespace_count; i++)
-		if (recovery->numbers[i] != 0)
-			namespaces_unref(recovery->cache->namespaces, recovery->numbers[i]);
+		catalog_recovery_close_namespace(recovery, i);
 
 	free(recovery->numbers);
 	free(recovery->refused);
 	recovery->numbers = NULL;
 	recovery->refused = NULL;
-	catalog_contents_clear(recovery->contents);
 }

@@ -3,6 +3,7 @@
  * catalog_recovery: makes what was read from a catalog blocks of the cache again, in slices
  * of the loop's background, while requests are served.
  *
+ * 	OPENING		the namespaces, which are held open until the end
  * 	CLAIMING	the extents, one by one, so that no store gets one; in a tier that is
  * 			dirty what lies between is overwritten before it is free. The tier is
  * 			not usable before it is over (tier.h)
@@ -11,6 +12,7 @@
  * 			may not be opened, its key has been stored again, the tier or a limit
  * 			is smaller than it was
  * 	LETTING GO	the extents of those that were refused, when their records are gone
+ * 	CLOSING		the namespaces: one that has no block is none any more
  *
  * A lookup does not wait for what has not come yet: it is a miss, because a disk that does not
  * answer would hold every lookup.
@@ -22,9 +24,11 @@
 #include "daemon/catalog/catalog_ids.h"
 
 enum catalog_recovery_phase {
+	CATALOG_OPENING,
 	CATALOG_CLAIMING,
 	CATALOG_RECOVERING,
 	CATALOG_LETTING_GO,
+	CATALOG_CLOSING,
 	CATALOG_RECOVERED,
 };
 
@@ -34,6 +38,7 @@ struct catalog_recovery {
 	struct catalog_contents *contents;
 	/* Whether that namespace may have blocks of its size on NVMe. */
 	bool (*fits)(void *arg, const struct namespace_identity *identity);
+	void *fits_arg;
 	/* The block has that record. */
 	void (*recovered)(void *arg, uint32_t number, const struct catalog_block *record);
 	void *arg;
@@ -49,8 +54,11 @@ struct catalog_recovery {
 
 /* cache, ids, contents and the calls are set. -ENOMEM. */
 int catalog_recovery_begin(struct catalog_recovery *recovery);
-/* At most `max` steps; false when the phase is over: CLAIMING and RECOVERING go on with the next
- * call, LETTING_GO not before the caller has removed the records. */
+/* At most `max` steps, each of a few blocks or one namespace; false when the phase is over, and
+ * the next call goes on with the next one: LETTING_GO not before the caller has removed the
+ * records. */
 bool catalog_recovery_some(struct catalog_recovery *recovery, uint32_t max);
-/* Ends it, at any time. */
+/* The units of those that were refused, to be freed by the caller; NULL: no memory. */
+int64_t *catalog_recovery_units(const struct catalog_recovery *recovery);
+/* Ends it, at any time. The contents are left to the caller. */
 void catalog_recovery_end(struct catalog_recovery *recovery);

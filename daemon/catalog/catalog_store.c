@@ -529,6 +529,17 @@ enum catalog_found catalog_store_found(const struct catalog_store *store)
 	return store->found;
 }
 
+const char *catalog_store_found_why(const struct catalog_store *store)
+{
+	static const char *const why[] = {
+		[CATALOG_OTHER] = "is of another NVMe file",
+		[CATALOG_VERSION] = "has a version that this hbmd does not know",
+		[CATALOG_DAMAGED] = "is damaged",
+	};
+
+	return store->found > CATALOG_NEW ? why[store->found] : NULL;
+}
+
 bool catalog_store_was_clean(const struct catalog_store *store)
 {
 	return store->clean;

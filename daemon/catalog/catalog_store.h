@@ -75,6 +75,8 @@ int catalog_store_open(struct catalog_store **out, const struct catalog_store_op
 /* Ends what is not committed. Accepts NULL, returns NULL. */
 struct catalog_store *catalog_store_close(struct catalog_store *store);
 enum catalog_found catalog_store_found(const struct catalog_store *store);
+/* Why what was there is not read, as the end of a sentence; NULL: it is, or there was nothing. */
+const char *catalog_store_found_why(const struct catalog_store *store);
 /* Whether the daemon that had it last stopped cleanly. */
 bool catalog_store_was_clean(const struct catalog_store *store);
 
