@@ -29,6 +29,11 @@
 #define BLOCKS 32u
 #define PROBE 64u /* bytes that are looked for */
 
+/* Few blocks: all of the daemon's memory is read again and again, and tables are by block. */
+#define FEW "limits.blocks=4096"
+static const char *const usual[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB", FEW,
+				    NULL};
+
 static uint32_t plain; /* the namespace that kv has from the start */
 
 static uint32_t open_wiped(enum hbm_encoding encoding, bool ephemeral)
@@ -158,7 +163,7 @@ static void to_tier(enum hbm_tier tier, uint64_t first, uint64_t count)
 static void test_others_stay(void **state)
 {
 	(void)state;
-	begin_with(catalog_stage_usual);
+	begin_with(usual);
 	kv.ns = plain;
 	store(1, BLOCKS);
 	assert_int_equal(in_memory(1, 1), 1);
@@ -177,7 +182,7 @@ static void test_others_stay(void **state)
 static void test_removed_in_each_tier(void **state)
 {
 	(void)state;
-	begin_with(catalog_stage_usual);
+	begin_with(usual);
 	for (enum hbm_tier tier = HBM_TIER_HBM; tier <= HBM_TIER_NVME; tier++) {
 		const uint64_t first = 1 + 100 * (uint64_t)tier;
 
@@ -198,7 +203,7 @@ static void test_removed_in_each_tier(void **state)
 static void test_what_moves_leave(void **state)
 {
 	(void)state;
-	begin_with(catalog_stage_usual);
+	begin_with(usual);
 	store(1, BLOCKS);
 	to_tier(HBM_TIER_DDR, 1, BLOCKS);
 	to_tier(HBM_TIER_NVME, 1, BLOCKS);
@@ -219,7 +224,7 @@ static void test_what_moves_leave(void **state)
 static void test_evicted_away(void **state)
 {
 	(void)state;
-	begin_with(catalog_stage_usual);
+	begin_with(usual);
 	store(1, BLOCKS);
 	kv_push_to_nvme(&kv);
 	kv.ns = plain;
@@ -236,7 +241,7 @@ static void test_evicted_away(void **state)
 static void test_namespace_dropped(void **state)
 {
 	(void)state;
-	begin_with(catalog_stage_usual);
+	begin_with(usual);
 	store(1, BLOCKS / 2);
 	kv_push_to_nvme(&kv);
 	store(1 + BLOCKS / 2, BLOCKS / 2);
@@ -249,7 +254,7 @@ static void test_namespace_dropped(void **state)
 static void test_encoded(void **state)
 {
 	(void)state;
-	begin_with(catalog_stage_usual);
+	begin_with(usual);
 	kv.ns = open_wiped(HBM_ENCODING_LOSSLESS, false);
 	store(1, BLOCKS);
 	kv_push_to_nvme(&kv);
@@ -282,7 +287,7 @@ static void test_death(void **state)
 	struct child child;
 
 	(void)state;
-	catalog_stage_begin(catalog_stage_usual);
+	catalog_stage_begin(usual);
 	child_start(&child, "die_with_blocks", &daemon_, 0);
 	assert_int_equal(child_wait(&child), 128 + SIGKILL);
 	while (catalog_stage_status().blocks > 0)
@@ -297,11 +302,11 @@ static void test_death(void **state)
 static void test_a_stop_keeps_them(void **state)
 {
 	(void)state;
-	begin_with(catalog_stage_usual);
+	begin_with(usual);
 	store(1, BLOCKS);
 	kv_push_to_nvme(&kv);
 	catalog_stage_stop();
-	begin_with(catalog_stage_usual);
+	begin_with(usual);
 	assert_int_equal(catalog_stage_status().catalog_restored, BLOCKS);
 	catalog_stage_expect_found(1, BLOCKS);
 	remove_all(1, BLOCKS);
@@ -332,12 +337,13 @@ static void killed_before_it_is_overwritten(const char *catalog)
 	const char *const hanging[] = {"device.cache=4MiB",
 				       "ddr.size=4MiB",
 				       "nvme.size=8MiB",
+				       FEW,
 				       "nvme.merge=64KiB",
 				       catalog,
 				       fail,
 				       NULL};
-	const char *const sound[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB",
-				     catalog, NULL};
+	const char *const sound[] = {
+		"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=8MiB", FEW, catalog, NULL};
 
 	hang_from(fail, sizeof(fail), BLOCKS + 1);
 	snprintf(hang, sizeof(hang), "%s.hang", daemon_.nvme);
@@ -381,13 +387,13 @@ static void test_killed_without_catalog(void **state)
 static void test_catalog_lost(void **state)
 {
 	(void)state;
-	begin_with(catalog_stage_usual);
+	begin_with(usual);
 	store(1, BLOCKS);
 	kv_push_to_nvme(&kv);
 	catalog_stage_stop();
 	assert_int_equal(on_disk(1, BLOCKS), 3 * BLOCKS);
 	assert_int_equal(unlink(catalog_stage_path), 0);
-	begin_with(catalog_stage_usual);
+	begin_with(usual);
 	expect_nowhere(1, BLOCKS);
 	catalog_stage_finish();
 }
@@ -401,7 +407,7 @@ static void test_killed_at_any_moment(void **state)
 	(void)state;
 	seed_open(&seed, "test_killed_at_any_moment");
 	for (unsigned run = 0; run < 8; run++) {
-		begin_with(catalog_stage_usual);
+		begin_with(usual);
 		store(1, BLOCKS);
 		assert_int_equal(hbm_evict(kv.hbm, HBM_TIER_HBM, 0, UINT64_MAX, NULL), 0);
 		if (run & 1)
@@ -416,7 +422,7 @@ static void test_killed_at_any_moment(void **state)
 			  NULL);
 		catalog_stage_kill();
 
-		begin_with(catalog_stage_usual);
+		begin_with(usual);
 		clean_slots();
 		for (uint64_t i = 1; i <= BLOCKS; i++)
 			if (kv_tier(&kv, i) == HBM_TIER_NONE)
@@ -458,10 +464,12 @@ static void test_a_disk_that_fails(void **state)
 	const char *const failing[] = {"device.cache=4MiB",
 				       "ddr.size=4MiB",
 				       "nvme.size=64MiB",
+				       FEW,
 				       "nvme.merge=64KiB",
 				       fail,
 				       NULL};
-	const char *const sound[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=64MiB", NULL};
+	const char *const sound[] = {"device.cache=4MiB", "ddr.size=4MiB", "nvme.size=64MiB", FEW,
+				     NULL};
 
 	(void)state;
 	snprintf(fail, sizeof(fail), "nvme.fail=write:%u+:EIO", BLOCKS + 1);
@@ -507,7 +515,7 @@ static void test_it_is_a_namespace_of_its_own(void **state)
 	unsigned seen = 0;
 
 	(void)state;
-	begin_with(catalog_stage_usual);
+	begin_with(usual);
 	assert_int_not_equal(kv.ns, plain);
 	assert_int_equal(open_wiped(HBM_ENCODING_RAW, false), kv.ns);
 	const struct hbm_namespace_options options = {.model = "secret",
