@@ -234,6 +234,36 @@ static void test_a_new_version_takes_over(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+/* The old one is told to end, as by systemctl restart. */
+static void test_clients_go_on_over_a_restart(void **state)
+{
+	(void)state;
+
+	/* The device is one for all daemons. */
+	char card[128], word[160];
+	snprintf(card, sizeof(card), "%s/card", daemon_.dir);
+	snprintf(word, sizeof(word), "HBM_SOFT=card=%s", card);
+	assert_int_equal(mkdir(card, 0755), 0);
+	keeper_start(&daemon_, sets, (const char *[]){word, NULL});
+	struct kv kv;
+	kv_open(&kv, &daemon_, 0, BLOCK, 2 * BLOCKS);
+	uint64_t session = hbm_info(kv.hbm)->session;
+	kv_put(&kv, BLOCKS, 4711); /* in memory that no request touches */
+
+	for (uint64_t i = 0; i < 3; i++) {
+		keeper_renew(&daemon_);
+		assert_int_equal(kv_store(&kv, 0, 100 * i + 100, BLOCKS, 0, NULL), 0);
+		assert_int_equal(kv_load(&kv, 0, 100 * i + 100, BLOCKS, NULL), 0);
+		assert_int_equal(kv_holds(&kv, BLOCKS, 4711), 1);
+		assert_int_equal(hbm_info(kv.hbm)->session, session);
+	}
+
+	kv_close(&kv);
+	spawn_settle(&daemon_);
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
 /* ---- others ---- */
 
 /* Where the keeper listens. */
@@ -303,6 +333,7 @@ int main(void)
 		TEST(test_a_device_with_a_sticky_error),
 		TEST(test_a_device_that_is_done_without),
 		TEST(test_a_new_version_takes_over),
+		TEST(test_clients_go_on_over_a_restart),
 		TEST(test_what_others_tell_it_changes_nothing),
 	};
 	alarm(100);
