@@ -19,7 +19,10 @@
 	X(DEVICE_LOST, "69a9b1d3e4b841d99d8d85808e185ae0")                                         \
 	X(DEVICE_RESTART, "5da753e7e0cf42f1b037c4a3eb413ce5")                                      \
 	X(NVME_LOST, "209bda64084644f98bfdf98e51e23a4d")                                           \
-	X(NVME_BACK, "dbe8acd0f38e45aa88245e493773d765")
+	X(NVME_BACK, "dbe8acd0f38e45aa88245e493773d765")                                           \
+	X(RESIZED, "f41537581b7c466f8239119650ef14b8")                                             \
+	X(MEMORY_SHORT, "5fd6ee928412456ba069060bff5187ff")                                        \
+	X(MEMORY_CALM, "f32df32d1dcb4914852773cfcb142837")
 
 enum log_event {
 #define LOG_EVENT(name, id) LOG_EVENT_##name,

@@ -3,6 +3,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/base/log_event.h"
 #include "daemon/base/reason.h"
 #include "daemon/cache/cache.h"
 #include "daemon/config/config.h"
@@ -84,11 +85,12 @@ static void memory_pressure_shrink(struct memory_pressure *pressure)
 
 	memory_pressure_look(pressure);
 	if (first)
-		log_notice("ddr: the host is short of memory: the tier of %llu MiB shrinks by "
-			   "steps of %llu MiB, to %llu MiB at least",
-			   (unsigned long long)(pressure->full >> 20),
-			   (unsigned long long)(pressure->step >> 20),
-			   (unsigned long long)(pressure->least >> 20));
+		log_event(LOG_EVENT_MEMORY_SHORT, LOG_NOTICE, NULL,
+			  "ddr: the host is short of memory: the tier of %llu MiB shrinks by "
+			  "steps of %llu MiB, to %llu MiB at least",
+			  (unsigned long long)(pressure->full >> 20),
+			  (unsigned long long)(pressure->step >> 20),
+			  (unsigned long long)(pressure->least >> 20));
 	if (tier->capacity > pressure->least)
 		(void)memory_pressure_resize(pressure,
 					     tier->capacity - pressure->least > pressure->step
@@ -105,8 +107,9 @@ static void memory_pressure_grow(struct timer *timer)
 	if (!resize_is_on(pressure->hbmd, tier))
 		memory_pressure_look(pressure);
 	if (tier->capacity >= pressure->full) {
-		log_notice("ddr: the host is not short of memory any more: the tier has %llu MiB",
-			   (unsigned long long)(tier->capacity >> 20));
+		log_event(LOG_EVENT_MEMORY_CALM, LOG_NOTICE, NULL,
+			  "ddr: the host is not short of memory any more: the tier has %llu MiB",
+			  (unsigned long long)(tier->capacity >> 20));
 		pressure->set = 0;
 		return;
 	}

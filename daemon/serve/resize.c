@@ -3,6 +3,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/base/log_event.h"
 #include "daemon/base/reason.h"
 #include "daemon/cache/cache.h"
 #include "daemon/loop/loop.h"
@@ -85,20 +86,29 @@ static void resize_answer(struct resize *resize, int status, const char *why)
 		done(resize->arg, status, why);
 }
 
-static void resize_end(struct resize *resize)
+/* A client's is a message of its own; one that no client waits for is one of many steps. */
+static void resize_log(const struct resize *resize)
 {
 	const struct tier *tier = resize->tier;
+	const char *name = tier_name(tier->kind);
+	unsigned long long from = resize->from >> 20, to = tier->capacity >> 20;
+	double s = (double)(clock_now() - resize->begun_ns) / 1e9;
+	char fields[64];
 
-	resize->state = RESIZE_OFF;
-	if (resize->status == HBM_OK)
-		log_message(resize->done ? LOG_NOTICE : LOG_INFO,
-			    "%s: resized from %llu to %llu MiB in %.1f s", tier_name(tier->kind),
-			    (unsigned long long)(resize->from >> 20),
-			    (unsigned long long)(tier->capacity >> 20),
-			    (double)(clock_now() - resize->begun_ns) / 1e9);
+	snprintf(fields, sizeof(fields), "HBMD_TIER=%s", name);
+	if (resize->status != HBM_OK)
+		log_warning("%s; the tier has %llu MiB again", resize->why, to);
+	else if (resize->done)
+		log_event(LOG_EVENT_RESIZED, LOG_NOTICE, fields,
+			  "%s: resized from %llu to %llu MiB in %.1f s", name, from, to, s);
 	else
-		log_warning("%s; the tier has %llu MiB again", resize->why,
-			    (unsigned long long)(tier->capacity >> 20));
+		log_info("%s: resized from %llu to %llu MiB in %.1f s", name, from, to, s);
+}
+
+static void resize_end(struct resize *resize)
+{
+	resize->state = RESIZE_OFF;
+	resize_log(resize);
 	resize_answer(resize, resize->status, resize->why);
 }
 
