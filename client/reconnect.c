@@ -326,8 +326,11 @@ static int reconnect_take_hello(struct hbm *hbm, const struct message *message)
 
 	if (message->header->opcode != HBM_WIRE_HELLO || message->header->id != 0)
 		return -EPROTO;
-	if (hbm_reply_is_refusal(message)) /* one that stops has another after it */
-		return message->header->status == HBM_SHUTDOWN ? -EAGAIN : -ENOTCONN;
+	if (hbm_reply_is_refusal(message)) /* it stops, and another follows; or it begins */
+		return message->header->status == HBM_SHUTDOWN ||
+				       message->header->status == HBM_NO_SPACE
+			       ? -EAGAIN
+			       : -ENOTCONN;
 	if (message->size != sizeof(*reply) || message->header->status != HBM_OK ||
 	    message->fds.count > 0 || !reconnect_is_same(hbm, reply))
 		return -EPROTO;

@@ -3,12 +3,17 @@
 
 #include <string.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
 #include "daemon/region/reconcile.h"
 #include "daemon/session/session_away.h"
 #include "daemon/session/session_kept.h"
 #include "daemon/state/state.h"
+
+/* How long clients wait for all tiers after a restart. A host whose memory takes longer serves
+ * with what there is. */
+#define WARM_NS 5000000000u
 
 /* ---- HELLO ---- */
 
@@ -113,9 +118,20 @@ static struct session *serve_hello_find(const struct hbmd *hbmd, const struct se
 	return session && session_may_return(session, greeting, resume->token) ? session : NULL;
 }
 
+/* Whether what the client finds would be less than what it had: it asks again. */
+static bool serve_hello_is_early(const struct hbmd *hbmd)
+{
+	return hbmd->state == HBMD_WARMING && clock_now() - hbmd->started_ns < WARM_NS;
+}
+
 static void serve_hello_resume(struct hbmd *hbmd, struct request *request,
 			       const struct hbm_wire_hello_resume *resume)
 {
+	if (serve_hello_is_early(hbmd)) {
+		request_refuse(request, HBM_NO_SPACE, "the tiers are not in service yet");
+		return;
+	}
+
 	struct session *away = serve_hello_find(hbmd, request->session, resume);
 
 	server_count_resume(hbmd->server, away != NULL);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Clients whose daemon is killed under them, by hbmd --keeper: their calls wait and succeed. */
+/*
+ * Clients whose daemon is killed under them, at random moments, and comes back by hbmd --keeper:
+ * no call fails, every byte that is loaded is right, fences go on counting, and nothing is left.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,22 +11,94 @@
 #include <cmocka.h>
 
 #include "tests/support/keeper_rig.h"
+#include "tests/support/kv.h"
 #include "tests/support/stage.h"
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-enum { KILLS = 50, WITHIN_US = 60000 };
+enum {
+	KILLS = 50,
+	WITHIN_US = 250000,
+	BLOCK = 65536,
+	TOGETHER = 6, /* stores and loads in flight */
+	SLOTS = 8,    /* of each */
+	BLOCKS = 200, /* that are stored, and loaded again */
+	SLABS = 8,    /* of the region that is committed and decommitted */
+	FENCE = 1,    /* the first fence; then one, and one for what has failed, of each */
+};
 
-static const char *const sets[] = {"nvme.path=", "nvme.size=0", "ddr.size=8MiB", NULL};
+static const char *const sets[] = {"nvme.path=", "nvme.size=0", NULL};
 static struct seed seed;
+static char card[128];
+
+/* ---- Killing ---- */
+
+/* A process that kills the daemon so often, each time within WITHIN_US. */
+static pid_t begin_killing(int kills)
+{
+	struct seed own = {.state = seed_next(&seed)};
+	pid_t pid = fork();
+	if (pid != 0)
+		return pid;
+
+	for (int i = 0; i < kills; i++)
+		keeper_kill_within(&daemon_, &own, WITHIN_US);
+	_exit(0);
+}
+
+static bool goes_on(pid_t killer)
+{
+	int status;
+	if (waitpid(killer, &status, WNOHANG) == 0)
+		return true;
+
+	assert_int_equal(status, 0);
+
+	return false;
+}
+
+/* The device is one card for all daemons. */
+static void start(void)
+{
+	static char word[160];
+	static const char *const env[] = {word, NULL};
+
+	snprintf(card, sizeof(card), "%s.card", daemon_.dir);
+	assert_int_equal(mkdir(card, 0755), 0);
+	snprintf(word, sizeof(word), "HBM_SOFT=card=%s", card);
+	keeper_start(&daemon_, sets, env);
+}
+
+static void finish(void)
+{
+	spawn_wait_warm(&daemon_);
+	spawn_settle(&daemon_);
+	assert_true(spawn_balanced(&daemon_));
+	assert_int_equal(spawn_log_lines(&daemon_, "error"), 0);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	assert_int_equal(rmdir(card), 0); /* nothing is left of it */
+}
+
+static uint64_t resumed(void)
+{
+	struct hbm_wire_status status;
+	spawn_status(&daemon_, &status);
+	return status.sessions_resumed;
+}
+
+/* ---- Lookups ---- */
 
 static void test_calls_wait_and_succeed(void **state)
 {
 	(void)state;
-	keeper_start(&daemon_, sets, NULL);
+	start();
 	struct hbm *hbm = spawn_connect(&daemon_);
 	uint64_t session = hbm_info(hbm)->session;
 
@@ -32,19 +107,156 @@ static void test_calls_wait_and_succeed(void **state)
 		hbm_key key = {{(uint8_t)(1 + i)}};
 		struct hbm_lookup found = {.resident = 1};
 		uint32_t ns;
-		const struct hbm_namespace_options options = {.model = "m", .block_bytes = 65536};
+		const struct hbm_namespace_options options = {.model = "m", .block_bytes = BLOCK};
 
 		assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
-		keeper_kill_within(&daemon_, &seed, WITHIN_US);
+		keeper_kill_within(&daemon_, &seed, 60000);
 		assert_int_equal(hbm_lookup(hbm, ns, &key, 1, &found, NULL), 0);
 		assert_int_equal(found.resident, 0);
 	}
 
 	assert_int_equal(hbm_info(hbm)->session, session);
 	hbm_close(hbm);
-	spawn_wait_warm(&daemon_);
-	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_stop(&daemon_), 0);
+	finish();
+}
+
+/* ---- Stores and loads ---- */
+
+struct transfer {
+	bool load;
+	uint64_t first, count;
+	struct hbm_block blocks[SLOTS];
+	struct hbm_segment segments[SLOTS];
+	hbm_result results[SLOTS];
+	hbm_ticket ticket;
+};
+
+struct play {
+	struct kv kv;
+	struct hbm_region *region; /* whose slabs come and go */
+	bool committed[SLABS];
+	struct transfer transfers[TOGETHER];
+	uint64_t values[TOGETHER]; /* of their fences */
+	uint64_t stored, loaded, missed;
+};
+
+static void begin_transfer(struct play *play, unsigned nth)
+{
+	struct transfer *transfer = &play->transfers[nth];
+	const struct hbm_sync sync = {
+		.ready_slot = HBM_WIRE_NO_FENCE,
+		.fence_slot = FENCE + 2 * nth,
+		.failed_slot = FENCE + 2 * nth + 1,
+		.fence_value = ++play->values[nth],
+	};
+	uint64_t slot = nth * SLOTS;
+
+	transfer->load = seed_below(&seed, 2) == 0;
+	transfer->count = 1 + seed_below(&seed, SLOTS);
+	transfer->first = 1 + seed_below(&seed, BLOCKS - SLOTS);
+	for (uint64_t i = 0; i < transfer->count; i++)
+		if (transfer->load)
+			kv_wipe(&play->kv, slot + i);
+		else
+			kv_put(&play->kv, slot + i, transfer->first + i);
+
+	kv_blocks(&play->kv, slot, transfer->first, transfer->count, 0, transfer->blocks,
+		  transfer->segments);
+	for (uint64_t i = 0; i < transfer->count; i++)
+		transfer->blocks[i].parent = (hbm_key){{0}};
+	assert_int_equal((transfer->load ? hbm_submit_load : hbm_submit_store)(
+				 play->kv.hbm, play->kv.ns, transfer->blocks, transfer->count,
+				 &sync, transfer->results, &transfer->ticket),
+			 0);
+}
+
+static void end_transfer(struct play *play, unsigned nth)
+{
+	struct transfer *transfer = &play->transfers[nth];
+	int rc = hbm_wait(play->kv.hbm, transfer->ticket, -1);
+	if (rc != 0)
+		fail_msg("%s: %s", transfer->load ? "load" : "store", hbm_error(play->kv.hbm));
+
+	assert_int_equal(*hbm_fence(play->kv.hbm, FENCE + 2 * nth), play->values[nth]);
+	for (uint64_t i = 0; i < transfer->count; i++) {
+		uint8_t status = transfer->results[i].status;
+
+		if (transfer->load && status == HBM_OK)
+			assert_int_equal(kv_holds(&play->kv, nth * SLOTS + i, transfer->first + i),
+					 1);
+		play->loaded += transfer->load && status == HBM_OK;
+		play->missed += transfer->load && status == HBM_MISS;
+		play->stored += !transfer->load && status == HBM_OK;
+		if (status != HBM_OK && status != (transfer->load ? HBM_MISS : HBM_EXISTS))
+			fail_msg("%s of block %u: %s", transfer->load ? "load" : "store",
+				 (unsigned)(transfer->first + i), hbm_strerror(status));
+	}
+}
+
+/* Commits a slab of the other region and writes to it, or gives it back. What is there stays. */
+static void change_slab(struct play *play)
+{
+	uint64_t nth = seed_below(&seed, SLABS), slab = hbm_region_slab(play->region),
+		 word = nth + 7, found = 0;
+	const struct hbm_range range = {play->region, nth * slab, slab};
+	uint64_t address = hbm_region_address(play->region) + range.offset;
+	int rc = play->committed[nth] ? 0 : hbm_commit(play->kv.hbm, &range, 1);
+
+	if (rc == 0 && play->committed[nth]) {
+		kv_read(&play->kv, &found, address, sizeof(found));
+		assert_int_equal(found, word);
+		rc = hbm_decommit(play->kv.hbm, &range, 1);
+	} else if (rc == 0) {
+		kv_write(&play->kv, address, &word, sizeof(word));
+	}
+
+	if (rc != 0)
+		fail_msg("slab %u: %s", (unsigned)nth, hbm_error(play->kv.hbm));
+	play->committed[nth] = !play->committed[nth];
+}
+
+static void play_once(struct play *play)
+{
+	for (unsigned i = 0; i < TOGETHER; i++)
+		begin_transfer(play, i);
+	change_slab(play);
+	for (unsigned i = 0; i < TOGETHER; i++)
+		end_transfer(play, i);
+
+	if (seed_below(&seed, 8) == 0) {
+		hbm_region_destroy(play->kv.hbm, play->region);
+		const struct hbm_region_options options = {.address_space = SLABS * (2 << 20),
+							   .slab = 2 << 20};
+		assert_int_equal(hbm_region_create(play->kv.hbm, &options, &play->region), 0);
+		memset(play->committed, 0, sizeof(play->committed));
+	}
+}
+
+static void test_stores_and_loads_in_flight(void **state)
+{
+	(void)state;
+	struct play *play = calloc(1, sizeof(*play));
+	const struct hbm_region_options options = {.address_space = SLABS * (2 << 20),
+						   .slab = 2 << 20};
+
+	start();
+	kv_open(&play->kv, &daemon_, 0, BLOCK, TOGETHER * SLOTS);
+	assert_int_equal(hbm_region_create(play->kv.hbm, &options, &play->region), 0);
+	uint64_t session = hbm_info(play->kv.hbm)->session;
+
+	pid_t killer = begin_killing(KILLS);
+	uint64_t rounds = 0;
+	for (; goes_on(killer); rounds++)
+		play_once(play);
+	play_once(play);
+
+	assert_int_equal(hbm_info(play->kv.hbm)->session, session);
+	assert_int_equal(resumed(), 1);
+	print_message("%u rounds, %u blocks stored, %u loaded, %u missed\n", (unsigned)rounds,
+		      (unsigned)play->stored, (unsigned)play->loaded, (unsigned)play->missed);
+	kv_close(&play->kv);
+	free(play);
+	finish();
 }
 
 int main(void)
@@ -53,6 +265,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_calls_wait_and_succeed),
+		TEST(test_stores_and_loads_in_flight),
 	};
 	alarm(100);
 	return cmocka_run_group_tests(tests, NULL, NULL);
