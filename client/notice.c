@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -17,17 +18,25 @@ static uint64_t notice_least_bytes(uint64_t records)
 	return sizeof(struct hbm_wire_board_head) + records * sizeof(struct hbm_wire_board_record);
 }
 
-/* It must be sealed: if it could shrink, the caller could get SIGBUS. */
-static bool notice_map(struct board *board, uint64_t records, int fd)
+/* It must be sealed: if it could shrink, the caller could get SIGBUS. NULL: it cannot be
+ * mapped. */
+static void *notice_map_file(uint64_t bytes, int fd)
 {
 	struct stat stat;
 	int seals = fcntl(fd, F_GET_SEALS);
 	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &stat) < 0 ||
-	    (uint64_t)stat.st_size < board->bytes)
-		return false;
+	    (uint64_t)stat.st_size < bytes)
+		return NULL;
 
-	void *head = mmap(NULL, board->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (head == MAP_FAILED)
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+static bool notice_map(struct board *board, uint64_t records, int fd)
+{
+	void *head = notice_map_file(board->bytes, fd);
+	if (!head)
 		return false;
 
 	board->head = head;
@@ -54,6 +63,7 @@ static int notice_reply_board(struct hbm *hbm, struct ticket *ticket, struct mes
 		return TICKET_BROKEN;
 
 	board->number = reply->board;
+	board->count = (uint32_t)ticket->answer.count;
 	board->bytes = reply->bytes;
 
 	if (!notice_map(board, reply->records, message->fds.list[0]))
@@ -62,6 +72,26 @@ static int notice_reply_board(struct hbm *hbm, struct ticket *ticket, struct mes
 	list_push_back(&hbm->boards, &board->link);
 
 	return HBM_OK;
+}
+
+bool hbm_board_move(struct board *board, const struct hbm_wire_board_reply *reply, int fd)
+{
+	const size_t first = sizeof(board->head->notices); /* the daemon's */
+	unsigned char *next =
+		reply->bytes >= board->bytes ? notice_map_file(board->bytes, fd) : NULL;
+	if (!next)
+		return false;
+
+	memcpy(next + first, (unsigned char *)board->head + first, board->bytes - first);
+	if (mremap(next, board->bytes, board->bytes, MREMAP_MAYMOVE | MREMAP_FIXED, board->head) ==
+	    MAP_FAILED) {
+		munmap(next, board->bytes);
+		return false;
+	}
+
+	board->number = reply->board;
+
+	return true;
 }
 
 static int notice_take(struct hbm *hbm, const struct message *message)

@@ -5,6 +5,7 @@
 #include "client/notice.h"
 #include "client/region.h"
 #include "client/request.h"
+#include "client/reserve.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -147,6 +148,57 @@ static int reconnect_open_namespaces(struct hbm *hbm)
 	return rc;
 }
 
+/* ---- Boards, and the page of memory ---- */
+
+static int reconnect_open_board(struct hbm *hbm, struct board *board)
+{
+	struct hbm_wire_board_open open = {.records = board->count};
+	struct iovec piece = {&open, sizeof(open)};
+	struct message message;
+	int rc = reconnect_ask(hbm, &piece, HBM_WIRE_BOARD_OPEN, &message);
+	if (rc)
+		return rc;
+
+	if (hbm_reply_is_refusal(&message))
+		rc = message.header->status;
+	else if (message.size != sizeof(struct hbm_wire_board_reply) || message.fds.count != 1 ||
+		 !hbm_board_move(board, (const void *)message.header, message.fds.list[0]))
+		rc = -EPROTO;
+	hbm_message_clear(&message);
+
+	return rc;
+}
+
+static int reconnect_open_boards(struct hbm *hbm)
+{
+	int rc = 0;
+
+	hbm->notices = 0;
+	list_for_each (node, &hbm->boards) {
+		rc = reconnect_open_board(hbm, container_of(node, struct board, link));
+		if (rc)
+			break;
+	}
+
+	return rc;
+}
+
+static int reconnect_map_memory(struct hbm *hbm)
+{
+	struct hbm_wire_header header;
+	struct iovec piece = {&header, sizeof(header)};
+	struct message message;
+	int rc = hbm->memory ? reconnect_ask(hbm, &piece, HBM_WIRE_MEMORY, &message) : 0;
+	if (rc || !hbm->memory)
+		return rc;
+
+	if (message.fds.count != 1 || !hbm_memory_move(hbm, message.fds.list[0]))
+		rc = -EPROTO;
+	hbm_message_clear(&message);
+
+	return rc;
+}
+
 /* ---- What is mapped ---- */
 
 /* Ranges of regions, in messages of as many as fit. They are built where replies are received. */
@@ -281,6 +333,10 @@ static int reconnect_restore(struct hbm *hbm)
 	int rc = reconnect_reconcile(hbm);
 	if (rc == 0)
 		rc = reconnect_open_namespaces(hbm);
+	if (rc == 0)
+		rc = reconnect_open_boards(hbm);
+	if (rc == 0)
+		rc = reconnect_map_memory(hbm);
 	if (rc == 0)
 		rc = reconnect_send_again(hbm);
 

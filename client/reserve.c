@@ -4,6 +4,7 @@
  * is. The page is mapped when it is first read, so that a daemon that has none is as good to
  * all other calls.
  */
+#include "client/reserve.h"
 #include "client/connection.h"
 #include "client/error.h"
 #include "client/request.h"
@@ -69,6 +70,15 @@ static const struct hbm_wire_memory *reserve_map_page(int fd)
 	void *page = mmap(NULL, HBM_WIRE_MEMORY_BYTES, PROT_READ, MAP_SHARED, fd, 0);
 
 	return page == MAP_FAILED ? NULL : page;
+}
+
+bool hbm_memory_move(struct hbm *hbm, int fd)
+{
+	void *page = (void *)(uintptr_t)reserve_map_page(fd);
+
+	return page &&
+	       mremap(page, HBM_WIRE_MEMORY_BYTES, HBM_WIRE_MEMORY_BYTES,
+		      MREMAP_MAYMOVE | MREMAP_FIXED, (void *)(uintptr_t)hbm->memory) != MAP_FAILED;
 }
 
 static int reserve_reply_page(struct hbm *hbm, struct ticket *ticket, struct message *message)

@@ -12,6 +12,7 @@
 
 #include "tests/support/keeper_rig.h"
 #include "tests/support/kv.h"
+#include "tests/support/pool_play.h"
 #include "tests/support/stage.h"
 
 #include <errno.h>
@@ -35,6 +36,7 @@ enum {
 };
 
 static const char *const sets[] = {"nvme.path=", "nvme.size=0", NULL};
+static const char *const large[] = {"nvme.size=128MiB", NULL};
 static struct seed seed;
 static char card[128];
 
@@ -65,7 +67,7 @@ static bool goes_on(pid_t killer)
 }
 
 /* The device is one card for all daemons. */
-static void start(void)
+static void start(const char *const *with)
 {
 	static char word[160];
 	static const char *const env[] = {word, NULL};
@@ -73,7 +75,7 @@ static void start(void)
 	snprintf(card, sizeof(card), "%s.card", daemon_.dir);
 	assert_int_equal(mkdir(card, 0755), 0);
 	snprintf(word, sizeof(word), "HBM_SOFT=card=%s", card);
-	keeper_start(&daemon_, sets, env);
+	keeper_start(&daemon_, with, env);
 }
 
 static void finish(void)
@@ -98,7 +100,7 @@ static uint64_t resumed(void)
 static void test_calls_wait_and_succeed(void **state)
 {
 	(void)state;
-	start();
+	start(sets);
 	struct hbm *hbm = spawn_connect(&daemon_);
 	uint64_t session = hbm_info(hbm)->session;
 
@@ -239,7 +241,7 @@ static void test_stores_and_loads_in_flight(void **state)
 	const struct hbm_region_options options = {.address_space = SLABS * (2 << 20),
 						   .slab = 2 << 20};
 
-	start();
+	start(sets);
 	kv_open(&play->kv, &daemon_, 0, BLOCK, TOGETHER * SLOTS);
 	assert_int_equal(hbm_region_create(play->kv.hbm, &options, &play->region), 0);
 	uint64_t session = hbm_info(play->kv.hbm)->session;
@@ -259,6 +261,85 @@ static void test_stores_and_loads_in_flight(void **state)
 	finish();
 }
 
+/* ---- Sequences ---- */
+
+static void begin(const struct pool_rig *rig)
+{
+	(void)rig;
+}
+
+static void finish_playing(void)
+{
+}
+
+static void test_sequences_go_on(void **state)
+{
+	(void)state;
+	struct pool_play play = {0};
+
+	pool_play_begins = begin;
+	pool_play_ends = finish_playing;
+	start(large);
+	pid_t killer = begin_killing(KILLS);
+	unsigned plays = 0;
+	do {
+		pool_play(&daemon_, &play);
+		assert_false(play.ended);
+		assert_int_equal(play.refused, 0);
+		plays++;
+	} while (goes_on(killer));
+	print_message("%u plays\n", plays);
+	finish();
+}
+
+static int count_record(const void *record, size_t bytes, void *arg)
+{
+	(void)record;
+	(void)bytes;
+	++*(unsigned *)arg;
+	return 0;
+}
+
+/* What a client shows of its sequences, and the page in which it sees what is free, are those of
+ * the daemon that it has now. */
+static void test_what_is_shown_is_of_the_next_daemon(void **state)
+{
+	(void)state;
+	struct pool_rig rig;
+	struct hbm_sequence *sequence;
+	struct hbm_device_memory before, after;
+	const struct hbm_pool_options options = {.max_sequences = 4};
+
+	start(large);
+	pool_rig_open(&rig, &daemon_, pool_rig_layouts[0], &options);
+	assert_int_equal(hbm_sequence_open(rig.pool, NULL, &sequence), 0);
+	for (unsigned i = 0; i < 5; i++) {
+		unsigned sequences = 0;
+
+		assert_int_equal(hbm_device_memory(rig.hbm, 0, &before), 0);
+		keeper_kill(&daemon_);
+		assert_int_equal(hbm_ping(rig.hbm), 0);
+		struct hbm *other = spawn_connect(&daemon_);
+		assert_int_equal(hbm_query(other, HBM_QUERY_SEQUENCES, count_record, &sequences),
+				 0);
+		assert_int_equal(sequences, 1);
+
+		/* Memory of others is seen to go. */
+		struct hbm_region *region;
+		const struct hbm_region_options of = {.address_space = 4 << 20, .slab = 2 << 20};
+		assert_int_equal(hbm_region_create(other, &of, &region), 0);
+		assert_int_equal(hbm_device_memory(rig.hbm, 0, &before), 0);
+		assert_int_equal(hbm_commit(other, &(struct hbm_range){region, 0, 4 << 20}, 1), 0);
+		assert_int_equal(hbm_device_memory(rig.hbm, 0, &after), 0);
+		assert_int_equal(before.free - after.free, 4 << 20);
+		hbm_close(other);
+	}
+
+	hbm_sequence_close(sequence);
+	pool_rig_close(&rig);
+	finish();
+}
+
 int main(void)
 {
 	seed_open(&seed, "reconnect");
@@ -266,6 +347,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_calls_wait_and_succeed),
 		TEST(test_stores_and_loads_in_flight),
+		TEST(test_sequences_go_on),
+		TEST(test_what_is_shown_is_of_the_next_daemon),
 	};
 	alarm(100);
 	return cmocka_run_group_tests(tests, NULL, NULL);
