@@ -11,20 +11,22 @@ static bool again_is_over(const struct hbm *hbm, const struct hbm_wire_blocks *b
 		       blocks->fence_value;
 }
 
-static int again_end_blocks(const struct hbm *hbm, struct ticket *ticket,
+static int again_end_blocks(struct hbm *hbm, struct ticket *ticket,
 			    const struct hbm_wire_blocks *blocks)
 {
 	bool done = blocks->failed_slot != 0 && hbm->fences[blocks->failed_slot] == 0,
 	     load = ticket->opcode == HBM_WIRE_LOAD;
 	uint8_t status = done ? HBM_OK : load ? HBM_MISS : HBM_SHUTDOWN;
 
+	if (done && !load)
+		hbm_pins_stored(&hbm->reconnect.pins, blocks);
 	for (uint32_t i = 0; ticket->answer.results && i < ticket->answer.count; i++)
 		ticket->answer.results[i] = (hbm_result){.status = status, .tier = HBM_TIER_NONE};
 
 	return HBM_OK;
 }
 
-static int again_settle_blocks(const struct hbm *hbm, struct ticket *ticket)
+static int again_settle_blocks(struct hbm *hbm, struct ticket *ticket)
 {
 	const struct hbm_wire_blocks *blocks = (const void *)ticket->sent.message;
 

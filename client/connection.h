@@ -15,6 +15,7 @@
 #include "client/cork.h"
 #include "client/gpu.h"
 #include "client/owner.h"
+#include "client/pins.h"
 #include "client/ticket.h"
 #include "daemon/base/list.h"
 
@@ -33,6 +34,7 @@ struct reconnect {
 	uint32_t pause_ms;
 	uint64_t messages;      /* of this exchange: their numbers */
 	struct list namespaces; /* struct opened_namespace */
+	struct pins pins;
 };
 
 struct hbm {

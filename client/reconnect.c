@@ -20,6 +20,8 @@
 #define RECONNECT_PAUSE_MAX_MS 50 /* a daemon takes longer than that to start */
 #define RECONNECT_ANSWER_MS 10000 /* that a daemon which has answered HELLO may be silent */
 
+#define PINS_TOGETHER 4096u /* of a request, half as large as one may be */
+
 struct opened_namespace {
 	struct list link;
 	uint32_t ns;
@@ -87,6 +89,22 @@ static int reconnect_ask_fixed(struct hbm *hbm, struct iovec *piece, unsigned op
 
 /* ---- What was opened ---- */
 
+static void reconnect_forget(struct opened_namespace *opened)
+{
+	list_remove(&opened->link);
+	explicit_bzero(opened->message, opened->bytes);
+	free(opened);
+}
+
+static void reconnect_forget_namespace(struct hbm *hbm, uint32_t ns)
+{
+	list_for_each_safe (node, after, &hbm->reconnect.namespaces) {
+		struct opened_namespace *opened = container_of(node, struct opened_namespace, link);
+		if (opened->ns == ns)
+			reconnect_forget(opened);
+	}
+}
+
 bool hbm_reconnect_opened(struct hbm *hbm, uint32_t ns, const void *message, size_t bytes)
 {
 	if (!hbm->come_back)
@@ -96,7 +114,7 @@ bool hbm_reconnect_opened(struct hbm *hbm, uint32_t ns, const void *message, siz
 	if (!opened)
 		return false;
 
-	hbm_reconnect_closed(hbm, ns); /* opened twice is opened once */
+	reconnect_forget_namespace(hbm, ns); /* opened twice is opened once */
 	opened->ns = ns;
 	opened->bytes = bytes;
 	memcpy(opened->message, message, bytes);
@@ -105,26 +123,17 @@ bool hbm_reconnect_opened(struct hbm *hbm, uint32_t ns, const void *message, siz
 	return true;
 }
 
-static void reconnect_forget(struct opened_namespace *opened)
-{
-	list_remove(&opened->link);
-	explicit_bzero(opened->message, opened->bytes);
-	free(opened);
-}
-
 void hbm_reconnect_closed(struct hbm *hbm, uint32_t ns)
 {
-	list_for_each_safe (node, after, &hbm->reconnect.namespaces) {
-		struct opened_namespace *opened = container_of(node, struct opened_namespace, link);
-		if (opened->ns == ns)
-			reconnect_forget(opened);
-	}
+	hbm_pins_forget(&hbm->reconnect.pins, ns);
+	reconnect_forget_namespace(hbm, ns);
 }
 
 void hbm_reconnect_clear(struct hbm *hbm)
 {
 	list_for_each_safe (node, after, &hbm->reconnect.namespaces)
 		reconnect_forget(container_of(node, struct opened_namespace, link));
+	hbm_pins_clear(&hbm->reconnect.pins);
 	explicit_bzero(hbm->reconnect.token, sizeof(hbm->reconnect.token));
 }
 
@@ -144,6 +153,76 @@ static int reconnect_open_namespaces(struct hbm *hbm)
 		if (rc)
 			break;
 	}
+
+	return rc;
+}
+
+/* ---- Pins ---- */
+
+/* What is not there any more is not pinned. The keys are where replies are received, which is
+ * when they have been sent. */
+static int reconnect_pin(struct hbm *hbm, uint32_t ns, uint32_t count)
+{
+	struct hbm_wire_keys *pin = hbm->channel.buffer;
+	struct iovec piece = {pin, sizeof(*pin) + count * sizeof(pin->keys[0])};
+	struct message message;
+
+	memset(pin, 0, sizeof(*pin));
+	pin->ns = ns;
+	pin->count = count;
+	int rc = count > 0 ? reconnect_ask(hbm, &piece, HBM_WIRE_PIN, &message) : 0;
+	if (rc == 0 && count > 0)
+		hbm_message_clear(&message);
+
+	return rc;
+}
+
+static int reconnect_pin_namespace(struct hbm *hbm, uint32_t ns)
+{
+	struct hbm_wire_keys *pin = hbm->channel.buffer;
+	const struct pins *pins = &hbm->reconnect.pins;
+	uint32_t count, all, at;
+	int rc = 0;
+
+	for (uint32_t times = 0, more = 1; rc == 0 && more; times++)
+		for (all = at = more = 0; rc == 0 && at<pins->size; more |= all> 0) {
+			count = hbm_pins_list(pins, ns, times, &at, pin->keys, PINS_TOGETHER);
+			all += count;
+			rc = reconnect_pin(hbm, ns, count);
+		}
+
+	return rc;
+}
+
+/* Blocks that were to be pinned as they were stored, and may have been stored. */
+static int reconnect_pin_stored(struct hbm *hbm, const struct hbm_wire_blocks *blocks)
+{
+	struct hbm_wire_keys *pin = hbm->channel.buffer;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < blocks->count; i++)
+		if (blocks->blocks[i].flags & HBM_WIRE_BLOCK_PIN)
+			pin->keys[count++] = blocks->blocks[i].key;
+
+	return reconnect_pin(hbm, blocks->ns, count);
+}
+
+static int reconnect_pin_again(struct hbm *hbm)
+{
+	struct ticket *ticket;
+	int rc = 0;
+
+	list_for_each (node, &hbm->reconnect.namespaces) {
+		rc = reconnect_pin_namespace(hbm,
+					     container_of(node, struct opened_namespace, link)->ns);
+		if (rc)
+			return rc;
+	}
+
+	for (uint64_t nth = 0; rc == 0 && (ticket = hbm_ticket_next(&hbm->tickets, nth));
+	     nth = ticket->sent.nth)
+		if (ticket->opcode == HBM_WIRE_STORE)
+			rc = reconnect_pin_stored(hbm, (const void *)ticket->sent.message);
 
 	return rc;
 }
@@ -333,6 +412,8 @@ static int reconnect_restore(struct hbm *hbm)
 	int rc = reconnect_reconcile(hbm);
 	if (rc == 0)
 		rc = reconnect_open_namespaces(hbm);
+	if (rc == 0)
+		rc = reconnect_pin_again(hbm);
 	if (rc == 0)
 		rc = reconnect_open_boards(hbm);
 	if (rc == 0)

@@ -7,7 +7,7 @@
  * 	greeting: connected, HELLO with the token is sent
  * 	then at once, each step answered before the next:
  * 	  what is mapped here is said (RECONCILE): the daemon drops what else the session has
- * 	  namespaces are opened again, under the same numbers; boards; the page of memory
+ * 	  namespaces are opened again, under the same numbers; pins; boards; the page of memory
  * 	  what was not answered is sent again (again.h), in the order it was submitted
  *
  * The descriptor of the connection stays the same number: a timer, or the next socket. If the

@@ -91,6 +91,8 @@ int hbm_request_handle(struct hbm *hbm, struct message *message)
 	int status = ticket->kind->reply(hbm, ticket, message);
 	if (status == TICKET_BROKEN)
 		return -EPROTO;
+	if (hbm->come_back && status == HBM_OK)
+		hbm_pins_answered(&hbm->reconnect.pins, ticket, message);
 	if (ticket->sent.again)
 		status = hbm_again_status(ticket, status);
 

@@ -2,6 +2,7 @@
 /* A connection that goes on with the next daemon: what it says, what it sends again and in which
  * order, what it does not, how long it waits, and when it gives up. */
 #include "tests/support/fake_stage.h"
+#include "tests/support/seed.h"
 
 #include <hbm/hbm.h>
 
@@ -35,6 +36,8 @@ static unsigned die_opcode, die_at;
 static uint16_t heard[64];
 static uint64_t heard_ids[64];
 static unsigned heard_count;
+/* How often each key of a test of pins was pinned. */
+static unsigned pinned[300];
 /* What it said that it has, last. */
 static struct hbm_wire_range told[8];
 static unsigned told_count;
@@ -55,6 +58,12 @@ static bool answer(struct fake *self, const struct hbm_wire_header *request)
 		told_count = ranges->count;
 		memcpy(told, ranges->ranges, ranges->count * sizeof(told[0]));
 		return false;
+	}
+
+	if (request->opcode == HBM_WIRE_PIN) {
+		const struct hbm_wire_keys *keys = (const void *)request;
+		for (uint32_t i = 0; i < keys->count; i++)
+			pinned[(keys->keys[i].bytes[8] | keys->keys[i].bytes[9] << 8) % 300]++;
 	}
 
 	if (heard_count < 64) {
@@ -282,6 +291,51 @@ static void namespaces_are_opened_again(void **state)
 	assert_int_equal(heard_count, 2);
 }
 
+/* ---- Pins ---- */
+
+/* Pins at random, beside a count for each key: those are pinned again, as often. */
+static void pins_are_renewed(void **state)
+{
+	(void)state;
+	enum { KEYS = 300 };
+	static unsigned counts[KEYS];
+	struct seed seed;
+	uint32_t ns;
+	const struct hbm_namespace_options options = {.model = "m", .block_bytes = 65536};
+
+	seed_open(&seed, "pins");
+	memset(counts, 0, sizeof(counts));
+	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned i = 0; i < 100; i++) {
+			unsigned nth = (unsigned)seed_below(&seed, KEYS);
+			/* Many have the same hash. */
+			const hbm_key key = {{(uint8_t)(1 + nth % 3), 0, 0, 0, 0, 0, 0, 0,
+					      (uint8_t)nth, (uint8_t)(nth >> 8)}};
+			bool pin = counts[nth] == 0 || seed_below(&seed, 2) == 0;
+
+			assert_int_equal(hbm_keys(hbm, pin ? HBM_WIRE_PIN : HBM_WIRE_UNPIN, ns, 0,
+						  &key, 1, NULL),
+					 0);
+			counts[nth] += pin ? 1 : -1u;
+		}
+
+		memset(pinned, 0, sizeof(pinned));
+		die_on(HBM_WIRE_LOOKUP, 1);
+		assert_int_equal(lookup(), 0);
+		assert_memory_equal(pinned, counts, sizeof(counts));
+	}
+
+	/* A namespace that is closed has none. */
+	assert_int_equal(hbm_namespace_close(hbm, ns), 0);
+	assert_int_equal(hbm_namespace_open(hbm, &options, &ns), 0);
+	memset(pinned, 0, sizeof(pinned));
+	memset(counts, 0, sizeof(counts));
+	die_on(HBM_WIRE_LOOKUP, 1);
+	assert_int_equal(lookup(), 0);
+	assert_memory_equal(pinned, counts, sizeof(counts));
+}
+
 /* ---- Stores and loads ---- */
 
 static struct hbm_region *region;
@@ -432,6 +486,7 @@ int main(void)
 		STAGE(unanswered_requests_are_sent_again_in_their_order),
 		STAGE(corked_requests_are_sent_once),
 		STAGE(namespaces_are_opened_again),
+		STAGE(pins_are_renewed),
 		STAGE(what_has_set_its_fence_is_over),
 		STAGE(a_block_that_was_stored_already_is_stored),
 		STAGE(commits_begin_anew_and_what_was_given_back_is),
