@@ -91,8 +91,8 @@ void slabs_adopted(struct slabs *slabs);
 const struct region_kept *slabs_kept(const struct slabs *slabs);
 /* The promise is the session's: what it has reserved outlives the daemon. HBM_OK, HBM_LIMIT. */
 int slabs_keep_promise(const struct slabs *slabs, struct promise *promise, uint64_t session);
-/* The slab outlives the daemon from now on, with that descriptor, or does so already: HBM_OK,
- * HBM_LIMIT. It is its holder's. */
+/* The slab outlives the daemon from now on, with that descriptor (-1: one of its own), or does so
+ * already: HBM_OK, HBM_LIMIT. It is its holder's. */
 int slab_keep(struct slab *slab, int fd);
 /* Called with the bytes that a request or a reservation lacks, before it waits or is refused for
  * them: what it can do without goes back to the pool; true: more of it will, until

@@ -24,6 +24,26 @@ const struct region_kept *slabs_kept(const struct slabs *slabs)
 
 /* ---- Keeping ---- */
 
+/* Without a descriptor it makes one. */
+static int slab_keep_park(const struct slab *slab, int fd)
+{
+	const struct slabs *slabs = slab->slabs;
+	uint64_t id = parking_id(PARK_SLAB, slab->id);
+	int own = -1;
+
+	if (fd >= 0)
+		return parking_put(slabs->kept->parking, id, fd);
+	if (slabs->device->driver->cuMemExportToShareableHandle(
+		    &own, slab->handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0) !=
+	    CUDA_SUCCESS)
+		return -EIO;
+
+	int r = parking_put(slabs->kept->parking, id, own);
+	close(own);
+
+	return r;
+}
+
 int slab_keep(struct slab *slab, int fd)
 {
 	const struct slabs *slabs = slab->slabs;
@@ -39,7 +59,7 @@ int slab_keep(struct slab *slab, int fd)
 	slab->id = body.slab = state_counter(kept->state, STATE_LAST_SLAB) + 1;
 	state_count_to(kept->state, STATE_LAST_SLAB, slab->id);
 	memcpy(body.uuid, slabs->device->uuid.bytes, sizeof(body.uuid));
-	if (parking_put(kept->parking, parking_id(PARK_SLAB, slab->id), fd) < 0)
+	if (slab_keep_park(slab, fd) < 0)
 		return HBM_LIMIT;
 
 	int status = region_kept_add(kept, STATE_SLABS, &body, 0, &slab->kept);

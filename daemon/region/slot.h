@@ -150,7 +150,7 @@ void slot_share(struct region *region, uint64_t i, struct slab *slab, bool read_
 /* The same with a slab that is lent to the session, which is not charged for it. */
 void slot_borrow(struct region *region, uint64_t i, struct slab *slab);
 /* The slot, which has that slab or is about to, and the slab outlive the daemon from now on
- * (region_kept.h): HBM_OK, HBM_LIMIT. The descriptor is of the slab; -1: that is kept already. */
+ * (region_kept.h): HBM_OK, HBM_LIMIT. The descriptor is of the slab; -1: slab_keep(). */
 int slot_keep(struct region *region, uint64_t i, struct slab *slab, int fd);
 void slot_unkeep(struct region *region, uint64_t i);
 /* A slot whose slab is no longer mapped there loses it and its reference. One whose slab

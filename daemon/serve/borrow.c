@@ -239,13 +239,32 @@ static void borrow_export_run(struct job *job)
 	job->more = borrow->fd_next < borrow->fd_count;
 }
 
+/* What a client has of it stays its own when the daemon is killed. */
+static int borrow_keep(const struct borrow *borrow)
+{
+	const int *fd = borrow->fds;
+	int status = HBM_OK;
+
+	for (uint32_t i = 0; i < borrow->slabs_count; i++) {
+		const struct lent *lent = borrow->slabs[i].lent;
+
+		for (uint32_t k = 0; !borrow->slabs[i].named && k < lent->slab_count; k++)
+			if (status == HBM_OK)
+				status = slab_keep(lent->slabs[k], *fd++);
+	}
+
+	return status;
+}
+
 static void borrow_exported(struct job *job)
 {
 	static const char call[] = "cuMemExportToShareableHandle";
 	struct borrow *borrow = container_of(job, struct borrow, job);
 	struct device *device = borrow->device;
 
-	if (borrow->result == CUDA_SUCCESS)
+	if (borrow->result == CUDA_SUCCESS && borrow_keep(borrow) != HBM_OK)
+		borrow_refuse(borrow, HBM_LIMIT, "the daemon's state is full");
+	else if (borrow->result == CUDA_SUCCESS)
 		borrow_reply(borrow);
 	else if (borrow->lacks_fds)
 		borrow_refuse(borrow, device_lacks_fds(device, call),

@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -33,8 +34,9 @@ enum {
 };
 
 static const char *const sets[] = {
-	"soft.memory=64MiB", "device.memory=48MiB", "device.cache=2MiB", "device.headroom=2MiB",
-	"ddr.size=8MiB",     "nvme.path=",          "nvme.size=0",       NULL};
+	"soft.memory=64MiB",    "device.memory=48MiB", "device.cache=2MiB",
+	"device.headroom=2MiB", "device.lend=8MiB",    "ddr.size=8MiB",
+	"nvme.path=",           "nvme.size=0",         NULL};
 static struct seed seed;
 static char card[128];
 
@@ -225,6 +227,63 @@ static void test_what_is_mapped_stays(void **state)
 	finish(stored);
 }
 
+/* What is borrowed stays as it is, in a slot, which is the session's own then, and without one. */
+static void test_what_is_borrowed_stays(void **state)
+{
+	(void)state;
+	start();
+	unsigned stored = keeper_stored(&daemon_);
+	const hbm_key keys[] = {kv_key(7), kv_key(8)};
+	struct hbm_loan *loans[2];
+	hbm_result results[2];
+	uint64_t addresses[2];
+	struct client client;
+	void *wanted = malloc(SLAB), *seen = malloc(SLAB);
+
+	client_open(&client);
+	for (uint64_t i = 0; i < 2; i++) {
+		assert_int_equal(kv_store(&client.kv, 0, 7 + i, 1, 0, results), 0);
+		assert_int_equal(results[0].status, HBM_OK);
+	}
+	assert_int_equal(hbm_borrow(client.kv.hbm, client.kv.ns, 0, SLAB, keys, 2, loans, results),
+			 0);
+	for (uint64_t i = 0; i < 2; i++)
+		assert_int_equal(hbm_loan_map(client.kv.hbm, loans[i], &addresses[i]), 0);
+	const struct hbm_share share = {.target = client.region,
+					.target_offset = 3 * SLAB,
+					.bytes = SLAB,
+					.flags = HBM_SHARE_READ_ONLY,
+					.loan = loans[0]};
+	assert_int_equal(hbm_share(client.kv.hbm, &share, 1), 0);
+
+	for (unsigned round = 0; round < 2; round++) {
+		keeper_kill(&daemon_);
+		for (uint64_t i = 0; i < 2; i++) {
+			kv_fill(7 + i, wanted, SLAB);
+			kv_read(&client.kv, seen, addresses[i], SLAB);
+			assert_memory_equal(seen, wanted, SLAB);
+		}
+		kv_fill(7, wanted, SLAB);
+		kv_read(&client.kv, seen, slot_address(&client, 3), SLAB);
+		assert_memory_equal(seen, wanted, SLAB);
+
+		/* its own slab, and that of the slot */
+		struct hbm_wire_device device;
+		do
+			device = device_record(client.kv.hbm);
+		while (device.retiring > 0);
+		assert_int_equal(device.leased, 2 * SLAB);
+	}
+
+	const struct hbm_range slot = slot_range(&client, 3);
+	assert_int_equal(hbm_decommit(client.kv.hbm, &slot, 1), 0);
+	(void)hbm_return(client.kv.hbm, loans, 2); /* no daemon knows them any more */
+	client_close(&client);
+	free(wanted);
+	free(seen);
+	finish(stored);
+}
+
 static struct kv lives_kv;
 
 /* A process with memory, that is killed. */
@@ -355,6 +414,7 @@ int main(int argc, char **argv)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_what_is_mapped_stays),
+		TEST(test_what_is_borrowed_stays),
 		TEST(test_a_client_dies),
 		TEST(test_killed_at_any_moment),
 	};
