@@ -238,6 +238,12 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbm.a
 	$(call say,LD)
 	$(Q)$(LINK) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson sqlite3) -ldl -lm
 
+# A client for the systemd that tests/systemd/run boots: it needs no library of the tests.
+$(BUILD)/tests/systemd/client: $(BUILD)/obj/tests/systemd/client.o $(BUILD)/libhbm.a
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(LINK) $^ -o $@ $(call PKG,libxxhash) -ldl -lm
+
 # Harnesses: libFuzzer's main() takes their inputs to pieces of the daemon, the library, hbmctl and the soft driver, which
 # are built with SANITIZE=$(FUZZ_SANITIZE). What libhbmsoft.so is instrumented with it finds in the program.
 FUZZ_SANITIZE := address,undefined,fuzzer-no-link
@@ -326,7 +332,7 @@ check-threads: $(BUILD)/.deps-CHECK ## run the tests of what has threads; made f
 	@$(RUN_TESTS) $(THREADED)
 
 check-systemd: $(BUILD)/.deps-CHECK ## boot a systemd in namespaces and run the units there; skipped where that cannot be done
-	@$(SUBMAKE) all
+	@$(SUBMAKE) all $(BUILD)/tests/systemd/client
 	@BUILD=$(BUILD) tests/systemd/run
 
 demo: $(BUILD)/.deps-DEMO ## start hbmd on a soft device and show the whole job, in under three minutes
@@ -422,7 +428,7 @@ dist: ## make build/hbmd-VERSION.tar.gz of the last commit
 
 # What clangd and clang-tidy read: the command for each source, from the variables that compile it.
 PRODUCT_SRC := $(KERNELS_SRC) $(SOFT_SRC) $(DAEMON_SRC) $(CLIENT_SRC) $(CTL_SRC)
-ALL_SRC := $(PRODUCT_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(MODEL_TEST_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(HOSTILE_SRC) $(BENCH_SRC) $(FUZZ_SRC) $(FUZZ_SUPPORT_SRC) $(wildcard tests/gpu/*.c)
+ALL_SRC := $(PRODUCT_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(MODEL_TEST_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(HOSTILE_SRC) $(BENCH_SRC) $(FUZZ_SRC) $(FUZZ_SUPPORT_SRC) $(wildcard tests/gpu/*.c tests/systemd/*.c)
 json = "$(subst ",\",$(subst \,\\,$(1)))"
 command_of = {"directory": $(call json,$(CURDIR)), "file": $(call json,$(1)), "command": $(call json,$(strip $(COMPILE) $(call device_ptx,$(1)) -c $(1)))}
 compile_commands.json: FORCE ## write the command that compiles each source, for clangd and clang-tidy
