@@ -26,6 +26,7 @@
 #include "daemon/service/catalog_setup.h"
 #include "daemon/service/configuration.h"
 #include "daemon/service/descriptors.h"
+#include "daemon/service/device_nodes.h"
 #include "daemon/service/exit_status.h"
 #include "daemon/service/footprint.h"
 #include "daemon/service/inherited.h"
@@ -291,8 +292,10 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 	if (r == 0)
 		r = devices_open(&hbmd->devices, &service->config, hbmd->loop, error, error_size);
 
-	if (r == 0)
+	if (r == 0) {
 		hbmd_tell_footprint(hbmd);
+		device_nodes_keep(hbmd->devices, DEVICE_NODES_FACTS, DEVICE_NODES_FOLDER);
+	}
 
 	if (r == 0)
 		r = memory_setup_open(&service->memory_setup, hbmd, hbmd_progress, service, error,
