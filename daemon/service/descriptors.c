@@ -11,6 +11,7 @@
 #include "daemon/region/slab.h"
 #include "daemon/serve/hbmd.h"
 #include "daemon/session/session.h"
+#include "daemon/state/keep.h"
 
 #define SPARE 32       /* for files that are opened for a moment */
 #define SILENT_LEAST 2 /* one user's next connection beside another's */
@@ -74,8 +75,11 @@ static void descriptors_say(const struct descriptors *fits, uint64_t clients, ui
 		    (unsigned long long)fits->in_use, (unsigned long long)wanted);
 }
 
-uint64_t descriptors_unread(uint64_t limit, uint64_t configured)
+uint64_t descriptors_unread(uint64_t limit, uint64_t configured, bool parks)
 {
+	if (parks)
+		limit /= 2;
+
 	uint64_t unread = descriptors_least(limit - limit / 8, configured);
 
 	return unread > HBM_WIRE_FDS_MAX ? unread : HBM_WIRE_FDS_MAX;
@@ -104,5 +108,5 @@ void descriptors_apply(struct hbmd *hbmd)
 	ledger_set_limit(&ledger->host, LEDGER_SILENT, fits.silent);
 	ledger_set_limit(&ledger->unprivileged, LEDGER_DESCRIPTORS, clients);
 	ledger_set_limit(&ledger->unprivileged, LEDGER_UNREAD_FDS,
-			 descriptors_unread(limit.rlim_cur, unread));
+			 descriptors_unread(limit.rlim_cur, unread, keep_is_there()));
 }

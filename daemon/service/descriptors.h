@@ -15,6 +15,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct hbmd;
@@ -32,8 +33,9 @@ struct descriptors {
 struct descriptors descriptors_divide(uint64_t limit, uint64_t in_use, uint64_t silent,
 				      uint64_t operators);
 /* How many may lie unread in sockets of clients, of which the kernel lets there be as many
- * as files: an eighth is kept for operators, and one message can always be sent. */
-uint64_t descriptors_unread(uint64_t limit, uint64_t configured);
+ * as files: an eighth is kept for operators, and one message can always be sent. A daemon that
+ * parks (parking.h) leaves half of all for what it parks. */
+uint64_t descriptors_unread(uint64_t limit, uint64_t configured, bool parks);
 /* Sets the limits of the ledger accordingly, and logs what fits if that is less than is
  * configured. Once everything is open. */
 void descriptors_apply(struct hbmd *hbmd);

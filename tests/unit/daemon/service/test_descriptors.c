@@ -53,10 +53,11 @@ static void none(void **state)
 static void unread(void **state)
 {
 	(void)state;
-	assert_int_equal(descriptors_unread(8000, UINT64_MAX), 7000);
-	assert_int_equal(descriptors_unread(8000, 500), 500);
-	assert_int_equal(descriptors_unread(8000, 1), HBM_WIRE_FDS_MAX);
-	assert_int_equal(descriptors_unread(64, UINT64_MAX), HBM_WIRE_FDS_MAX);
+	assert_int_equal(descriptors_unread(8000, UINT64_MAX, false), 7000);
+	assert_int_equal(descriptors_unread(8000, UINT64_MAX, true), 3500);
+	assert_int_equal(descriptors_unread(8000, 500, false), 500);
+	assert_int_equal(descriptors_unread(8000, 1, false), HBM_WIRE_FDS_MAX);
+	assert_int_equal(descriptors_unread(64, UINT64_MAX, false), HBM_WIRE_FDS_MAX);
 }
 
 int main(void)
