@@ -11,6 +11,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/loop/loop.h"
 #include "daemon/move/move.h"
+#include "daemon/move/pump.h"
 #include "daemon/move/vacate.h"
 #include "daemon/tier/tier_resize.h"
 #include "tests/support/traffic.h"
@@ -55,6 +56,19 @@ static void shrink(struct traffic *traffic, struct tier *tier, uint64_t bytes)
 	rig_assert_balanced(&traffic->rig);
 }
 
+/* Each block that there is has its bytes. */
+static void load_all(struct traffic *traffic)
+{
+	for (uint32_t key = 0; key < TRAFFIC_KEYS; key++) {
+		if (traffic_find(traffic, 0, key) == 0)
+			continue;
+
+		traffic_load(traffic, key);
+		pump_run(traffic->rig.hbmd.mover);
+		traffic_wait(traffic, 0);
+	}
+}
+
 /* Tier 1 is HBM, 2 DDR, 3 NVMe: what the policy keeps in it stays there, at another place. */
 static void check_moves_within(const char *name, uint32_t number, uint64_t bytes)
 {
@@ -78,12 +92,14 @@ static void check_moves_within(const char *name, uint32_t number, uint64_t bytes
 	rig_assert_at_rest(&traffic->rig);
 	uint64_t blocks = tier->blocks, moved = tier->in_blocks;
 	assert_int_equal(blocks, bytes / (64 * KIB));
+	load_all(traffic);
 
 	/* the same blocks once more, nearer to the front */
 	shrink(traffic, tier, bytes / 2);
 	rig_settle(&traffic->rig);
 	assert_int_equal(tier->blocks, blocks / 2);
 	assert_int_equal(tier->in_blocks, moved);
+	load_all(traffic);
 	set_size(cache, tier, bytes * 2);
 	traffic_random(traffic, 300);
 	rig_assert_at_rest(&traffic->rig);

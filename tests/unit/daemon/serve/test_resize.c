@@ -68,6 +68,7 @@ static void assert_size(const struct traffic *traffic, const struct tier *tier, 
 	assert_int_equal(extent_capacity(tier->extents), bytes + tier->headroom + tier->copies_max);
 	assert_int_equal(extent_retiring(tier->extents), 0);
 	assert_false(resize_is_on(&traffic->rig.hbmd, tier));
+	assert_int_equal(traffic->rig.hbmd.cache->touching, 0);
 }
 
 static void resize(struct traffic *traffic, struct tier *tier, uint64_t bytes)
