@@ -7,6 +7,7 @@ static_assert(TIER_NUMBERS <= 1 << 7, "block.target, block.actual");
 static_assert(BLOCK_STATES <= 1 << 3, "block.state");
 
 #define BLOCK_UNITS_MAX ((1u << 24) - 1) /* the largest block.stored_units: nearly 64 GiB */
+#define BLOCK_MOVE_MAX ((1u << 31) - 1)  /* the largest block.move */
 
 static struct block *block_step(struct blocks *blocks, uint32_t number, enum block_event event)
 {
@@ -123,6 +124,15 @@ static void block_emit_dropped(struct blocks *blocks, uint32_t number)
 	}
 }
 
+static void block_emit_summed(struct blocks *blocks, uint32_t number)
+{
+	list_for_each (node, &blocks->listeners) {
+		struct block_listener *listener = container_of(node, struct block_listener, link);
+		if (listener->summed)
+			listener->summed(listener, number);
+	}
+}
+
 /* Around every change of an entry's tier, target, move or references, or of its being in use;
  * one change each, so that the entry is sound in both. */
 static void block_changing(struct blocks *blocks, uint32_t number)
@@ -140,7 +150,7 @@ static void block_changed(struct blocks *blocks, uint32_t number)
 static void block_set_move(struct blocks *blocks, uint32_t number, uint32_t move)
 {
 	block_changing(blocks, number);
-	blocks->table[number].move = move;
+	blocks->table[number].move = move & BLOCK_MOVE_MAX;
 	block_changed(blocks, number);
 }
 
@@ -383,6 +393,7 @@ static void block_set_place(struct blocks *blocks, uint32_t number, struct place
 {
 	struct block *block = &blocks->table[number];
 	block_set_actual(blocks, number, place.tier->number);
+	block->unverified = false; /* what reads a block for a move verifies it */
 	block->unit = place.unit;
 	tier_place(place.tier, block_bytes_in(blocks, number, place.tier));
 	block_emit_placed(blocks, number, place.tier, from);
@@ -406,7 +417,7 @@ void block_begin_move(struct blocks *blocks, uint32_t number, uint32_t move)
 {
 	struct block *block = block_step(blocks, number, BLOCK_BEGIN_MOVE);
 	struct tier *here = &blocks->tiers[block->actual];
-	assert(move != 0 && block->actual != 0);
+	assert(move != 0 && move <= BLOCK_MOVE_MAX && block->actual != 0);
 
 	block_set_move(blocks, number, move);
 	tier_unplace(here, block_bytes_in(blocks, number, here));
@@ -618,6 +629,18 @@ bool block_settle_checksum(struct blocks *blocks, uint32_t number, uint64_t chec
 
 	block->checksum = checksum;
 	block->checksummed = true;
+	block_emit_summed(blocks, number);
 
 	return true;
+}
+
+void block_set_unverified(struct blocks *blocks, uint32_t number)
+{
+	assert(blocks->table[number].checksummed);
+	blocks->table[number].unverified = true;
+}
+
+void block_verified(struct blocks *blocks, uint32_t number)
+{
+	blocks->table[number].unverified = false;
 }

@@ -53,6 +53,9 @@
  * block is written to that tier all the same, or when an extent is wanted there and none is
  * free.
  *
+ * Verified: the bytes of a block that a daemon before this one has left in memory are compared
+ * with its checksum before the first use of them (load.c, move.c). Until then it is unverified.
+ *
  * Charges: a block is charged to its namespace until its number is free, and, while it has
  * references, its stored bytes to the pinned bytes of its target.
  */
@@ -109,6 +112,8 @@ struct block_listener {
 	void (*uncopied)(struct block_listener *listener, uint32_t number);
 	/* No key names the block any more. NULL: it need not know. */
 	void (*dropped)(struct block_listener *listener, uint32_t number);
+	/* The block has its checksum now. NULL: it need not know. */
+	void (*summed)(struct block_listener *listener, uint32_t number);
 };
 
 /* Told of every change of what is counted of a block: before and after. */
@@ -201,6 +206,11 @@ bool block_is_wiped(const struct blocks *blocks, uint32_t number);
 /* Frees a moving extent that may have bytes of the block, as its namespace says. */
 void block_free_extent(const struct blocks *blocks, uint32_t number, struct place place,
 		       uint64_t bytes);
+/* A complete block with a checksum, whose bytes another daemon has left where they are: they are
+ * to be compared with it before they are used. And: they have been, and are right. */
+void block_set_unverified(struct blocks *blocks, uint32_t number);
+void block_verified(struct blocks *blocks, uint32_t number);
+
 /* Frees the block's copy, if it has one. */
 void block_drop_copy(struct blocks *blocks, uint32_t number);
 

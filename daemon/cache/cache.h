@@ -277,18 +277,24 @@ bool cache_drop_some(struct cache *cache, struct cache_drop *drop, uint32_t max)
 
 /* ---- what was there before (cache_recover.c) ---- */
 
-/* A block that is in the NVMe tier already, in an extent that is claimed. */
+/* A block that is in the NVMe tier already, or in DDR, in an extent that is claimed. */
 struct cache_recovered {
+	struct tier *tier;
 	uint16_t ns;
 	bool checksummed, durable;
+	bool unverified; /* block.h */
+	bool incompressible;
 	struct hbm_wire_key key, parent; /* all zero: a root */
 	uint64_t checksum;
-	uint32_t unit, units;
+	uint32_t unit, units; /* units: that it takes on a disk */
+	bool ordered; /* it goes before `ahead`, as of order.h; else it is the next victim */
+	uint32_t ahead;
 };
-/* Makes it a block, the next victim of its tier; one whose parent is not there is a root.
+/* Makes it a block; one whose parent is not there is a root.
  * HBM_OK and its number; or, and the extent stays claimed, HBM_INVALID: its namespace has no
- * blocks of that size; HBM_EXISTS: its key has been stored again; HBM_NO_SPACE: the tier has
- * enough; HBM_LIMIT: so have the limits; HBM_NOT_FOUND: its namespace is being dropped. */
+ * blocks of that size; HBM_EXISTS: its key has been stored again; HBM_NO_SPACE: the tier, a disk,
+ * has enough; HBM_LIMIT: so have the limits; HBM_NOT_FOUND: its namespace has been dropped. In
+ * memory it may be more than is usable, and is to be followed by settling. */
 int cache_recover(struct cache *cache, const struct cache_recovered *found, uint32_t *number);
 
 /* ---- pins (cache_pin.c) ---- */

@@ -42,9 +42,10 @@ struct block {
 	uint64_t checksum;                             /* XXH3-64 of its bytes */
 	uint32_t unit; /* the extent's offset in its tier, in EXTENT_UNIT */
 	uint32_t queue_next;
-	uint32_t move;        /* the number of the transfer that moves it, or 0 */
-	uint32_t users : 31;  /* transfers that read its place, or wait to */
-	uint32_t durable : 1; /* it stays in the NVMe tier (cache.h) */
+	uint32_t move : 31;      /* the number of the transfer that moves it, or 0 */
+	uint32_t unverified : 1; /* its bytes are of before, and have not been compared yet */
+	uint32_t users : 31;     /* transfers that read its place, or wait to */
+	uint32_t durable : 1;    /* it stays in the NVMe tier (cache.h) */
 };
 static_assert(sizeof(struct block) == 88, "the index budget");
 

@@ -10,10 +10,14 @@
 #include <xxhash.h>
 
 #include "daemon/cache/event_ring.h"
+#include "daemon/cache/namespace_record.h"
 #include "daemon/cache/salts.h"
+#include "daemon/state/state.h"
 
 struct namespaces {
 	struct ledger *ledger;
+	struct state *state; /* of their records; NULL: they have none */
+	bool leaving;        /* records stay as they are */
 	struct salts *salts;
 	uint16_t owners[UINT16_MAX + 1];
 	void (*forgotten)(void *arg, uint16_t number); /* or NULL */
@@ -48,10 +52,19 @@ int namespaces_new(struct namespaces **out, struct ledger *ledger)
 	return 0;
 }
 
+static void namespaces_drop_record(const struct namespaces *namespaces, struct namespace *ns)
+{
+	if (ns->record != STATE_NONE)
+		state_drop(namespaces->state, STATE_NAMESPACES, ns->record);
+	ns->record = STATE_NONE;
+}
+
 static void namespaces_forget(struct namespaces *namespaces, uint64_t number)
 {
 	struct namespace *ns = &namespaces->list[number];
 
+	if (!namespaces->leaving)
+		namespaces_drop_record(namespaces, ns);
 	salts_clear(namespaces->salts, number);
 	payer_close(&ns->payer);
 	ns->events = event_ring_free(ns->events);
@@ -68,6 +81,7 @@ struct namespaces *namespaces_free(struct namespaces *namespaces)
 		return NULL;
 
 	namespaces->forgotten = namespaces->abandoned = NULL;
+	namespaces_leave_records(namespaces);
 	for (uint32_t i = 1; i <= namespaces->max; i++)
 		if (namespaces->list[i].used)
 			namespaces_forget(namespaces, i);
@@ -124,6 +138,7 @@ static void namespaces_fill(struct namespaces *namespaces, uint16_t number, stru
 				 .opens = 1,
 				 .spec = shown->spec,
 				 .encoding = shown->encoding,
+				 .record = STATE_NONE,
 				 .salted = salt[0] != '\0',
 				 .memory_only = shown->memory_only,
 				 .wipe_on_free = shown->wipe_on_free,
@@ -137,6 +152,27 @@ static void namespaces_fill(struct namespaces *namespaces, uint16_t number, stru
 	ledger_charge_always(&ns->charge, &user->payer, LEDGER_NAMESPACES, 1);
 }
 
+/* Of a namespace with a record; NULL: it has none. */
+static const char *namespaces_recorded_salt(const struct namespaces *namespaces, uint32_t number)
+{
+	uint32_t index = namespaces->list[number].record;
+	if (index == STATE_NONE)
+		return NULL;
+
+	const struct namespace_record *record =
+		state_body(namespaces->state, STATE_NAMESPACES, index);
+
+	return record->spec.salt;
+}
+
+static bool namespaces_is_salt(const struct namespaces *namespaces, uint32_t number,
+			       const char *salt)
+{
+	const char *recorded = namespaces_recorded_salt(namespaces, number);
+
+	return recorded ? salts_same(recorded, salt) : salts_equal(namespaces->salts, number, salt);
+}
+
 static uint16_t namespaces_find_shown(const struct namespaces *namespaces,
 				      const struct namespace_shown *shown, const char *salt,
 				      const struct user *user)
@@ -148,7 +184,7 @@ static uint16_t namespaces_find_shown(const struct namespaces *namespaces,
 		    memcmp(&ns->encoding, &shown->encoding, sizeof(ns->encoding)) == 0 &&
 		    ns->memory_only == shown->memory_only &&
 		    ns->wipe_on_free == shown->wipe_on_free &&
-		    salts_equal(namespaces->salts, i, salt))
+		    namespaces_is_salt(namespaces, i, salt))
 			return (uint16_t)i;
 	}
 
@@ -174,6 +210,39 @@ void namespaces_ref(struct namespaces *namespaces, uint16_t number)
 	namespaces->list[number].opens++;
 }
 
+static_assert(sizeof(((struct namespace_record *)0)->tenant) >=
+		      sizeof(((struct config_tenant *)0)->name),
+	      "a tenant's name");
+
+/* All but the salt. */
+static void namespaces_make_record(struct namespace_record *record, uint16_t number,
+				   const struct namespace *ns)
+{
+	*record = (struct namespace_record){
+		.spec = ns->spec, .encoding = ns->encoding, .uid = ns->user->uid, .number = number};
+	if (ns->memory_only)
+		record->flags |= NAMESPACE_RECORD_MEMORY_ONLY;
+	if (ns->wipe_on_free)
+		record->flags |= NAMESPACE_RECORD_WIPE;
+	if (ns->user->tenant)
+		strcpy(record->tenant, ns->user->tenant->rule.name);
+}
+
+static void namespaces_add_record(struct namespaces *namespaces, uint16_t number)
+{
+	struct namespace *ns = &namespaces->list[number];
+	struct namespace_record record;
+	if (!namespaces->state || namespaces->leaving)
+		return;
+
+	namespaces_make_record(&record, number, ns);
+	salts_copy(namespaces->salts, number, record.spec.salt);
+	ns->record = state_add(namespaces->state, STATE_NAMESPACES, &record, 0);
+	explicit_bzero(&record, sizeof(record));
+	if (ns->record != STATE_NONE)
+		salts_clear(namespaces->salts, number);
+}
+
 uint16_t namespaces_open(struct namespaces *namespaces, const struct namespace_identity *identity,
 			 struct user *user)
 {
@@ -192,9 +261,82 @@ uint16_t namespaces_open(struct namespaces *namespaces, const struct namespace_i
 	while (namespaces->list[vacant].used)
 		vacant++;
 	namespaces_fill(namespaces, vacant, user, &shown, salt);
+	namespaces_add_record(namespaces, vacant);
 
 	return vacant;
 }
+
+/* ---- records ---- */
+
+void namespaces_record(struct namespaces *namespaces, struct state *state)
+{
+	namespaces->state = state;
+}
+
+void namespaces_leave_records(struct namespaces *namespaces)
+{
+	namespaces->leaving = true;
+}
+
+struct namespace_identity namespaces_recorded_identity(const struct namespace_record *record)
+{
+	return (struct namespace_identity){
+		.spec = &record->spec,
+		.encoding = &record->encoding,
+		.memory_only = record->flags & NAMESPACE_RECORD_MEMORY_ONLY,
+		.wipe_on_free = record->flags & NAMESPACE_RECORD_WIPE,
+	};
+}
+
+bool namespaces_restore(struct namespaces *namespaces, uint32_t index, struct user *user)
+{
+	const struct namespace_record *record =
+		state_body(namespaces->state, STATE_NAMESPACES, index);
+	const struct namespace_identity identity = namespaces_recorded_identity(record);
+	const struct namespace_shown shown = namespace_without_salt(&identity);
+	uint16_t number = record->number;
+
+	if (number == 0 || number > namespaces->max || namespaces->list[number].used ||
+	    !ledger_has_room(&user->payer, LEDGER_NAMESPACES, 1) ||
+	    namespaces_find_shown(namespaces, &shown, record->spec.salt, user) != 0)
+		return false;
+
+	namespaces_fill(namespaces, number, user, &shown, record->spec.salt);
+	salts_clear(namespaces->salts, number);
+
+	struct namespace *ns = &namespaces->list[number];
+
+	ns->record = index;
+	ns->restored = true;
+	ns->ephemeral =
+		state_word(namespaces->state, STATE_NAMESPACES, index) & NAMESPACE_RECORD_EPHEMERAL;
+
+	return true;
+}
+
+void namespaces_release_restored(struct namespaces *namespaces)
+{
+	for (uint32_t i = 1; i <= namespaces->max; i++) {
+		struct namespace *ns = &namespaces->list[i];
+		if (!ns->used || !ns->restored)
+			continue;
+
+		ns->restored = false;
+		namespaces_unref(namespaces, (uint16_t)i);
+	}
+}
+
+void namespaces_set_ephemeral(struct namespaces *namespaces, uint16_t number)
+{
+	struct namespace *ns = &namespaces->list[number];
+
+	ns->ephemeral = true;
+	if (ns->record != STATE_NONE && !namespaces->leaving)
+		state_set_word(namespaces->state, STATE_NAMESPACES, ns->record,
+			       NAMESPACE_RECORD_EPHEMERAL);
+}
+
+/* ---- opens ---- */
 
 static void namespaces_forget_if_idle(struct namespaces *namespaces, uint16_t number)
 {
@@ -230,8 +372,13 @@ void namespaces_unref(struct namespaces *namespaces, uint16_t number)
 void namespaces_spec(const struct namespaces *namespaces, uint16_t number,
 		     struct hbm_wire_namespace_spec *spec)
 {
+	const char *recorded = namespaces_recorded_salt(namespaces, number);
+
 	*spec = namespaces->list[number].spec;
-	salts_copy(namespaces->salts, number, spec->salt);
+	if (recorded)
+		memcpy(spec->salt, recorded, sizeof(spec->salt));
+	else
+		salts_copy(namespaces->salts, number, spec->salt);
 }
 
 struct namespace *namespaces_get(struct namespaces *namespaces, uint32_t number)

@@ -13,6 +13,9 @@
  * than the members beside it in a record, and people compare the namespaces of two hosts
  * by it. A client cannot open a namespace by its fingerprint, and only an operator can by
  * its number.
+ *
+ * With a state (namespace_record.h) each has a record there from before its number is known to
+ * anyone until it is forgotten, so that the daemon after this one has it with the same number.
  */
 #pragma once
 
@@ -25,7 +28,9 @@
 #include <stdint.h>
 
 struct namespace_drop;
+struct namespace_record;
 struct event_ring;
+struct state;
 
 /* What namespaces are told apart by. */
 struct namespace_identity {
@@ -48,6 +53,8 @@ struct namespace
 	uint64_t pins;                 /* of blocks that have not been dropped */
 	uint64_t pins_lost;            /* of blocks that were dropped, so far */
 	uint32_t opens;
+	uint32_t drops;   /* of all its blocks, so far (serve_drop.c) */
+	uint32_t record;  /* in the state; STATE_NONE: it has none */
 	uint64_t closed;  /* when it was open last, as a count of such moments */
 	uint64_t catalog; /* its id in the catalog (catalog.h), which sets it; 0: none */
 	/* Its blocks are being dropped (serve_drop.c), or NULL. Meanwhile it counts as
@@ -60,6 +67,7 @@ struct namespace
 	bool memory_only; /* its blocks go to HBM and DDR alone */
 	/* Extents are overwritten when its blocks leave them (daemon/move/wiper.h). */
 	bool wipe_on_free;
+	bool restored; /* one of its opens is namespaces_restore()'s */
 };
 
 struct namespaces;
@@ -74,6 +82,21 @@ uint16_t namespaces_find(const struct namespaces *namespaces,
  * 0: there are as many as [limits] allows. */
 uint16_t namespaces_open(struct namespaces *namespaces, const struct namespace_identity *identity,
 			 struct user *user);
+/* From now on all of them have records in that state, which must have none of others; before the
+ * first is opened. */
+void namespaces_record(struct namespaces *namespaces, struct state *state);
+/* The records are for the next daemon from now on: they stay, whatever becomes of the namespaces. */
+void namespaces_leave_records(struct namespaces *namespaces);
+/* What a record says of its namespace; it names members of the record. */
+struct namespace_identity namespaces_recorded_identity(const struct namespace_record *record);
+/* Makes the namespace of a record of that state again, with its number, and opens it until
+ * namespaces_release_restored(). False: the number is used or too high, or there are as many as
+ * [limits] allows; the record stays. */
+bool namespaces_restore(struct namespaces *namespaces, uint32_t record, struct user *user);
+/* Ends those opens: the clients that had them open before have opened them again, or will not. */
+void namespaces_release_restored(struct namespaces *namespaces);
+/* Its blocks are dropped when no session has it open any longer. */
+void namespaces_set_ephemeral(struct namespaces *namespaces, uint16_t number);
 void namespaces_ref(struct namespaces *namespaces, uint16_t number);   /* one more open */
 void namespaces_unref(struct namespaces *namespaces, uint16_t number); /* one open fewer */
 /* Its whole spec, with the salt: for what keeps namespaces over a restart, and nothing

@@ -50,13 +50,18 @@ void salts_set(struct salts *salts, uint64_t number, const char salt[HBM_WIRE_NA
 	memcpy(salts->list[number], salt, HBM_WIRE_NAME_BYTES);
 }
 
-bool salts_equal(const struct salts *salts, uint64_t number, const char salt[HBM_WIRE_NAME_BYTES])
+bool salts_same(const char one[HBM_WIRE_NAME_BYTES], const char other[HBM_WIRE_NAME_BYTES])
 {
 	unsigned difference = 0;
 	for (size_t i = 0; i < HBM_WIRE_NAME_BYTES; i++)
-		difference |= (unsigned char)(salts->list[number][i] ^ salt[i]);
+		difference |= (unsigned char)(one[i] ^ other[i]);
 
 	return difference == 0;
+}
+
+bool salts_equal(const struct salts *salts, uint64_t number, const char salt[HBM_WIRE_NAME_BYTES])
+{
+	return salts_same(salts->list[number], salt);
 }
 
 void salts_copy(const struct salts *salts, uint64_t number, char salt[HBM_WIRE_NAME_BYTES])

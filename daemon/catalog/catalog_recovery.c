@@ -133,7 +133,8 @@ static void catalog_recovery_look_ahead(const struct catalog_recovery *recovery,
 static void catalog_recovery_recover(struct catalog_recovery *recovery, uint32_t i)
 {
 	const struct catalog_block *block = &recovery->contents->blocks[i];
-	struct cache_recovered found = {.ns = catalog_recovery_number_of(recovery, block->ns),
+	struct cache_recovered found = {.tier = recovery->cache->nvme,
+					.ns = catalog_recovery_number_of(recovery, block->ns),
 					.checksummed = block->flags & CATALOG_CHECKSUMMED,
 					.durable = block->flags & CATALOG_DURABLE,
 					.key = block->key,

@@ -142,7 +142,7 @@ static void lent_check_hashed(struct transfer *transfer)
 	if (hashed)
 		hashed = block_settle_checksum(&mover->cache->blocks, number, transfer->checksum);
 	else
-		mover_failed(mover, transfer);
+		mover_failed(mover, transfer, number);
 	move_unuse(mover, number);
 
 	if (read->replica && hashed && replica_address(read->replica) != 0) {

@@ -10,13 +10,24 @@ static struct blocks *load_blocks(const struct load *load)
 
 /* ---- from the block's place ---- */
 
+/* The first use of bytes of before. */
+static void load_verified(const struct load *load)
+{
+	if (load->transfer.host_valid)
+		block_verified(load_blocks(load), load->block);
+	else
+		cache_drop(load->mover->cache, load->block);
+}
+
 static void load_copied(struct transfer *transfer)
 {
 	struct load *load = container_of(transfer, struct load, transfer);
 
 	transfer_release(transfer);
 	if (transfer->status != HBM_OK)
-		mover_failed(load->mover, transfer);
+		mover_failed(load->mover, transfer, load->block);
+	if (transfer->checksum_mode == CHECKSUM_VERIFY)
+		load_verified(load);
 
 	move_unuse(load->mover, load->block);
 	load->done(load);
@@ -24,8 +35,14 @@ static void load_copied(struct transfer *transfer)
 
 static void load_from_place(struct load *load, struct place place)
 {
+	const struct block *block = block_get(load_blocks(load), load->block);
+
 	block_use(load_blocks(load), load->block);
 	load->transfer.from.place = place;
+	if (block->unverified) {
+		load->transfer.checksum_mode = CHECKSUM_VERIFY;
+		load->transfer.checksum = block->checksum;
+	}
 	load->transfer.done = load_copied;
 	transfer_begin(&load->transfer);
 }
@@ -39,7 +56,7 @@ static void load_served(struct transfer *transfer)
 
 	transfer_release(transfer);
 	if (transfer->status != HBM_OK)
-		mover_failed(load->mover, transfer);
+		mover_failed(load->mover, transfer, load->block);
 	if (transfer->late)
 		transfer_keep(&move->transfer, transfer->late);
 

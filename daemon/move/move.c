@@ -33,11 +33,13 @@ static void move_settle_cancelled(struct move *move)
 		cache_give_up_demotion(cache, move->block);
 }
 
-/* From a disk a block's checksum is compared, on its way to one it is taken if there is
- * none. */
+/* From a disk a block's checksum is compared, and in memory if it is of before; on its way to a
+ * disk it is taken if there is none. */
 static enum transfer_checksum move_checksum(const struct mover *mover, const struct block *block,
 					    const struct tier *from, const struct tier *to)
 {
+	if (block->unverified && tier_is_memory(from))
+		return CHECKSUM_VERIFY;
 	if (mover->checksums == CONFIG_CHECKSUM_OFF)
 		return CHECKSUM_NONE;
 
@@ -96,7 +98,7 @@ static void move_end(struct move *move)
 	transfer_release(&move->transfer);
 	move_fail_readers(move, move->transfer.status);
 	if (move->transfer.status != HBM_OK)
-		mover_failed(mover, &move->transfer);
+		mover_failed(mover, &move->transfer, move->block);
 
 	list_remove(&move->serving);
 	mover->moves[move->number] = NULL;

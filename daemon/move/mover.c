@@ -32,9 +32,12 @@ static void mover_log_mismatch(struct mover *mover, const struct transfer *trans
 			  (unsigned long long)tier_offset(place.unit));
 }
 
-void mover_failed(struct mover *mover, const struct transfer *transfer)
+void mover_failed(struct mover *mover, const struct transfer *transfer, uint32_t number)
 {
-	if (transfer->status == HBM_MISS) {
+	bool known = transfer->checksum_mode == CHECKSUM_VERIFY &&
+		     block_is_dropped(cache_block(mover->cache, number));
+
+	if (transfer->status == HBM_MISS && !known) {
 		mover->cache->counters.checksum_failures++;
 		mover_log_mismatch(mover, transfer);
 	} else if (transfer->status == HBM_IO) {

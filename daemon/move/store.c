@@ -22,7 +22,7 @@ static void store_end(struct store *store)
 	if (transfer->status == HBM_CANCELLED)
 		transfer->status = HBM_IO;
 	else if (transfer->status != HBM_OK)
-		mover_failed(store->mover, transfer);
+		mover_failed(store->mover, transfer, store->block);
 
 	if (transfer->status == HBM_OK && !store_is_dropped(store)) {
 		if (transfer->checksum_mode == CHECKSUM_TAKE)

@@ -568,7 +568,10 @@ void transfer_begin(struct transfer *transfer)
 
 	transfer->host = transfer_end_host(&transfer->from);
 	if (transfer->host) {
-		transfer_is_valid(transfer);
+		if (transfer->checksum_mode == CHECKSUM_VERIFY)
+			transfer_hash(transfer, transfer_compared);
+		else
+			transfer_is_valid(transfer);
 		return;
 	}
 

@@ -56,6 +56,7 @@ enum transfer_checksum {
 	CHECKSUM_NONE,
 	CHECKSUM_TAKE,   /* compute it */
 	CHECKSUM_EXPECT, /* compare it if the bytes come into host memory; on a mismatch HBM_MISS */
+	CHECKSUM_VERIFY, /* compare it where they are in host memory already; the same */
 };
 
 /* What all transfers use. */

@@ -31,6 +31,7 @@ struct parking;
 struct region_kept;
 struct reservations;
 struct resizes;
+struct restoration;
 struct publications;
 struct server;
 struct state;
@@ -54,6 +55,7 @@ struct hbmd {
 	struct cache *cache;
 	struct link_stats *link_stats;
 	struct mover *mover;
+	struct restoration *restoration; /* NULL without what outlives the process */
 	struct ddr *ddr;
 	struct nvme_file *nvme;              /* NULL without an NVMe tier */
 	const struct nvme_watch *nvme_watch; /* the same */

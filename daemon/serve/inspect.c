@@ -16,6 +16,7 @@
 #include "daemon/catalog/catalog.h"
 #include "daemon/config/config.h"
 #include "daemon/move/mover.h"
+#include "daemon/move/restoration.h"
 #include "daemon/region/lend.h"
 #include "daemon/region/publication.h"
 #include "daemon/region/reservations.h"
@@ -124,6 +125,19 @@ static void inspect_fill_catalog(const struct catalog *catalog, struct hbm_wire_
 	status->durable_blocks = figures.durable;
 }
 
+static void inspect_fill_restoration(const struct restoration *restoration,
+				     struct hbm_wire_status *status)
+{
+	if (!restoration)
+		return;
+
+	struct block_restore_figures figures = restoration_figures(restoration);
+
+	status->ddr_restored = figures.restored;
+	status->ddr_unsummed = figures.unsummed;
+	status->ddr_dropped = figures.refused;
+}
+
 static void inspect_query_status(struct page *page)
 {
 	struct hbmd *hbmd = page->hbmd;
@@ -148,6 +162,7 @@ static void inspect_query_status(struct page *page)
 	inspect_fill_cache(hbmd->cache, status);
 	status->nvme_missing = hbmd->nvme_missing;
 	status->nvme_replaced = nvme_name_is_gone(hbmd->nvme_name);
+	inspect_fill_restoration(hbmd->restoration, status);
 	inspect_fill_catalog(hbmd->catalog, status);
 	if (hbmd->nvme_watch)
 		status->nvme_hangs = hbmd->nvme_watch->hangs;

@@ -131,6 +131,7 @@ static struct namespace_drop *serve_drop_new(struct hbmd *hbmd, uint16_t number)
 	list_init(&drop->requests);
 	pin_walk_init(&drop->pins);
 	ns->drop = drop;
+	ns->drops++;
 	namespaces_ref(hbmd->cache->namespaces, number);
 
 	return drop;

@@ -129,7 +129,7 @@ void serve_namespace_add_open(struct hbmd *hbmd, struct request *request, uint16
 	open->ns = number;
 	list_push_back(&session->opens, &open->link);
 	if (serve_namespace_flags(request->message) & HBM_WIRE_EPHEMERAL)
-		namespaces_get(namespaces, number)->ephemeral = true;
+		namespaces_set_ephemeral(namespaces, number);
 	serve_namespace_reply_opened(hbmd, request, number);
 }
 
@@ -192,12 +192,18 @@ static int serve_namespace_check_block_bytes(const struct hbmd *hbmd,
 		       : HBM_LIMIT;
 }
 
+bool serve_namespace_is_possible(const struct hbmd *hbmd, const struct namespace_identity *identity)
+{
+	return (identity->memory_only ||
+		serve_namespace_salt_may_be_on_nvme(hbmd, identity->spec)) &&
+	       serve_namespace_check_block_bytes(hbmd, identity->encoding,
+						 identity->spec->block_bytes) == HBM_OK;
+}
+
 bool serve_namespace_may_be_on_nvme(const struct hbmd *hbmd,
 				    const struct namespace_identity *identity)
 {
-	return serve_namespace_salt_may_be_on_nvme(hbmd, identity->spec) &&
-	       serve_namespace_check_block_bytes(hbmd, identity->encoding,
-						 identity->spec->block_bytes) == HBM_OK;
+	return !identity->memory_only && serve_namespace_is_possible(hbmd, identity);
 }
 
 static void serve_namespace_open_by_number(struct hbmd *hbmd, struct request *request,

@@ -13,7 +13,10 @@ bool serve_namespace_answer_open(struct hbmd *hbmd, struct request *request);
 /* The namespace that a NAMESPACE_OPEN by its spec asks for; its members are the message's. */
 struct namespace_identity serve_namespace_identity(const struct hbmd *hbmd,
 						   const struct hbm_wire_header *message);
-/* Whether that namespace may have blocks of its size, and on NVMe. */
+/* Whether there may be such a namespace, with blocks of its size, and its salt. */
+bool serve_namespace_is_possible(const struct hbmd *hbmd,
+				 const struct namespace_identity *identity);
+/* The same, and on NVMe. */
 bool serve_namespace_may_be_on_nvme(const struct hbmd *hbmd,
 				    const struct namespace_identity *identity);
 

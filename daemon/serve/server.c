@@ -221,6 +221,15 @@ struct session *server_find_session(const struct server *server, uint64_t id)
 	return NULL;
 }
 
+bool server_has_away(const struct server *server)
+{
+	list_for_each (node, &server->sessions)
+		if (container_of(node, struct session, link)->state == SESSION_AWAY)
+			return true;
+
+	return false;
+}
+
 void server_sessions_restored(struct server *server)
 {
 	server_for_all(server, session_restored);

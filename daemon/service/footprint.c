@@ -14,6 +14,7 @@
 #include "daemon/device/device.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/move/move.h"
+#include "daemon/move/restoration.h"
 #include "daemon/region/commit.h"
 #include "daemon/region/decommit.h"
 #include "daemon/region/lend.h"
@@ -28,6 +29,7 @@
 #include "daemon/serve/pins.h"
 #include "daemon/serve/retain.h"
 #include "daemon/serve/serve_namespace.h"
+#include "daemon/service/restoration_setup.h"
 #include "daemon/service/state_setup.h"
 #include "daemon/session/session.h"
 #include "daemon/tier/extent.h"
@@ -92,7 +94,8 @@ static uint64_t footprint_index(const struct ledger *ledger, const struct config
 				const struct devices *devices)
 {
 	uint64_t blocks = ledger_limit(&ledger->host, LEDGER_BLOCKS),
-		 bytes = index_bytes_for(blocks) + usage_bytes_for(blocks);
+		 bytes = index_bytes_for(blocks) + usage_bytes_for(blocks) +
+			 restoration_bytes_for(restoration_setup_blocks(ledger, config));
 	uint64_t tiers = devices->count + 2u + (config->nvme_path[0] != '\0');
 
 	if (config->nvme_path[0] != '\0')
@@ -200,7 +203,7 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 					       sizeof(struct event_ring)),
 		.moves = footprint_pieces(2 * ledger_limit(&mover, LEDGER_MOVES),
 					  sizeof(struct move) + 64),
-		.state = state_setup_bytes(&ledger),
+		.state = state_setup_bytes(&ledger, config),
 		.daemon = PROGRAM + footprint_encoding(config, devices),
 	};
 	payer_close(&mover);

@@ -35,6 +35,7 @@
 #include "daemon/service/memory_setup.h"
 #include "daemon/service/notify.h"
 #include "daemon/service/options.h"
+#include "daemon/service/restoration_setup.h"
 #include "daemon/service/start_check.h"
 #include "daemon/service/state_dir.h"
 #include "daemon/service/state_setup.h"
@@ -290,6 +291,9 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 		r = state_setup_open(hbmd, error, error_size);
 
 	if (r == 0)
+		r = tenants_configure(hbmd->ledger, hbmd->config);
+
+	if (r == 0)
 		r = devices_open(&hbmd->devices, &service->config, hbmd->loop, error, error_size);
 
 	if (r == 0) {
@@ -314,7 +318,6 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 	if (r == 0) {
 		service->inherited.socket = -1; /* the server's now */
 		descriptors_apply(hbmd);
-		r = tenants_configure(hbmd->ledger, hbmd->config);
 		server_tenants_changed(hbmd->server);
 	}
 
@@ -359,6 +362,7 @@ static void hbmd_tear_down(struct service *service)
 	service->stopping = true;
 	service->notify = notify_close(service->notify);
 	service->lost_device = lost_device_close(service->lost_device);
+	restoration_setup_close(hbmd);
 	hbmd->pressure = pressure_close(hbmd->pressure);
 	drain_close(hbmd);
 	/* The next one takes over what it has. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/service/memory_setup.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/base/link_stats.h"
 #include "daemon/base/log.h"
 #include "daemon/base/reason.h"
@@ -9,6 +10,7 @@
 #include "daemon/config/config.h"
 #include "daemon/device/copy_direct.h"
 #include "daemon/device/copy_queue.h"
+#include "daemon/loop/loop.h"
 #include "daemon/move/idle_checksums.h"
 #include "daemon/move/mover.h"
 #include "daemon/move/pump.h"
@@ -22,6 +24,7 @@
 #include "daemon/serve/region_limits.h"
 #include "daemon/serve/resize.h"
 #include "daemon/service/catalog_setup.h"
+#include "daemon/service/restoration_setup.h"
 #include "daemon/tier/ddr.h"
 #include "daemon/tier/hbm_memory.h"
 #include "daemon/tier/nvme_file.h"
@@ -35,7 +38,8 @@
 #include <string.h>
 
 #define MS UINT64_C(1000000)
-#define PIECE_LEAST (1ull << 20) /* of a transfer */
+#define RELEASE_NS UINT64_C(1000000000) /* between looks for clients that are to come back */
+#define PIECE_LEAST (1ull << 20)        /* of a transfer */
 
 struct memory_setup {
 	struct hbmd *hbmd;
@@ -45,6 +49,7 @@ struct memory_setup {
 	struct hbm_memory *hbm[HBM_WIRE_DEVICES_MAX]; /* behind the HBM tiers; NULL: no tier */
 	struct nvme_io *nvme_io;
 	struct hash_pool *hash_pool;
+	struct timer release;                  /* of namespaces of before */
 	struct idle_checksums *idle_checksums; /* NULL: none are given ahead of need */
 };
 
@@ -78,8 +83,27 @@ static void memory_setup_grown(void *arg)
 {
 	struct memory_setup *memory_setup = arg;
 	memory_setup_seed_links(memory_setup);
+	restoration_setup_progress(memory_setup->hbmd);
 	if (memory_setup->hbmd->mover)
 		pump_run(memory_setup->hbmd->mover);
+	memory_setup->progress(memory_setup->arg);
+}
+
+static void memory_setup_release_namespaces(struct timer *timer)
+{
+	struct memory_setup *memory_setup = container_of(timer, struct memory_setup, release);
+	struct hbmd *hbmd = memory_setup->hbmd;
+
+	if (!restoration_setup_release(hbmd))
+		loop_timer_set(hbmd->loop, timer, clock_now() + RELEASE_NS);
+}
+
+static void memory_setup_restored(void *arg)
+{
+	struct memory_setup *memory_setup = arg;
+
+	restoration_setup_say(memory_setup->hbmd);
+	memory_setup_release_namespaces(&memory_setup->release);
 	memory_setup->progress(memory_setup->arg);
 }
 
@@ -367,9 +391,9 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 	for (uint32_t i = 0; r == 0 && i < hbmd->devices->count; i++)
 		r = memory_setup_open_device(memory_setup, &hbmd->devices->list[i], reason);
 	if (r == 0)
-		r = ddr_open(&hbmd->ddr, hbmd->config, hbmd->cache->staging, hbmd->cache->ddr,
-			     hbmd->devices, hbmd->loop, memory_setup_grown, memory_setup,
-			     reason->text, reason->size);
+		r = ddr_open(&hbmd->ddr, hbmd->config, restoration_setup_take_ddr(),
+			     hbmd->cache->staging, hbmd->cache->ddr, hbmd->devices, hbmd->loop,
+			     memory_setup_grown, memory_setup, reason->text, reason->size);
 
 	if (r == 0)
 		r = memory_setup_open_nvme_io(memory_setup, reason);
@@ -417,7 +441,9 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 	if (r < 0)
 		return r;
 
-	r = catalog_setup_open(hbmd, memory_setup_grown, memory_setup);
+	r = restoration_setup_open(hbmd, memory_setup_restored, memory_setup);
+	if (r == 0)
+		r = catalog_setup_open(hbmd, memory_setup_grown, memory_setup);
 	if (r < 0)
 		return r;
 
@@ -436,7 +462,10 @@ int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progr
 	if (!memory_setup)
 		return -ENOMEM;
 
-	*memory_setup = (struct memory_setup){.hbmd = hbmd, .progress = progress, .arg = arg};
+	*memory_setup = (struct memory_setup){.hbmd = hbmd,
+					      .progress = progress,
+					      .arg = arg,
+					      .release.fire = memory_setup_release_namespaces};
 	memory_setup->region_kept = (struct region_kept){hbmd->kept, hbmd->parking};
 	hbmd->region_kept = &memory_setup->region_kept;
 	error[0] = '\0';
@@ -480,6 +509,8 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 	struct hbmd *hbmd = memory_setup->hbmd;
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		hbm_memory_stop(memory_setup->hbm[i]);
+	restoration_setup_close(hbmd);
+	loop_timer_stop(hbmd->loop, &memory_setup->release);
 	idle_checksums_stop(memory_setup->idle_checksums);
 	memory_pressure_close(hbmd);
 	resizes_stop(hbmd);
@@ -511,7 +542,8 @@ bool memory_setup_warm(const struct memory_setup *memory_setup)
 		if (memory_setup->hbm[i] && !hbm_memory_settled(memory_setup->hbm[i]))
 			return false;
 
-	return ddr_warm(hbmd->ddr) && (!hbmd->nvme || nvme_file_settled(hbmd->nvme)) &&
+	return ddr_warm(hbmd->ddr) && restoration_setup_has_ended(hbmd) &&
+	       (!hbmd->nvme || nvme_file_settled(hbmd->nvme)) &&
 	       (!hbmd->catalog || catalog_has_settled(hbmd->catalog));
 }
 

@@ -14,9 +14,12 @@
 
 #include "daemon/base/log.h"
 #include "daemon/base/log_event.h"
+#include "daemon/cache/block_record.h"
+#include "daemon/cache/namespace_record.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/region/region_kept.h"
 #include "daemon/serve/hbmd.h"
+#include "daemon/service/restoration_setup.h"
 #include "daemon/session/session_kept.h"
 #include "daemon/state/keep.h"
 #include "daemon/state/parking.h"
@@ -40,7 +43,8 @@ static int state_setup_take(void *arg, const char *name, int fd, char *error, si
 const struct inherited_taker state_setup_taker = {"kept-", state_setup_take, NULL};
 
 /* The records of each table, and how many there may be. */
-static void state_setup_shapes(const struct ledger *ledger, struct state_shape shapes[STATE_TABLES])
+static void state_setup_shapes(const struct ledger *ledger, const struct config *config,
+			       struct state_shape shapes[STATE_TABLES])
 {
 	for (size_t i = 0; i < STATE_TABLES; i++)
 		shapes[i] = (struct state_shape){sizeof(uint64_t), 1}; /* of no use to any room */
@@ -50,13 +54,18 @@ static void state_setup_shapes(const struct ledger *ledger, struct state_shape s
 	shapes[STATE_SESSIONS] =
 		(struct state_shape){sizeof(struct session_kept), (uint32_t)sessions};
 	region_kept_shapes(ledger, shapes);
+	shapes[STATE_NAMESPACES] =
+		(struct state_shape){sizeof(struct namespace_record),
+				     (uint32_t)ledger_limit(&ledger->host, LEDGER_NAMESPACES)};
+	shapes[STATE_BLOCKS] = (struct state_shape){
+		sizeof(struct block_record), (uint32_t)restoration_setup_blocks(ledger, config)};
 }
 
-uint64_t state_setup_bytes(const struct ledger *ledger)
+uint64_t state_setup_bytes(const struct ledger *ledger, const struct config *config)
 {
 	struct state_shape shapes[STATE_TABLES];
 
-	state_setup_shapes(ledger, shapes);
+	state_setup_shapes(ledger, config, shapes);
 
 	return state_bytes(shapes);
 }
@@ -139,7 +148,7 @@ static int state_setup_open_state(struct hbmd *hbmd)
 	char name[KEEP_NAME_BYTES];
 	int r = 0;
 
-	state_setup_shapes(hbmd->ledger, shapes);
+	state_setup_shapes(hbmd->ledger, hbmd->config, shapes);
 	if (keep_find(STATE_NAME, name))
 		r = state_setup_adopt(hbmd, name, keep_take(name), shapes);
 	else

@@ -13,6 +13,7 @@
 
 #include "daemon/service/inherited.h"
 
+struct config;
 struct hbmd;
 struct ledger;
 
@@ -20,7 +21,7 @@ struct ledger;
 extern const struct inherited_taker state_setup_taker;
 
 /* How much memory the state takes at most. */
-uint64_t state_setup_bytes(const struct ledger *ledger);
+uint64_t state_setup_bytes(const struct ledger *ledger, const struct config *config);
 /* Sets hbmd->kept and hbmd->parking. Negative errno and one line in error. */
 int state_setup_open(struct hbmd *hbmd, char *error, size_t error_size);
 /* Every part has taken what is its own of what was kept: the rest is let go. */

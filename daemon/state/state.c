@@ -17,7 +17,6 @@
 #define STATE_MAGIC 0x6574617473646d68ull /* "hmdstate", little-endian */
 #define STATE_PAGE 4096u
 #define STATE_BODY_MAX 4096u
-#define STATE_CAPACITY_MAX (1u << 30)
 
 struct state_header {
 	uint64_t magic;
@@ -97,6 +96,7 @@ static int state_map(struct state **out, int fd, const struct state_shape shapes
 		return r;
 	}
 
+	(void)madvise(memory, state_bytes(shapes), MADV_DONTDUMP);
 	state->header = memory;
 	state->fd = fd;
 	char *next = (char *)memory + STATE_PAGE;
@@ -241,6 +241,7 @@ void state_drop(struct state *state, enum state_table table, uint32_t index)
 	atomic_store_explicit(&record->stamp, 0, memory_order_relaxed);
 	atomic_signal_fence(memory_order_seq_cst); /* before its body has something else */
 	atomic_thread_fence(memory_order_release);
+	memset(record->body, 0, state->tables[table].body_bytes); /* it may have been a secret */
 	state_put_free(state, table, index);
 	state->tables[table].count--;
 }

@@ -24,6 +24,7 @@
 
 #define STATE_VERSION 1 /* of all of it: one with another is refused */
 #define STATE_NONE UINT32_MAX
+#define STATE_CAPACITY_MAX (1u << 30) /* records of a table */
 
 enum state_table {
 	STATE_SESSIONS,

@@ -4,12 +4,12 @@
 
 #include "daemon/base/log.h"
 #include "daemon/config/config.h"
+#include "daemon/tier/ddr_memfd.h"
 #include "daemon/tier/ddr_memory.h"
 #include "daemon/tier/ddr_size.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/memfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -32,6 +32,13 @@
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14; Debian 12's libc has it only in newer headers */
 #endif
 
+/* So that the page exists; what is in it stays. */
+static void ddr_touch(char *at)
+{
+	volatile char *byte = at;
+	*byte = *byte;
+}
+
 /* Asks for transparent huge pages: large I/O and copies then handle one page instead of
  * 512. The kernel fills in around the one small page that must exist first. Without huge
  * pages everything works, more slowly. */
@@ -44,7 +51,7 @@ static void ddr_collapse(struct ddr *ddr, struct chunk *chunk)
 
 	uint64_t started = clock_now();
 	for (uint64_t offset = 0; offset + HUGE_PAGE <= bytes; offset += HUGE_PAGE)
-		*(volatile char *)(at + offset) = 0;
+		ddr_touch(at + offset);
 	uint64_t whole = bytes / HUGE_PAGE * HUGE_PAGE;
 	if (whole > 0 && madvise(at, whole, MADV_COLLAPSE) == 0)
 		chunk->collapsed = whole;
@@ -70,7 +77,7 @@ static int ddr_populate(const struct ddr *ddr, const struct chunk *chunk)
 		return -errno;
 
 	for (uint64_t offset = 0; offset < chunk->bytes; offset += EXTENT_UNIT)
-		*(volatile char *)(at + offset) = 0;
+		ddr_touch(at + offset);
 
 	return 0;
 }
@@ -260,21 +267,31 @@ static char *ddr_map_aligned(uint64_t bytes, int fd)
 	return NULL;
 }
 
-static int ddr_map_memory(struct ddr *ddr, char *error, size_t error_size)
+/* Memory of before that cannot be used is closed. */
+static int ddr_open_memory(struct ddr *ddr, int kept, char *error, size_t error_size)
 {
-	unsigned flags = MFD_CLOEXEC | (ddr->hugepages ? MFD_HUGETLB | (21u << MFD_HUGE_SHIFT) : 0);
-	int fd = memfd_create("hbmd-ddr", flags);
-	if (fd < 0 || ftruncate(fd, (off_t)ddr->span) < 0) {
-		int r = -errno;
-		snprintf(error, error_size, "ddr: cannot create a memfd of %llu bytes: %s",
-			 (unsigned long long)ddr->span, strerror(-r));
-		if (fd >= 0)
-			close(fd);
-		return r;
+	int r = kept >= 0 ? ddr_memfd_adopt(kept, ddr->span, ddr->bytes, ddr->hugepages) : -ENOENT;
+	ddr->adopted = r == 0;
+	if (ddr->adopted)
+		return kept;
+
+	if (kept >= 0) {
+		log_notice("ddr: the memory of the daemon before cannot be used: %s; the DDR tier "
+			   "begins empty",
+			   r == -EPROTO ? "its pages are of another size" : strerror(-r));
+		close(kept);
 	}
 
-	ddr->fd = fd;
-	char *base = ddr_map_aligned(ddr->span, fd);
+	return ddr_memfd_new(ddr->span, ddr->hugepages, error, error_size);
+}
+
+static int ddr_map_memory(struct ddr *ddr, int kept, char *error, size_t error_size)
+{
+	ddr->fd = ddr_open_memory(ddr, kept, error, error_size);
+	if (ddr->fd < 0)
+		return ddr->fd;
+
+	char *base = ddr_map_aligned(ddr->span, ddr->fd);
 	int r = !base ? -errno : 0;
 	if (r < 0) {
 		snprintf(error, error_size, "ddr: cannot map %llu bytes%s: %s",
@@ -341,13 +358,16 @@ static int ddr_start_workers(struct ddr *ddr, struct loop *loop, uint64_t end)
 	return 0;
 }
 
-int ddr_open(struct ddr **out, const struct config *config, struct tier *staging, struct tier *tier,
-	     struct devices *devices, struct loop *loop, void (*progress)(void *arg), void *arg,
-	     char *error, size_t error_size)
+int ddr_open(struct ddr **out, const struct config *config, int kept, struct tier *staging,
+	     struct tier *tier, struct devices *devices, struct loop *loop,
+	     void (*progress)(void *arg), void *arg, char *error, size_t error_size)
 {
 	struct ddr *ddr = calloc(1, sizeof(*ddr));
-	if (!ddr)
+	if (!ddr) {
+		if (kept >= 0)
+			close(kept);
 		return -ENOMEM;
+	}
 
 	struct memory_limit limit;
 	struct ddr_size need;
@@ -367,9 +387,12 @@ int ddr_open(struct ddr **out, const struct config *config, struct tier *staging
 	ddr->bytes = ddr->opened = need.bytes;
 	ddr->last_waiting = &ddr->waiting;
 	ddr->span = need.size > 0 ? ddr_span(ddr, &limit) : ddr_round_up(need.bytes, ddr->chunk);
+	need.taken = kept >= 0 ? ddr_memfd_taken(kept) : 0;
 	int r = ddr_size_check(&need, config, &limit, error, error_size);
 	if (r == 0)
-		r = ddr_map_memory(ddr, error, error_size);
+		r = ddr_map_memory(ddr, kept, error, error_size);
+	else if (kept >= 0)
+		close(kept);
 
 	if (r == 0)
 		r = tier_init(staging, HBM_TIER_NONE, staging->number, ddr->staging, 0,
@@ -440,6 +463,16 @@ struct ddr *ddr_close(struct ddr *ddr)
 const char *ddr_base(const struct ddr *ddr)
 {
 	return ddr->base;
+}
+
+int ddr_fd(const struct ddr *ddr)
+{
+	return ddr->fd;
+}
+
+bool ddr_is_adopted(const struct ddr *ddr)
+{
+	return ddr->adopted;
 }
 
 bool ddr_warm(const struct ddr *ddr)

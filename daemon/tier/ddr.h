@@ -21,13 +21,17 @@ struct ddr;
 #define DDR_CHUNK (256ull << 20) /* ddr.chunk by default: few, so that the first is usable soon */
 
 /*
- * Creates the mapping, sets up the two tiers in it, and starts the workers. progress() is
+ * Creates the mapping, sets up the two tiers in it, and starts the workers. `kept` is the memory
+ * of the daemon before (ddr_memfd.h), or -1; the descriptor is consumed. progress() is
  * called on the loop thread for each chunk, usable or failed. Returns negative errno and
  * one line in error.
  */
-int ddr_open(struct ddr **out, const struct config *config, struct tier *staging, struct tier *ddr,
-	     struct devices *devices, struct loop *loop, void (*progress)(void *arg), void *arg,
-	     char *error, size_t error_size);
+int ddr_open(struct ddr **out, const struct config *config, int kept, struct tier *staging,
+	     struct tier *ddr, struct devices *devices, struct loop *loop,
+	     void (*progress)(void *arg), void *arg, char *error, size_t error_size);
+int ddr_fd(const struct ddr *ddr); /* of the memory; stays its own */
+/* Whether the memory is that of the daemon before, with what was in it. */
+bool ddr_is_adopted(const struct ddr *ddr);
 /* Stops the workers, unregisters, unmaps. No copy may be in flight. The loop may still
  * hold completions of the workers, so it must not run afterwards. */
 struct ddr *ddr_close(struct ddr *ddr);

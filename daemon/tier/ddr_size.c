@@ -62,7 +62,8 @@ uint64_t ddr_size_huge_pages(void)
 
 static int ddr_size_check_pages(const struct ddr_size *size, char *error, size_t error_size)
 {
-	uint64_t need = size->bytes / DDR_SIZE_HUGE_PAGE, have = ddr_size_huge_pages();
+	uint64_t have = ddr_size_huge_pages() + size->taken / DDR_SIZE_HUGE_PAGE,
+		 need = size->bytes / DDR_SIZE_HUGE_PAGE;
 
 	if (need <= have)
 		return 0;

@@ -81,6 +81,7 @@ void tier_set_usable(struct tier *tier)
 
 int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 {
+	const uint64_t grown = from;
 	int r = extent_pool_grow(tier->extents, from, bytes);
 	if (r < 0)
 		return r;
@@ -94,6 +95,8 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 	}
 
 	tier_set_usable(tier);
+	if (tier->grown)
+		tier->grown(tier->grown_arg, grown, bytes);
 	tier_serve(tier);
 
 	return 0;
@@ -101,10 +104,12 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 
 bool tier_claim(struct tier *tier, uint32_t unit, uint64_t bytes, uint32_t extents)
 {
-	assert(tier->claiming && tier->part_count == 0);
 	if (!extent_take(tier->extents, tier_offset(unit), bytes, extents))
 		return false;
 
+	struct tier_part *part = tier_part_at(tier, tier_offset(unit));
+	if (part)
+		part->used += bytes;
 	tier->moving += bytes;
 
 	return true;

@@ -26,8 +26,9 @@
  * do not hold a tier or all of staging. The one whose turn it is waits for as much as it
  * needs, and none passes it but a small one of the same payer.
  *
- * A tier may begin with extents that have bytes of before. They are claimed first, one by one;
- * until all are, none is allocated, and nothing of the tier is usable.
+ * A tier may begin with extents that have bytes of before. They are claimed first. On a disk one
+ * by one: until all are, none is allocated, and nothing of the tier is usable. In memory as the
+ * tier grows.
  *
  * A tier whose I/O has no answer is silent: nothing is moved to it or read from it until
  * it answers; what it holds stays. Extents that an I/O without an answer uses are held:
@@ -109,6 +110,11 @@ struct tier {
 	bool claiming;       /* until tier_end_claims() */
 	bool dirty;          /* what is not claimed is to be overwritten before it is free */
 
+	/* Called with bytes that have become usable, before an extent of them is allocated. NULL:
+	 * no one claims any. */
+	void (*grown)(void *arg, uint64_t from, uint64_t bytes);
+	void *grown_arg;
+
 	/* where the bytes are, for ops */
 	CUdeviceptr base;          /* HBM */
 	char *host;                /* DDR, staging */
@@ -166,8 +172,9 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes);
 /* The share of the extents' capacity that is in service: after a change of it, or of capacity. */
 void tier_set_usable(struct tier *tier);
 
-/* Of a tier that is claiming: allocates those bytes, counted as moving, as so many extents that
- * touch. False: they are not all free, or not all usable so far. */
+/* Of a tier that is claiming, or from within its grown(): allocates those bytes, counted as moving,
+ * as so many extents that touch; 0: they are more of one. They are of one part. False: they are
+ * not all free, or not all usable so far. */
 bool tier_claim(struct tier *tier, uint32_t unit, uint64_t bytes, uint32_t extents);
 /* Of one that is dirty, too: claims what is between these units, to be overwritten. */
 void tier_wipe_gap(struct tier *tier, uint64_t from, uint64_t to);

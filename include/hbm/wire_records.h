@@ -148,7 +148,13 @@
 	X(R, uint64_t, sessions_resumed, , COUNT, 4, COUNTER, "sessions resumed",                  \
 	  "hbmd_sessions_resumed_total", "Clients that went on with a session of an earlier daemon.") \
 	X(R, uint64_t, resumes_refused, , COUNT, 4, COUNTER, "resumes refused",                    \
-	  "hbmd_resumes_refused_total", "Clients that were refused a session of an earlier daemon.")
+	  "hbmd_resumes_refused_total", "Clients that were refused a session of an earlier daemon.") \
+	X(R, uint64_t, ddr_restored, , COUNT, 5, GAUGE, "DDR restored",                            \
+	  "hbmd_ddr_restored", "Blocks in DDR found again when the daemon started.")               \
+	X(R, uint64_t, ddr_unsummed, , COUNT, 5, GAUGE, "DDR without checksum",                    \
+	  "hbmd_ddr_unsummed", "Blocks in DDR let go then, for they had no checksum yet.")         \
+	X(R, uint64_t, ddr_dropped, , COUNT, 5, GAUGE, "DDR dropped",                              \
+	  "hbmd_ddr_dropped", "Other blocks in DDR let go then.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */

@@ -36,7 +36,8 @@ static int teardown(void **state)
 
 static struct cache_recovered found(uint32_t n, uint32_t parent)
 {
-	struct cache_recovered one = {.ns = ns,
+	struct cache_recovered one = {.tier = rig.cache->nvme,
+				      .ns = ns,
 				      .key = cache_rig_key(n),
 				      .checksummed = true,
 				      .checksum = n,
@@ -129,10 +130,9 @@ static void test_refuses(void **state)
 	ledger_set_limit(&rig.ledger.host, LEDGER_BLOCKS, 9);
 	assert_refused(&one, HBM_LIMIT);
 	ledger_set_limit(&rig.ledger.host, LEDGER_BLOCKS, 10);
-	struct namespace_drop *drop = (struct namespace_drop *)&rig;
-	namespaces_get(rig.cache->namespaces, ns)->drop = drop;
+	namespaces_get(rig.cache->namespaces, ns)->drops = 1;
 	assert_refused(&one, HBM_NOT_FOUND);
-	namespaces_get(rig.cache->namespaces, ns)->drop = NULL;
+	namespaces_get(rig.cache->namespaces, ns)->drops = 0;
 	assert_int_equal(claim_and_recover(&one, &number), HBM_OK);
 }
 

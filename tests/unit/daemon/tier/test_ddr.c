@@ -29,6 +29,7 @@ struct setting {
 	struct ledger ledger;
 	struct cache *cache;
 	struct ddr *ddr;
+	int kept; /* the memory of the daemon before, or -1 */
 	unsigned steps;
 	uint64_t staging_first; /* of the staging area in service at the first step */
 	char error[512];
@@ -53,6 +54,7 @@ static int setup_with(void **state, uint64_t budget)
 	struct setting *setting = calloc(1, sizeof(*setting));
 
 	assert_non_null(setting);
+	setting->kept = -1;
 	pool_open(&setting->pool, budget);
 	setting->pool.config.ddr_size = (struct config_size){.bytes = 5 * MIB + 4096};
 	setting->pool.config.ddr_headroom = 1 * MIB;
@@ -97,9 +99,10 @@ static int teardown(void **state)
 
 static int open_host(struct setting *setting)
 {
-	return ddr_open(&setting->ddr, &setting->pool.config, setting->cache->staging,
-			setting->cache->ddr, setting->pool.devices, setting->pool.loop, progress,
-			setting, setting->error, sizeof(setting->error));
+	return ddr_open(&setting->ddr, &setting->pool.config, setting->kept,
+			setting->cache->staging, setting->cache->ddr, setting->pool.devices,
+			setting->pool.loop, progress, setting, setting->error,
+			sizeof(setting->error));
 }
 
 static void assert_in_service(struct setting *setting)

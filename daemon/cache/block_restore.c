@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/cache/block_restore.h"
+
+#include "daemon/cache/restore_order.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define AHEAD_LOOKED_AT 1024 /* blocks that came later, for one that is there */
+
+struct block_restore {
+	struct cache *cache;
+	struct tier *tier;
+	struct block_records *records;
+	struct restore_entry *list; /* [count + 1], from 1: the last to be evicted first */
+	uint32_t *by_unit;          /* [by_unit_count]: entries */
+	uint32_t count, by_unit_count;
+	uint32_t ready, ready_last; /* entries that can be restored, through entry.next */
+	uint32_t next;              /* after the tier has grown: the entry to look at */
+	bool grown;                 /* all of the tier */
+	struct block_restore_figures figures;
+};
+
+static const struct block_record *block_restore_record(const struct block_restore *restore,
+						       const struct restore_entry *entry)
+{
+	return block_records_at(restore->records, entry->record);
+}
+
+uint64_t block_restore_bytes_for(uint64_t max_blocks)
+{
+	return (max_blocks + 1) * (sizeof(struct restore_entry) + sizeof(uint32_t)) +
+	       restore_order_bytes_for(max_blocks);
+}
+
+/* ---- reading the records ---- */
+
+/* What a block takes in the tier; 0: its namespace is gone, or it cannot be there. */
+static uint64_t block_restore_units(const struct block_restore *restore,
+				    const struct block_record *record)
+{
+	const struct namespace *ns = namespaces_get(restore->cache->namespaces, record->ns);
+	uint64_t first = restore->records->first_unit,
+		 end = (restore->tier->headroom + restore->tier->capacity) / EXTENT_UNIT;
+	uint64_t units = ns ? ns->block_bytes / EXTENT_UNIT : 0;
+
+	if (record->tier != HBM_TIER_DDR || record->unit < first || units > end ||
+	    record->unit - first > end - units)
+		return 0;
+
+	return units;
+}
+
+static void block_restore_read(struct block_restore *restore)
+{
+	struct block_records *records = restore->records;
+	struct state *state = records->state;
+
+	for (uint32_t i = 0; (i = state_next(state, STATE_BLOCKS, i)) != STATE_NONE; i++) {
+		const struct block_record *record = block_records_at(records, i);
+		uint64_t units = block_restore_units(restore, record);
+		bool summed = state_word(state, STATE_BLOCKS, i) != 0;
+
+		if (record->came >= records->came)
+			records->came = record->came + 1;
+		if (units == 0 || !summed) {
+			restore->figures.refused += units == 0;
+			restore->figures.unsummed += units > 0;
+			state_drop(state, STATE_BLOCKS, i);
+			continue;
+		}
+
+		restore->list[++restore->count] =
+			(struct restore_entry){.record = i,
+					       .unit = record->unit - records->first_unit,
+					       .units = (uint32_t)units};
+	}
+}
+
+/* ---- states ---- */
+
+static void block_restore_push(struct block_restore *restore, uint32_t number)
+{
+	if (restore->ready_last != 0)
+		restore->list[restore->ready_last].next = number;
+	else
+		restore->ready = number;
+
+	restore->list[number].next = 0;
+	restore->ready_last = number;
+}
+
+static uint32_t block_restore_pop(struct block_restore *restore)
+{
+	uint32_t number = restore->ready;
+
+	restore->ready = restore->list[number].next;
+	if (restore->ready == 0)
+		restore->ready_last = 0;
+
+	return number;
+}
+
+/* What waits for it waits no more. */
+static void block_restore_settle(struct block_restore *restore, uint32_t number,
+				 enum restore_state state)
+{
+	struct restore_entry *entry = &restore->list[number];
+	uint32_t waiting = entry->waiting;
+
+	entry->state = state;
+	entry->waiting = 0;
+	restore->figures.left--;
+	while (waiting != 0) {
+		uint32_t next = restore->list[waiting].next;
+		block_restore_push(restore, waiting);
+		waiting = next;
+	}
+}
+
+/* All its bytes are claimed. */
+static void block_restore_claimed(struct block_restore *restore, uint32_t number)
+{
+	struct restore_entry *entry = &restore->list[number];
+	struct restore_entry *parent = &restore->list[entry->parent];
+
+	entry->state = RESTORE_CLAIMED;
+	if (entry->parent == 0 || parent->state >= RESTORE_DONE) {
+		block_restore_push(restore, number);
+		return;
+	}
+
+	entry->next = parent->waiting;
+	parent->waiting = number;
+}
+
+/* The record first: it is not to name what another has. */
+static void block_restore_let_go(struct block_restore *restore, uint32_t number)
+{
+	struct restore_entry *entry = &restore->list[number];
+	uint32_t claimed = entry->claimed;
+
+	state_drop(restore->records->state, STATE_BLOCKS, entry->record);
+	entry->claimed = 0;
+	restore->figures.refused++;
+	block_restore_settle(restore, number, RESTORE_LET_GO);
+	if (claimed > 0)
+		tier_free(restore->tier, entry->claimed_unit, (uint64_t)claimed * EXTENT_UNIT);
+}
+
+/* ---- claiming ---- */
+
+/* Whether those are next to what is claimed of the extent. */
+static bool block_restore_touches(const struct restore_entry *entry, uint64_t from, uint64_t end)
+{
+	return entry->claimed == 0 || end == entry->claimed_unit ||
+	       from == (uint64_t)entry->claimed_unit + entry->claimed;
+}
+
+/* An extent whose bytes come into service one after the other stays one. */
+static void block_restore_claim(struct block_restore *restore, uint32_t number, uint64_t low,
+				uint64_t high)
+{
+	struct restore_entry *entry = &restore->list[number];
+	uint64_t from = entry->unit > low ? entry->unit : low,
+		 end = (uint64_t)entry->unit + entry->units;
+	end = end < high ? end : high;
+	if (entry->state != RESTORE_MISSING || from >= end)
+		return;
+
+	if (!block_restore_touches(entry, from, end) ||
+	    !tier_claim(restore->tier, (uint32_t)from, (end - from) * EXTENT_UNIT,
+			entry->claimed == 0)) {
+		block_restore_let_go(restore, number);
+		return;
+	}
+
+	if (entry->claimed == 0 || from < entry->claimed_unit)
+		entry->claimed_unit = (uint32_t)from;
+	entry->claimed += (uint32_t)(end - from);
+	if (entry->claimed == entry->units)
+		block_restore_claimed(restore, number);
+}
+
+/* The first that ends behind that unit, as a place in by_unit: none overlap. */
+static uint32_t block_restore_first_at(const struct block_restore *restore, uint64_t unit)
+{
+	uint32_t low = 0, high = restore->by_unit_count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		const struct restore_entry *entry = &restore->list[restore->by_unit[middle]];
+
+		if ((uint64_t)entry->unit + entry->units <= unit)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+
+	return low;
+}
+
+void block_restore_grown(void *arg, uint64_t from, uint64_t bytes)
+{
+	struct block_restore *restore = arg;
+	uint64_t low = from / EXTENT_UNIT, high = (from + bytes) / EXTENT_UNIT;
+
+	for (uint32_t i = block_restore_first_at(restore, low);
+	     i < restore->by_unit_count && restore->list[restore->by_unit[i]].unit < high; i++)
+		block_restore_claim(restore, restore->by_unit[i], low, high);
+}
+
+/* ---- restoring ---- */
+
+/* Whether it is in the order where it was put. */
+static bool block_restore_is_ahead(const struct block_restore *restore,
+				   const struct restore_entry *entry, uint16_t ns)
+{
+	const struct block *block = cache_block(restore->cache, entry->number);
+	const uint16_t *owners = namespaces_owners(restore->cache->namespaces);
+
+	return entry->state == RESTORE_DONE &&
+	       block_records_of(restore->records, entry->number) == entry->record &&
+	       block->target == restore->tier->number && block->refs == 0 && block->level == 0 &&
+	       block->touched == 0 && owners[block->ns] == owners[ns];
+}
+
+/* Sets the block of those that are evicted later which is nearest; none if it is the last of all
+ * to be evicted. False: none is near. */
+static bool block_restore_find_ahead(const struct block_restore *restore, uint32_t number,
+				     uint32_t *ahead)
+{
+	uint16_t ns = block_restore_record(restore, &restore->list[number])->ns;
+
+	for (uint32_t looked = 1; looked < AHEAD_LOOKED_AT; looked++) {
+		const struct restore_entry *entry = &restore->list[number - looked];
+
+		*ahead = entry->number;
+		if (looked == number || block_restore_is_ahead(restore, entry, ns))
+			return true;
+	}
+
+	return false;
+}
+
+static void block_restore_one(struct block_restore *restore, uint32_t number)
+{
+	struct restore_entry *entry = &restore->list[number];
+	struct block_records *records = restore->records;
+	const struct block_record *record = block_restore_record(restore, entry);
+	struct cache_recovered found = {
+		.tier = restore->tier,
+		.ns = record->ns,
+		.checksummed = true,
+		.unverified = true,
+		.incompressible = record->flags & BLOCK_RECORD_INCOMPRESSIBLE,
+		.key = record->key,
+		.parent = record->parent,
+		.checksum = state_word(records->state, STATE_BLOCKS, entry->record),
+		.unit = entry->unit,
+		.units = record->stored_units};
+
+	found.ordered = block_restore_find_ahead(restore, number, &found.ahead);
+	records->restoring = entry->record;
+	int status = cache_recover(restore->cache, &found, &entry->number);
+	records->restoring = STATE_NONE;
+	if (status != HBM_OK) {
+		block_restore_let_go(restore, number);
+		return;
+	}
+
+	restore->figures.restored++;
+	block_restore_settle(restore, number, RESTORE_DONE);
+}
+
+/* Whether the policy has room for the next one, or all of the tier is there. */
+static bool block_restore_may_go_on(const struct block_restore *restore)
+{
+	const struct restore_entry *entry = &restore->list[restore->ready];
+	const struct tier *tier = restore->tier;
+
+	return restore->ready != 0 &&
+	       (restore->grown ||
+		tier->bytes + (uint64_t)entry->units * EXTENT_UNIT <= tier->usable);
+}
+
+/* The next that will never be in service; 0: there is none. */
+static uint32_t block_restore_missing(struct block_restore *restore)
+{
+	while (restore->grown && restore->next < restore->count)
+		if (restore->list[++restore->next].state == RESTORE_MISSING)
+			return restore->next;
+
+	return 0;
+}
+
+bool block_restore_some(struct block_restore *restore, uint32_t max)
+{
+	uint32_t missing;
+
+	for (; max > 0 && block_restore_may_go_on(restore); max--)
+		block_restore_one(restore, block_restore_pop(restore));
+	for (; max > 0 && (missing = block_restore_missing(restore)) != 0; max--)
+		block_restore_let_go(restore, missing);
+
+	return max == 0 || block_restore_may_go_on(restore);
+}
+
+void block_restore_grown_all(struct block_restore *restore)
+{
+	restore->grown = true;
+}
+
+struct block_restore_figures block_restore_figures(const struct block_restore *restore)
+{
+	return restore->figures;
+}
+
+/* ---- beginning and ending ---- */
+
+static int block_restore_sort(struct block_restore *restore)
+{
+	int r = restore_order(restore->records, restore->list, restore->by_unit, restore->count);
+
+	restore->figures.left = restore->by_unit_count = restore->count;
+	for (uint32_t i = 1; r == 0 && i <= restore->count; i++) {
+		if (restore->list[i].state != RESTORE_CLASHES)
+			continue;
+		restore->by_unit_count--;
+		block_restore_let_go(restore, i);
+	}
+
+	return r;
+}
+
+int block_restore_new(struct block_restore **out, struct block_records *records, struct tier *tier)
+{
+	struct block_restore *restore = calloc(1, sizeof(*restore));
+	if (!restore)
+		return -ENOMEM;
+
+	size_t count = state_count(records->state, STATE_BLOCKS);
+
+	*restore = (struct block_restore){.cache = records->cache,
+					  .tier = tier,
+					  .records = records,
+					  .list = calloc(count + 1, sizeof(*restore->list)),
+					  .by_unit = calloc(count + 1, sizeof(*restore->by_unit))};
+	int r = restore->list && restore->by_unit ? 0 : -ENOMEM;
+	if (r == 0) {
+		block_restore_read(restore);
+		r = block_restore_sort(restore);
+	}
+	if (r < 0) {
+		block_restore_free(restore);
+		return r;
+	}
+
+	*out = restore;
+
+	return 0;
+}
+
+struct block_restore *block_restore_free(struct block_restore *restore)
+{
+	if (!restore)
+		return NULL;
+
+	free(restore->list);
+	free(restore->by_unit);
+	free(restore);
+
+	return NULL;
+}

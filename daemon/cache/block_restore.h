@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * block_restore: makes blocks of what a daemon before this one has left in the DDR tier, by its
+ * records (block_record.h). The tier's memory comes into service bit by bit (ddr.h), and so do
+ * its blocks:
+ *
+ * 	            all its bytes are in service          its parent is back, if that is to come
+ * 	MISSING -----------------------------> CLAIMED ---------------------------------> RESTORED
+ * 	   |                                      |
+ * 	   | no more comes into service           | it is there again, or its namespace is dropped
+ * 	   +--------------------------------------+-----------------------------------> LET GO
+ *
+ * What is in service is claimed at once, before it can be allocated to others. The rest goes on
+ * in steps. A block waits for its parent, for no lookup finds it before. What is let go loses
+ * its record, and then its extent is free.
+ *
+ * Let go at once are blocks without a checksum, for their bytes cannot be verified, those of
+ * namespaces that are gone, and those whose extents are not in the tier or overlap.
+ *
+ * The order in which they are to be evicted is that in which they came to the tier, parents
+ * behind their children: how they were used there is not recorded. Until all are there one may
+ * be further in front.
+ */
+#pragma once
+
+#include "daemon/cache/block_records.h"
+
+struct block_restore;
+
+struct block_restore_figures {
+	uint64_t restored;
+	uint64_t unsummed; /* let go: they had no checksum yet */
+	uint64_t refused;  /* let go for another reason */
+	uint64_t left;     /* records that are still to become blocks */
+};
+
+/* Reads the records, whose blocks are to be in that tier; before it grows. -ENOMEM. */
+int block_restore_new(struct block_restore **out, struct block_records *records, struct tier *tier);
+/* The records of what is left stay. Accepts NULL, returns NULL. */
+struct block_restore *block_restore_free(struct block_restore *restore);
+/* tier->grown. */
+void block_restore_grown(void *restore, uint64_t from, uint64_t bytes);
+/* The tier does not grow any more. */
+void block_restore_grown_all(struct block_restore *restore);
+/* Restores or lets go at most `max` blocks. False: the others wait for the tier to grow, or there
+ * are none. To be followed by settling. */
+bool block_restore_some(struct block_restore *restore, uint32_t max);
+struct block_restore_figures block_restore_figures(const struct block_restore *restore);
+uint64_t block_restore_bytes_for(uint64_t max_blocks); /* with so many records */

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/service/restoration_setup.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/base/log.h"
+#include "daemon/cache/namespace_restore.h"
+#include "daemon/ledger/ledger.h"
+#include "daemon/move/restoration.h"
+#include "daemon/serve/hbmd.h"
+#include "daemon/serve/serve_namespace.h"
+#include "daemon/serve/server.h"
+#include "daemon/state/keep.h"
+#include "daemon/tier/ddr.h"
+#include "daemon/tier/ddr_size.h"
+
+#define DDR_NAME "ddr"
+
+uint64_t restoration_setup_blocks(const struct ledger *ledger, const struct config *config)
+{
+	uint64_t limit = ledger_limit(&ledger->host, LEDGER_BLOCKS), most;
+	struct memory_limit memory;
+	struct ddr_size size;
+
+	memory_limit_read(&memory, "");
+	ddr_size_of(&size, config, &memory);
+	most = (size.headroom + size.size) / EXTENT_UNIT + 1;
+	limit = limit < STATE_CAPACITY_MAX ? limit : STATE_CAPACITY_MAX;
+
+	return most < limit ? most : limit;
+}
+
+int restoration_setup_take_ddr(void)
+{
+	return keep_take(DDR_NAME);
+}
+
+static bool restoration_setup_fits(void *arg, const struct namespace_identity *identity)
+{
+	return serve_namespace_is_possible(arg, identity);
+}
+
+/* The records are of other memory than this. */
+static void restoration_setup_forget_blocks(struct state *state)
+{
+	for (uint32_t i = 0; (i = state_next(state, STATE_BLOCKS, i)) != STATE_NONE; i++)
+		state_drop(state, STATE_BLOCKS, i);
+}
+
+/* No record before its memory is kept: those of before have gone by then. */
+static void restoration_setup_keep_ddr(const struct hbmd *hbmd)
+{
+	if (ddr_is_adopted(hbmd->ddr))
+		return;
+
+	restoration_setup_forget_blocks(hbmd->kept);
+	keep_drop(DDR_NAME);
+	int r = keep_is_there() ? keep_put(DDR_NAME, ddr_fd(hbmd->ddr)) : 0;
+	if (r < 0)
+		log_warning("ddr: its memory cannot be kept: %s; the DDR tier begins empty after a "
+			    "restart",
+			    strerror(-r));
+}
+
+void restoration_setup_say(const struct hbmd *hbmd)
+{
+	struct block_restore_figures figures = restoration_figures(hbmd->restoration);
+
+	if (figures.restored + figures.unsummed + figures.refused > 0)
+		log_notice("ddr: %llu blocks of before are back; let go: %llu that had no checksum "
+			   "yet, %llu others",
+			   (unsigned long long)figures.restored,
+			   (unsigned long long)figures.unsummed,
+			   (unsigned long long)figures.refused);
+}
+
+bool restoration_setup_release(struct hbmd *hbmd)
+{
+	if (hbmd->server && server_has_away(hbmd->server))
+		return false;
+
+	namespaces_release_restored(hbmd->cache->namespaces);
+	return true;
+}
+
+int restoration_setup_open(struct hbmd *hbmd, void (*ended)(void *arg), void *arg)
+{
+	if (!hbmd->kept)
+		return 0;
+
+	restoration_setup_keep_ddr(hbmd);
+	namespaces_record(hbmd->cache->namespaces, hbmd->kept);
+
+	uint32_t refused = namespace_restore_all(hbmd->cache->namespaces, hbmd->kept, hbmd->ledger,
+						 restoration_setup_fits, hbmd);
+	if (refused > 0)
+		log_notice("%u namespaces of before are gone, with their blocks in DDR: their "
+			   "tenants are, or the limits allow them no longer",
+			   refused);
+
+	const struct tier *ddr = hbmd->cache->ddr;
+	const struct restoration_options options = {
+		.mover = hbmd->mover,
+		.state = hbmd->kept,
+		.first_unit = (uint32_t)((uint64_t)(ddr->host - ddr_base(hbmd->ddr)) / EXTENT_UNIT),
+		.ended = ended,
+		.arg = arg};
+
+	return restoration_new(&hbmd->restoration, &options);
+}
+
+bool restoration_setup_has_ended(const struct hbmd *hbmd)
+{
+	return !hbmd->restoration || restoration_has_ended(hbmd->restoration);
+}
+
+void restoration_setup_progress(struct hbmd *hbmd)
+{
+	if (hbmd->restoration && ddr_warm(hbmd->ddr))
+		restoration_ddr_grown(hbmd->restoration);
+}
+
+void restoration_setup_close(struct hbmd *hbmd)
+{
+	if (hbmd->cache && hbmd->cache->namespaces)
+		namespaces_leave_records(hbmd->cache->namespaces);
+	hbmd->restoration = restoration_free(hbmd->restoration);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * restoration_setup: what a daemon before this one has left of its cache in memory: the memfd of
+ * the DDR tier, which is kept as "ddr" (keep.h), and the records of namespaces and blocks in the
+ * state. Both are of use only together.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include <stdint.h>
+
+struct config;
+struct hbmd;
+struct ledger;
+
+/* How many blocks may be in DDR, of the size that it has at the start, and have a record. */
+uint64_t restoration_setup_blocks(const struct ledger *ledger, const struct config *config);
+
+/* The memfd of before, for ddr_open(); -1: there is none. */
+int restoration_setup_take_ddr(void);
+/* Makes the namespaces of before again, and begins to restore their blocks; from now on there are
+ * records of all that are in DDR. When tiers and mover are open and tenants are configured, and
+ * before the loop runs. ended(): all that will come back has.
+ * Without a state: nothing. Negative errno. */
+int restoration_setup_open(struct hbmd *hbmd, void (*ended)(void *arg), void *arg);
+/* Says what has come back. */
+void restoration_setup_say(const struct hbmd *hbmd);
+/* Namespaces of before without blocks go, unless a session that is away may open one again: false,
+ * and it is to be called later. */
+bool restoration_setup_release(struct hbmd *hbmd);
+/* Whether all that will come back has. */
+bool restoration_setup_has_ended(const struct hbmd *hbmd);
+/* The DDR tier may have grown. */
+void restoration_setup_progress(struct hbmd *hbmd);
+/* What the state has of namespaces and blocks stays, whatever becomes of them: the daemon stops. */
+void restoration_setup_close(struct hbmd *hbmd);
