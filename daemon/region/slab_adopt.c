@@ -25,7 +25,7 @@ const struct region_kept *slabs_kept(const struct slabs *slabs)
 /* ---- Keeping ---- */
 
 /* Without a descriptor it makes one. */
-static int slab_keep_park(const struct slab *slab, int fd)
+static int slab_adopt_park(const struct slab *slab, int fd)
 {
 	const struct slabs *slabs = slab->slabs;
 	uint64_t id = parking_id(PARK_SLAB, slab->id);
@@ -59,7 +59,7 @@ int slab_keep(struct slab *slab, int fd)
 	slab->id = body.slab = state_counter(kept->state, STATE_LAST_SLAB) + 1;
 	state_count_to(kept->state, STATE_LAST_SLAB, slab->id);
 	memcpy(body.uuid, slabs->device->uuid.bytes, sizeof(body.uuid));
-	if (slab_keep_park(slab, fd) < 0)
+	if (slab_adopt_park(slab, fd) < 0)
 		return HBM_LIMIT;
 
 	int status = region_kept_add(kept, STATE_SLABS, &body, 0, &slab->kept);

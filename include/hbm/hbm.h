@@ -182,7 +182,8 @@ struct hbm_import_options {
 
 /* Lends the daemon one allocation of the caller, as a guest region: it can be stored from and
  * loaded into like any other, and is never committed or decommitted (HBM_UNSUPPORTED). The
- * memory stays the caller's: keep it until hbm_region_destroy() has returned. HBM_INVALID: the
+ * memory stays the caller's: keep it until hbm_region_destroy() has returned. When the daemon has
+ * been restarted the region is of no use (HBM_NOT_FOUND): import it anew. HBM_INVALID: the
  * device refuses it, it is on another device, or smaller than said. HBM_EXISTS: the handle is
  * open already. */
 HBM_API int hbm_region_import(struct hbm *hbm, const struct hbm_import_options *options,

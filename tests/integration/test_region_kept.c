@@ -284,6 +284,58 @@ static void test_what_is_borrowed_stays(void **state)
 	finish(stored);
 }
 
+/* A descriptor of memory that the client has allocated itself, and that lives as long as that. */
+static int own_memory(const struct kv *kv)
+{
+	const CUmemAllocationProp prop = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+					  .requestedHandleTypes =
+						  CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+					  .location = {CU_MEM_LOCATION_TYPE_DEVICE, kv->handle}};
+	CUmemGenericAllocationHandle handle;
+	int fd = -1;
+
+	assert_int_equal(kv->driver->cuMemCreate(&handle, SLAB, &prop, 0), CUDA_SUCCESS);
+	assert_int_equal(kv->driver->cuMemExportToShareableHandle(
+				 &fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
+			 CUDA_SUCCESS);
+	assert_int_equal(kv->driver->cuMemRelease(handle), CUDA_SUCCESS);
+
+	return fd;
+}
+
+/* A guest region is not known any more, nor taken for one that was made since. */
+static void test_what_is_lent_is_lent_anew(void **state)
+{
+	(void)state;
+	start();
+	unsigned stored = keeper_stored(&daemon_);
+	struct client client;
+
+	client_open(&client);
+	client_commit(&client, 0);
+	const struct hbm_import_options options = {.fd = own_memory(&client.kv), .bytes = SLAB};
+	struct hbm_region *before = NULL, *after = NULL;
+	assert_int_equal(hbm_region_import(client.kv.hbm, &options, &before), 0);
+	keeper_kill(&daemon_);
+	assert_int_equal(hbm_region_import(client.kv.hbm, &options, &after), 0);
+
+	struct hbm_segment segment = {.region = before, .bytes = SLAB};
+	const struct hbm_block block = {.key = kv_key(5), .segments = &segment, .segment_count = 1};
+	hbm_result result = {0};
+	int status = hbm_store(client.kv.hbm, client.kv.ns, &block, 1, &result);
+	assert_int_equal(status != 0 ? status : (int)result.status, HBM_NOT_FOUND);
+	segment.region = after;
+	assert_int_equal(hbm_store(client.kv.hbm, client.kv.ns, &block, 1, &result), 0);
+	assert_int_equal(result.status, HBM_OK);
+
+	(void)hbm_region_destroy(client.kv.hbm, before); /* freed, whatever is said */
+	assert_int_equal(hbm_region_destroy(client.kv.hbm, after), 0);
+	close(options.fd);
+	client_check(&client);
+	client_close(&client);
+	finish(stored);
+}
+
 static struct kv lives_kv;
 
 /* A process with memory, that is killed. */
@@ -413,9 +465,8 @@ int main(int argc, char **argv)
 	seed_open(&seed, "region_kept");
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_what_is_mapped_stays),
-		TEST(test_what_is_borrowed_stays),
-		TEST(test_a_client_dies),
+		TEST(test_what_is_mapped_stays),      TEST(test_what_is_borrowed_stays),
+		TEST(test_what_is_lent_is_lent_anew), TEST(test_a_client_dies),
 		TEST(test_killed_at_any_moment),
 	};
 	alarm(100);
