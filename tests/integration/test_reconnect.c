@@ -12,7 +12,7 @@
 
 #include "tests/support/keeper_rig.h"
 #include "tests/support/kv.h"
-#include "tests/support/pool_play.h"
+#include "tests/support/pool_rig.h"
 #include "tests/support/stage.h"
 
 #include <errno.h>
@@ -263,32 +263,50 @@ static void test_stores_and_loads_in_flight(void **state)
 
 /* ---- Sequences ---- */
 
-static void begin(const struct pool_rig *rig)
+/* A sequence grows token by token, is forked, and both grow on. */
+static void grow_once(struct pool_rig *rig)
 {
-	(void)rig;
-}
+	enum { TOKENS = 24, MORE = 8 };
+	struct hbm_sequence *sequence = pool_rig_sequence(rig), *fork = NULL;
+	uint64_t value = 1 + seed_below(&seed, 1000);
 
-static void finish_playing(void)
-{
+	for (uint64_t token = 0; token < TOKENS; token++) {
+		assert_int_equal(pool_rig_step(rig, sequence, token + 1), 0);
+		pool_rig_write(rig, sequence, token, value + token);
+	}
+
+	assert_int_equal(hbm_sequence_fork(sequence, 1, &fork), 0);
+	for (uint64_t token = TOKENS; token < TOKENS + MORE; token++) {
+		assert_int_equal(pool_rig_step(rig, fork, token + 1), 0);
+		pool_rig_write(rig, fork, token, value + token);
+	}
+
+	for (uint64_t token = 0; token < TOKENS; token++) {
+		pool_rig_expect(rig, sequence, token, value + token);
+		pool_rig_expect(rig, fork, token, value + token);
+	}
+	for (uint64_t token = TOKENS; token < TOKENS + MORE; token++)
+		pool_rig_expect(rig, fork, token, value + token);
+	assert_int_equal(hbm_sequence_close(sequence), 0);
+	assert_int_equal(hbm_sequence_close(fork), 0);
 }
 
 static void test_sequences_go_on(void **state)
 {
 	(void)state;
-	struct pool_play play = {0};
+	struct pool_rig rig;
+	const struct hbm_pool_options options = {.max_sequences = 4};
+	unsigned rounds = 0;
 
-	pool_play_begins = begin;
-	pool_play_ends = finish_playing;
 	start(large);
+	pool_rig_open(&rig, &daemon_, pool_rig_layouts[0], &options);
 	pid_t killer = begin_killing(KILLS);
-	unsigned plays = 0;
 	do {
-		pool_play(&daemon_, &play);
-		assert_false(play.ended);
-		assert_int_equal(play.refused, 0);
-		plays++;
+		grow_once(&rig);
+		rounds++;
 	} while (goes_on(killer));
-	print_message("%u plays\n", plays);
+	print_message("%u rounds\n", rounds);
+	pool_rig_close(&rig);
 	finish();
 }
 
