@@ -40,6 +40,41 @@ static void idle_checksums_compute(struct idle_checksums *idle, uint32_t number)
 	hash_pool_post(idle->mover->context.hash_pool, &idle->job, false);
 }
 
+/* ---- what has come ---- */
+
+static void idle_checksums_add_fresh(struct idle_checksums *idle, uint32_t number)
+{
+	if (idle->fresh_count == IDLE_CHECKSUMS_FRESH)
+		return;
+
+	idle->fresh[(idle->fresh_first + idle->fresh_count) % IDLE_CHECKSUMS_FRESH] = number;
+	idle->fresh_count++;
+}
+
+/* False: none that has come waits. */
+static bool idle_checksums_compute_fresh(struct idle_checksums *idle)
+{
+	const struct index *index = idle->mover->cache->blocks.index;
+
+	while (idle->fresh_count > 0) {
+		uint32_t number = idle->fresh[idle->fresh_first];
+
+		idle->fresh_first = (idle->fresh_first + 1) % IDLE_CHECKSUMS_FRESH;
+		idle->fresh_count--;
+		if (index_used(index, number) && idle_checksums_wants(idle, number)) {
+			idle_checksums_compute(idle, number);
+			return true;
+		}
+	}
+
+	return false;
+}
+
+void idle_checksums_hurry(struct idle_checksums *idle)
+{
+	idle->soon = true;
+}
+
 /* ---- the walk ---- */
 
 static void idle_checksums_end_walk(struct idle_checksums *idle)
@@ -54,6 +89,8 @@ static bool idle_checksums_walk(struct background *background)
 	struct idle_checksums *idle = container_of(background, struct idle_checksums, walk);
 	const struct index *index = idle->mover->cache->blocks.index;
 
+	if (idle->block != 0)
+		return false; /* it goes on when that is computed */
 	if (!idle_checksums_is_quiet(idle)) {
 		idle_checksums_wait(idle);
 		return false;
@@ -103,7 +140,8 @@ static void idle_checksums_computed(struct hash_job *job)
 
 	if (!idle->moved && idle_checksums_wants(idle, number))
 		block_settle_checksum(&idle->mover->cache->blocks, number, job->checksum);
-	loop_background(idle->mover->loop, &idle->walk);
+	if (!idle_checksums_compute_fresh(idle))
+		loop_background(idle->mover->loop, &idle->walk);
 }
 
 /* ---- what it is told ---- */
@@ -113,11 +151,14 @@ static void idle_checksums_placed(struct block_listener *listener, uint32_t numb
 {
 	struct idle_checksums *idle = container_of(listener, struct idle_checksums, listener);
 
-	(void)number;
 	(void)from;
 	if (to != idle->mover->cache->ddr)
 		return;
 
+	if (idle->soon && idle_checksums_wants(idle, number))
+		idle_checksums_add_fresh(idle, number);
+	if (idle->block == 0)
+		(void)idle_checksums_compute_fresh(idle);
 	idle->placed_ns = clock_now();
 	idle->came = true;
 	if (idle->next == 0)

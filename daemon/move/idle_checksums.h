@@ -4,6 +4,10 @@
  * block gets one on its way to NVMe at the latest (hbmd.checksum = nvme); one that has it
  * before needs none then, and what lies in DDR can be verified.
  *
+ * Where what is in DDR outlives the daemon (restoration.h) a block without a checksum would not:
+ * there each gets one soon after it has come, one block at a time and behind what is urgent,
+ * whether it is quiet or not. Of more than IDLE_CHECKSUMS_FRESH that wait the others wait for quiet.
+ *
  * When no block has come to DDR for the quiet time, and nothing moves, it walks the table of
  * blocks, in the background of the loop, and has the hash pool compute one at a
  * time. It keeps nothing where it is: a block may move, be dropped and be replaced while its
@@ -14,6 +18,8 @@
 #include "daemon/move/mover.h"
 #include "daemon/tier/hash_pool.h"
 
+#define IDLE_CHECKSUMS_FRESH 4096u
+
 /* Open to its test. */
 struct idle_checksums {
 	struct mover *mover;
@@ -22,6 +28,9 @@ struct idle_checksums {
 	struct timer quiet;
 	struct background walk;
 	struct hash_job job;
+	uint32_t fresh[IDLE_CHECKSUMS_FRESH]; /* numbers of blocks that have come, a ring */
+	uint32_t fresh_first, fresh_count;
+	bool soon;          /* blocks get theirs as they come */
 	uint64_t placed_ns; /* when a block last came to DDR */
 	uint32_t next;      /* the number to look at; 0: the walk has not begun */
 	uint32_t block;     /* whose checksum is being computed, or 0 */
@@ -32,6 +41,8 @@ struct idle_checksums {
 
 /* -ENOMEM. */
 int idle_checksums_new(struct idle_checksums **out, struct mover *mover, uint64_t quiet_ns);
+/* From now on blocks get theirs as they come. */
+void idle_checksums_hurry(struct idle_checksums *idle);
 /* Begins no more: before the mover is freed. Accepts NULL. */
 void idle_checksums_stop(struct idle_checksums *idle);
 /* After the hash pool is freed, which ends what it has begun. Accepts NULL, returns NULL. */

@@ -25,6 +25,7 @@
 #include "daemon/serve/resize.h"
 #include "daemon/service/catalog_setup.h"
 #include "daemon/service/restoration_setup.h"
+#include "daemon/state/keep.h"
 #include "daemon/tier/ddr.h"
 #include "daemon/tier/hbm_memory.h"
 #include "daemon/tier/nvme_file.h"
@@ -449,9 +450,14 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 
 	uint64_t quiet_ns = hbmd->config->checksum_idle_ms * MS;
 
-	return hbmd->config->checksum == CONFIG_CHECKSUM_NVME && quiet_ns > 0
-		       ? idle_checksums_new(&memory_setup->idle_checksums, hbmd->mover, quiet_ns)
-		       : 0;
+	if (hbmd->config->checksum != CONFIG_CHECKSUM_NVME || quiet_ns == 0)
+		return 0;
+
+	r = idle_checksums_new(&memory_setup->idle_checksums, hbmd->mover, quiet_ns);
+	if (r == 0 && keep_is_there())
+		idle_checksums_hurry(memory_setup->idle_checksums);
+
+	return r;
 }
 
 int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progress)(void *arg),

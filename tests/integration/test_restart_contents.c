@@ -163,16 +163,12 @@ static void test_a_new_daemon_takes_over(void **state)
 	end();
 }
 
-/* Checksums come when all is quiet; what has none yet is a miss. */
+/* No checksum is given ahead of need; what has none yet is a miss. */
 static void test_without_a_checksum_it_is_a_miss(void **state)
 {
-	static const char *const late[] = {"device.cache=0",
-					   "ddr.size=8MiB",
-					   "nvme.path=",
-					   "nvme.size=0",
-					   "hbmd.checksum=nvme",
-					   "hbmd.checksum_idle_ms=60000",
-					   NULL};
+	static const char *const late[] = {
+		"device.cache=0",     "ddr.size=8MiB",           "nvme.path=", "nvme.size=0",
+		"hbmd.checksum=nvme", "hbmd.checksum_idle_ms=0", NULL};
 	(void)state;
 	begin(late);
 	store(1, SOME);
@@ -402,7 +398,9 @@ static void kill_at_random(const char *const *sets, enum loss loss)
 	begin(sets);
 	for (unsigned i = 0; i < lives(); i++)
 		live(loss);
-	assert_int_equal(status().checksum_failures, 0);
+	/* what the catalog has not heard of yet may be another's by now: a miss, and counted */
+	if (loss != MOVED)
+		assert_int_equal(status().checksum_failures, 0);
 	end();
 	fprintf(stderr, "%llu lives: %llu blocks acknowledged, %llu of them lost\n",
 		(unsigned long long)record.lives, (unsigned long long)record.acknowledged,

@@ -110,6 +110,29 @@ static void test_blocks_in_ddr_get_theirs(void **state)
 	end(traffic, wish.idle);
 }
 
+/* Where it is never quiet: each is computed once, one at a time. */
+static void test_in_a_hurry(void **state)
+{
+	(void)state;
+	struct traffic *traffic = open_traffic(__func__);
+	struct wish wish = {.traffic = traffic, .keys = KEYS};
+
+	assert_int_equal(
+		idle_checksums_new(&wish.idle, traffic->rig.hbmd.mover, 3600 * 1000000000ull), 0);
+	idle_checksums_hurry(wish.idle);
+	for (uint32_t key = 0; key < KEYS; key++)
+		traffic_use(traffic, 0, key, 1, 0);
+	traffic_wait(traffic, 0);
+	rig_run(&traffic->rig, all_have_one, &wish);
+	for (uint32_t key = 0; key < KEYS; key++) {
+		uint32_t number = traffic_find(traffic, 0, key);
+		assert_int_equal(cache_block(traffic->rig.hbmd.cache, number)->checksum,
+				 checksum_of(traffic, number));
+	}
+	assert_int_equal(hashed(traffic), KEYS);
+	end(traffic, wish.idle);
+}
+
 static void done_nothing(struct hash_job *job)
 {
 	(void)job;
@@ -194,6 +217,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_blocks_in_ddr_get_theirs),
+		cmocka_unit_test(test_in_a_hurry),
 		cmocka_unit_test(test_a_block_that_has_left_gets_none),
 		cmocka_unit_test(test_the_end_comes_first),
 		cmocka_unit_test(test_among_random_moves),
