@@ -97,13 +97,19 @@ static void try_moves(enum hbm_tier to)
 	for (uint32_t key = 0; key < 2; key++)
 		move_to(traffic, key, tier);
 	pump_run(traffic->rig.hbmd.mover);
-	/* it goes nowhere after all, and is wrong all the same */
-	assert_int_equal(block_of(traffic, 1)->state, BLOCK_MOVING);
-	move_to(traffic, 1, traffic->rig.hbmd.cache->ddr);
 	rig_settle(&traffic->rig);
-
 	assert_failures(traffic, 1);
 	assert_int_equal(traffic_find(traffic, 0, 1), 0);
+
+	/* it goes nowhere after all, and is wrong all the same */
+	corrupt(traffic, 2);
+	move_to(traffic, 2, tier);
+	pump_run(traffic->rig.hbmd.mover);
+	assert_int_equal(block_of(traffic, 2)->state, BLOCK_MOVING);
+	move_to(traffic, 2, traffic->rig.hbmd.cache->ddr);
+	rig_settle(&traffic->rig);
+	assert_failures(traffic, 2);
+	assert_int_equal(traffic_find(traffic, 0, 2), 0);
 	assert_int_equal(block_of(traffic, 0)->actual, tier->number);
 	assert_int_equal(block_of(traffic, 0)->unverified, 0);
 	traffic_load(traffic, 0);
