@@ -47,6 +47,7 @@ struct resize {
 
 struct resizes {
 	struct resize list[TIER_NUMBERS];
+	uint32_t count; /* of tiers when it was opened */
 };
 
 static void resize_go(struct resize *resize);
@@ -336,7 +337,8 @@ int resizes_open(struct hbmd *hbmd)
 	if (!resizes)
 		return -ENOMEM;
 
-	for (uint32_t i = 1; i <= cache->tier_count; i++)
+	resizes->count = cache->tier_count;
+	for (uint32_t i = 1; i <= resizes->count; i++)
 		resizes->list[i] = (struct resize){.hbmd = hbmd,
 						   .tier = &cache->tiers[i],
 						   .backing = resize_backing_of(&cache->tiers[i]),
@@ -365,7 +367,7 @@ static void resize_stop(struct resize *resize)
 
 void resizes_stop(struct hbmd *hbmd)
 {
-	for (uint32_t i = 1; hbmd->resizes && i <= hbmd->cache->tier_count; i++)
+	for (uint32_t i = 1; hbmd->resizes && i <= hbmd->resizes->count; i++)
 		resize_stop(&hbmd->resizes->list[i]);
 }
 

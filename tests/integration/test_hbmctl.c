@@ -173,7 +173,7 @@ static void test_status(void **state)
 	json_decref(document);
 	hbmctl_expect("status", 0);
 	assert_int_equal(hbmctl_line_count(), fields);
-	hbmctl_expect_text("status", "\nblocks stored       4\n");
+	hbmctl_expect_row("status", "blocks stored", "4");
 	document = hbmctl_json("version");
 	assert_string_equal(hbmctl_text(document, "hbmd"), HBM_VERSION);
 	json_decref(document);

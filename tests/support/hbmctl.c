@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define WORDS 16
+#define HBMCTL_LABEL 64
 
 char hbmctl_output[HBMCTL_OUTPUT];
 struct kv hbmctl_kv;
@@ -63,6 +64,17 @@ void hbmctl_expect_text(const char *line, const char *text)
 {
 	if (!strstr(hbmctl_output, text))
 		fail_msg("hbmctl %s: there is no \"%s\" in: %s", line, text, hbmctl_output);
+}
+
+void hbmctl_expect_row(const char *line, const char *label, const char *value)
+{
+	char begin[HBMCTL_LABEL];
+
+	snprintf(begin, sizeof(begin), "\n%s ", label);
+	const char *row = strstr(hbmctl_output, begin);
+	const char *found = row ? row + strlen(begin) + strspn(row + strlen(begin), " ") : "\n";
+	if (strncmp(found, value, strlen(value)) != 0 || found[strlen(value)] != '\n')
+		fail_msg("hbmctl %s: %s is not %s in: %s", line, label, value, hbmctl_output);
 }
 
 size_t hbmctl_line_count(void)

@@ -32,6 +32,8 @@ int hbmctl_run(const char *line);
 void hbmctl_expect(const char *line, int status);
 /* That a text is in the output of the line that was run last. */
 void hbmctl_expect_text(const char *line, const char *text);
+/* That it has a row with that label and nothing but the value after it. */
+void hbmctl_expect_row(const char *line, const char *label, const char *value);
 /* Runs it and expects one line, by hbmctl itself, with a text in it. */
 void hbmctl_expect_refusal(const char *line, int status, const char *text);
 size_t hbmctl_line_count(void);

@@ -45,23 +45,20 @@ static void test_the_last_comes_first(void **state)
 	assert_int_equal(leaks_end(&leaks), 0);
 }
 
-static struct tier tier_of(uint64_t units)
+static void open_tier(struct tier *tier, uint64_t units)
 {
-	struct tier tier;
-
-	assert_int_equal(tier_init(&tier, HBM_TIER_DDR, 1, units * EXTENT_UNIT, 0, 1000), 0);
-	tier.ops = &tier_ddr_ops;
-
-	return tier;
+	assert_int_equal(tier_init(tier, HBM_TIER_DDR, 1, units * EXTENT_UNIT, 0, 1000), 0);
+	tier->ops = &tier_ddr_ops;
 }
 
 /* Until it is overwritten an extent is nobody's. */
 static void test_it_is_moving_until_then(void **state)
 {
-	struct tier tier = tier_of(UNITS);
+	struct tier tier;
 	struct wipe wipe;
 
 	(void)state;
+	open_tier(&tier, UNITS);
 	assert_int_equal(tier_grow(&tier, 0, UNITS * EXTENT_UNIT), 0);
 	assert_int_equal(tier_alloc(&tier, UNITS * EXTENT_UNIT), 0);
 	tier_wipe(&tier, 0, UNITS * EXTENT_UNIT, (struct fair_payer){.id = 7});
@@ -86,11 +83,12 @@ static void test_it_is_moving_until_then(void **state)
 /* What is between the blocks of before, and nothing beyond the tier. */
 static void test_gaps(void **state)
 {
-	struct tier tier = tier_of(UNITS);
+	struct tier tier;
 	struct wipe wipe;
 	uint64_t bytes = 0;
 
 	(void)state;
+	open_tier(&tier, UNITS);
 	tier.claiming = tier.dirty = true;
 	assert_int_equal(tier_grow(&tier, 0, UNITS * EXTENT_UNIT), 0);
 	assert_true(tier_claim(&tier, 10, 5 * EXTENT_UNIT, 1));
