@@ -14,7 +14,9 @@ static bool again_is_over(const struct hbm *hbm, const struct hbm_wire_blocks *b
 static int again_end_blocks(struct hbm *hbm, struct ticket *ticket,
 			    const struct hbm_wire_blocks *blocks)
 {
-	bool done = blocks->failed_slot != 0 && hbm->fences[blocks->failed_slot] == 0,
+	/* A later value may be that of another request, and so may what its failed slot says. */
+	bool done = blocks->failed_slot != 0 && hbm->fences[blocks->failed_slot] == 0 &&
+		    hbm->fences[blocks->fence_slot] == blocks->fence_value,
 	     load = ticket->opcode == HBM_WIRE_LOAD;
 	uint8_t status = done ? HBM_OK : load ? HBM_MISS : HBM_SHUTDOWN;
 
@@ -68,8 +70,6 @@ int hbm_again_status(const struct ticket *ticket, int status)
 		if (status == HBM_OK)
 			again_stored(ticket);
 		return status;
-	case HBM_WIRE_PUBLISH:
-		return status == HBM_EXISTS ? HBM_OK : status;
 	case HBM_WIRE_DECOMMIT:
 		return status != HBM_NOT_FOUND ? status : ticket->device_call ? HBM_DEVICE : HBM_OK;
 	case HBM_WIRE_REGION_DESTROY:

@@ -199,10 +199,13 @@ uint16_t namespaces_find(const struct namespaces *namespaces,
 	return namespaces_find_shown(namespaces, &shown, identity->spec->salt, user);
 }
 
-/* No session has such a number. */
+/* Numbers of payers that no session has. */
+#define NAMESPACE_WIPERS (UINT64_C(1) << 63)
+
+/* No session has such a number, and none of another tenant ever will. */
 struct fair_payer namespace_wiper(const struct namespace *ns)
 {
-	return user_fair_payer(ns->user, (uintptr_t)ns->user);
+	return user_fair_payer(ns->user, NAMESPACE_WIPERS | user_number(ns->user));
 }
 
 void namespaces_ref(struct namespaces *namespaces, uint16_t number)

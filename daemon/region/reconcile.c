@@ -36,6 +36,8 @@ int reconcile_tell(struct regions *regions, const struct hbm_wire_range *range)
 	for (uint64_t i = first; i < first + count; i++)
 		if (region_is_guest(region) || !region->slots[i].slab || region->slots[i].claim)
 			return HBM_NOT_FOUND;
+		else if (region->slots[i].told)
+			return HBM_INVALID;
 
 	region->told = true;
 	for (uint64_t i = first; i < first + count; i++)

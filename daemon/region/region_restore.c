@@ -331,7 +331,11 @@ static void region_restore_publications(struct restoring *restoring)
 		else
 			state_drop(state, STATE_PUBLICATIONS, i);
 	}
+}
 
+/* Of publications that have not come back. When the slots of sessions have what they share. */
+static void region_restore_discard(struct restoring *restoring)
+{
 	list_for_each_safe (node, after, &restoring->form->publications->regions.all) {
 		struct region *region = container_of(node, struct region, link);
 		if (region->publication)
@@ -446,6 +450,7 @@ struct region_restored regions_restore(const struct region_restore *form)
 	region_restore_publications(&restoring);
 	region_restore_regions(&restoring);
 	region_restore_slots(&restoring, false);
+	region_restore_discard(&restoring);
 	region_restore_maps(&restoring);
 	region_restore_reservations(&restoring);
 	for (uint32_t i = 0; i < form->devices->count; i++)

@@ -402,8 +402,13 @@ struct slabs *slabs_close(struct slabs *slabs)
 	if (!slabs)
 		return NULL;
 
+	/* The start has failed before it knew whose they are: the next one finds them as they are. */
+	if (slabs->adopted)
+		slabs->kept = NULL;
 	slabs_adopted(slabs);
 	slabs_drain(slabs);
+	slabs->leaving.bytes = 0; /* its resize is over */
+	slabs->leaving.done = NULL;
 	held_close(&slabs->held);
 	slab_wait_for_worker(slabs);
 	assert(list_empty(&slabs->requests));

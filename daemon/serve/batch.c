@@ -166,13 +166,22 @@ static void batch_end_pin(struct batch *batch, struct batch_item *item, bool sto
 	item->pin = NULL;
 }
 
+/* Whether the number is still that block's: while it was made durable nothing held it. */
+static bool batch_still_has(const struct batch *batch, const struct batch_item *item, uint32_t i)
+{
+	const struct cache *cache = batch->hbmd->cache;
+
+	return index_find(cache->index, batch->ns, &batch_wanted(batch, i)->key) == item->number &&
+	       block_is_complete(cache_block(cache, item->number));
+}
+
 /* A block that is stored is lent as the client has it, if it may be. */
 static void batch_adopt(const struct batch_item *item)
 {
 	const struct batch *batch = item->batch;
 	uint32_t i = (uint32_t)(item - batch->items), first = item->first_span;
 
-	if (batch_wanted(batch, i)->flags & HBM_WIRE_BLOCK_LEND)
+	if (batch_wanted(batch, i)->flags & HBM_WIRE_BLOCK_LEND && batch_still_has(batch, item, i))
 		adopt_block(batch->request->session, batch->device->lend, item->number,
 			    &batch->regions[first], &batch->segments[first],
 			    batch_segments(batch, i));

@@ -48,7 +48,7 @@ struct hbmd {
 	const struct config *config;
 	struct loop *loop;
 	struct ledger *ledger;
-	struct state *kept;              /* what outlives the process, and */
+	struct state *kept;              /* what outlives the process, or NULL; and */
 	struct parking *parking;         /* the descriptors that do */
 	struct region_kept *region_kept; /* where regions have it */
 	struct devices *devices;

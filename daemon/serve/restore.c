@@ -17,6 +17,9 @@ static struct regions *restore_find(void *arg, uint64_t session)
 
 void restore_regions(struct hbmd *hbmd)
 {
+	if (!hbmd->region_kept)
+		return;
+
 	const struct region_restore form = {
 		.kept = hbmd->region_kept,
 		.devices = hbmd->devices,

@@ -4,6 +4,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/serve/namespace_room.h"
 #include "daemon/serve/serve_namespace.h"
+#include "daemon/state/state.h"
 #include "daemon/tier/nvme_file.h"
 
 #include <stdlib.h>
@@ -29,15 +30,20 @@ static void serve_wiped_labelled(struct nvme_file_wait *wait, int result)
 		serve_namespace_open(hbmd, request);
 }
 
-static bool serve_wiped_has_to_wait(const struct hbmd *hbmd, const struct request *request)
+/* Which of the tiers' contents the next daemon is not to find as they are has to be known to it
+ * before the first such block is there. */
+static bool serve_wiped_has_to_wait(struct hbmd *hbmd, const struct request *request)
 {
-	if (!hbmd->nvme || hbmd->cache->nvme_wiped ||
-	    request->message->size == sizeof(struct hbm_wire_namespace_ref))
+	if (request->message->size == sizeof(struct hbm_wire_namespace_ref))
 		return false;
 
 	const struct namespace_identity identity = serve_namespace_identity(hbmd, request->message);
+	if (!identity.wipe_on_free)
+		return false;
+	if (hbmd->kept)
+		state_count_to(hbmd->kept, STATE_WIPED, 1);
 
-	return identity.wipe_on_free && !identity.memory_only;
+	return hbmd->nvme && !hbmd->cache->nvme_wiped && !identity.memory_only;
 }
 
 void serve_wiped_open(struct hbmd *hbmd, struct request *request)

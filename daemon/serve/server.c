@@ -190,6 +190,8 @@ void server_restore_sessions(struct server *server)
 {
 	struct state *state = server->owner.state;
 	uint64_t gone = 0;
+	if (!state)
+		return;
 
 	server->last_id = state_counter(state, STATE_LAST_SESSION);
 	for (uint32_t i = 0; (i = state_next(state, STATE_SESSIONS, i)) != STATE_NONE; i++) {

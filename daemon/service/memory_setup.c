@@ -392,7 +392,7 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 	for (uint32_t i = 0; r == 0 && i < hbmd->devices->count; i++)
 		r = memory_setup_open_device(memory_setup, &hbmd->devices->list[i], reason);
 	if (r == 0)
-		r = ddr_open(&hbmd->ddr, hbmd->config, restoration_setup_take_ddr(),
+		r = ddr_open(&hbmd->ddr, hbmd->config, restoration_setup_take_ddr(hbmd),
 			     hbmd->cache->staging, hbmd->cache->ddr, hbmd->devices, hbmd->loop,
 			     memory_setup_grown, memory_setup, reason->text, reason->size);
 
@@ -473,7 +473,7 @@ int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progr
 					      .arg = arg,
 					      .release.fire = memory_setup_release_namespaces};
 	memory_setup->region_kept = (struct region_kept){hbmd->kept, hbmd->parking};
-	hbmd->region_kept = &memory_setup->region_kept;
+	hbmd->region_kept = hbmd->kept ? &memory_setup->region_kept : NULL;
 	error[0] = '\0';
 	int r = memory_setup_open_parts(memory_setup, &reason);
 	if (r < 0) {

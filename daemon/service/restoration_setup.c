@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/base/log.h"
 #include "daemon/cache/namespace_restore.h"
@@ -31,9 +32,18 @@ uint64_t restoration_setup_blocks(const struct ledger *ledger, const struct conf
 	return most < limit ? most : limit;
 }
 
-int restoration_setup_take_ddr(void)
+/* What a daemon that was killed had not overwritten yet may be anywhere in its memory: that goes
+ * back to the kernel, which clears it. */
+int restoration_setup_take_ddr(const struct hbmd *hbmd)
 {
-	return keep_take(DDR_NAME);
+	int fd = keep_take(DDR_NAME);
+	if (fd < 0 || state_counter(hbmd->kept, STATE_WIPED) == 0)
+		return fd;
+
+	log_notice("ddr: a namespace with wipe_on_free was in use: the DDR tier begins empty");
+	close(fd);
+
+	return -1;
 }
 
 static bool restoration_setup_fits(void *arg, const struct namespace_identity *identity)

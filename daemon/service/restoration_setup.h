@@ -18,7 +18,7 @@ struct ledger;
 uint64_t restoration_setup_blocks(const struct ledger *ledger, const struct config *config);
 
 /* The memfd of before, for ddr_open(); -1: there is none. */
-int restoration_setup_take_ddr(void);
+int restoration_setup_take_ddr(const struct hbmd *hbmd);
 /* Makes the namespaces of before again, and begins to restore their blocks; from now on there are
  * records of all that are in DDR. When tiers and mover are open and tenants are configured, and
  * before the loop runs. ended(): all that will come back has.

@@ -72,10 +72,12 @@ uint64_t state_setup_bytes(const struct ledger *ledger, const struct config *con
 
 static int state_setup_new(struct hbmd *hbmd, const struct state_shape shapes[STATE_TABLES])
 {
+	if (!keep_is_there())
+		return 0;
+
 	int r = state_new(&hbmd->kept, shapes);
-	if (r == 0 && keep_is_there())
-		r = keep_put(STATE_NAME "a", state_fd(hbmd->kept));
-	return r;
+
+	return r < 0 ? r : keep_put(STATE_NAME "a", state_fd(hbmd->kept));
 }
 
 /* The state is in another descriptor than the one that was kept under that name. */
@@ -168,8 +170,10 @@ int state_setup_open(struct hbmd *hbmd, char *error, size_t error_size)
 		return r;
 	}
 
-	state_count_to(hbmd->kept, STATE_STARTS, state_counter(hbmd->kept, STATE_STARTS) + 1);
-	if (!keep_is_there())
+	if (hbmd->kept)
+		state_count_to(hbmd->kept, STATE_STARTS,
+			       state_counter(hbmd->kept, STATE_STARTS) + 1);
+	else
 		log_event(LOG_EVENT_NOT_KEPT, LOG_NOTICE, NULL,
 			  "HBM, DDR and sessions do not outlive this process: neither a service "
 			  "manager with a descriptor store nor hbmd --keeper has started it");

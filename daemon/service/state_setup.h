@@ -22,7 +22,7 @@ extern const struct inherited_taker state_setup_taker;
 
 /* How much memory the state takes at most. */
 uint64_t state_setup_bytes(const struct ledger *ledger, const struct config *config);
-/* Sets hbmd->kept and hbmd->parking. Negative errno and one line in error. */
+/* Sets hbmd->kept, unless no one keeps anything, and hbmd->parking. Negative errno and one line in error. */
 int state_setup_open(struct hbmd *hbmd, char *error, size_t error_size);
 /* Every part has taken what is its own of what was kept: the rest is let go. */
 void state_setup_finish(struct hbmd *hbmd);

@@ -248,11 +248,16 @@ int connection_open(struct connection *connection, struct unreads *unreads, stru
 	return r;
 }
 
+bool connection_is_idle(const struct connection *connection)
+{
+	return connection_is_open(connection) && outbox_is_empty(&connection->outbox);
+}
+
 int connection_hand_over(struct connection *connection)
 {
 	int socket = connection->watch.fd;
 
-	assert(connection_is_open(connection) && outbox_is_empty(&connection->outbox));
+	assert(connection_is_idle(connection));
 	connection->state = CONNECTION_CLOSED;
 	loop_unwatch(connection->loop, &connection->watch);
 	loop_timer_stop(connection->loop, &connection->retry);

@@ -75,7 +75,9 @@ void connection_close(struct connection *connection);
 /* Whether it is closed, and its descriptors are still unread. Between a ref() and an unref()
  * it ends. */
 bool connection_is_lingering(const struct connection *connection);
-/* Closes an open one whose queue is empty and hands over its socket, which stays as it is. */
+/* Whether it is open and all that was sent is in the socket. */
+bool connection_is_idle(const struct connection *connection);
+/* Closes such a one and hands over its socket, which stays as it is. */
 int connection_hand_over(struct connection *connection);
 /* Does not linger, now and when it is closed. */
 void connection_abandon(struct connection *connection);

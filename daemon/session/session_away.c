@@ -136,8 +136,10 @@ bool session_may_return(const struct session *away, const struct session *greeti
 {
 	struct pollfd process = {.fd = away->pidfd, .events = POLLIN};
 
-	/* While its process lives, no other has its ID. */
-	return session_away_tokens_match(away->token, token) && away->state == SESSION_AWAY &&
+	/* While its process lives, no other has its ID. A connection that has not been read, or has
+	 * ended, is not handed over. */
+	return greeting->state == SESSION_GREETING && connection_is_idle(&greeting->connection) &&
+	       session_away_tokens_match(away->token, token) && away->state == SESSION_AWAY &&
 	       away->uid == greeting->uid && away->pid == greeting->pid &&
 	       poll(&process, 1, 0) == 0;
 }

@@ -313,12 +313,9 @@ static const char *state_header_fault(const struct state_header *header,
 	if (!state_shapes_are_valid(header->shapes) || header->bytes != (uint64_t)size ||
 	    state_bytes(header->shapes) != header->bytes)
 		return "its sizes are wrong";
-	for (size_t i = 0; i < STATE_TABLES; i++) {
+	for (size_t i = 0; i < STATE_TABLES; i++)
 		if (header->ends[i] > header->shapes[i].capacity)
 			return "its counts are wrong";
-		if (header->ends[i] > shapes[i].capacity)
-			return "it has more records than the configuration allows now";
-	}
 	return NULL;
 }
 
@@ -372,6 +369,18 @@ static int state_reshape(struct state **state, const struct state_shape shapes[S
 	return 0;
 }
 
+/* A limit that is lower now is none on what is there. */
+static void state_fit(struct state_shape fitting[STATE_TABLES],
+		      const struct state_shape shapes[STATE_TABLES],
+		      const struct state_header *header)
+{
+	for (size_t i = 0; i < STATE_TABLES; i++) {
+		fitting[i] = shapes[i];
+		if (header->ends[i] > fitting[i].capacity)
+			fitting[i].capacity = header->ends[i];
+	}
+}
+
 int state_adopt(struct state **out, int fd, const struct state_shape shapes[STATE_TABLES],
 		char *error, size_t error_size)
 {
@@ -387,12 +396,14 @@ int state_adopt(struct state **out, int fd, const struct state_shape shapes[STAT
 	if (own < 0)
 		return state_refuse(-errno, strerror(errno), error, error_size);
 
+	struct state_shape fitting[STATE_TABLES];
+	state_fit(fitting, shapes, &header);
 	struct state *state = NULL;
 	r = state_map(&state, own, header.shapes);
 	if (r < 0)
 		close(own);
-	else if (memcmp(header.shapes, shapes, sizeof(header.shapes)) != 0)
-		r = state_reshape(&state, shapes);
+	else if (memcmp(header.shapes, fitting, sizeof(header.shapes)) != 0)
+		r = state_reshape(&state, fitting);
 
 	if (r < 0) {
 		state_free(state);

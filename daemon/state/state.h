@@ -45,6 +45,7 @@ enum state_counter {
 	STATE_LAST_SLAB,
 	STATE_LAST_REGION,    /* of any session */
 	STATE_DEVICE_RESTART, /* when one ended for a device */
+	STATE_WIPED,          /* 1: memory may have had what is to be overwritten */
 	STATE_COUNTERS = 16   /* room for more */
 };
 
@@ -62,7 +63,8 @@ int state_new(struct state **out, const struct state_shape shapes[STATE_TABLES])
  * Takes an earlier daemon's, whose memory it checks; the descriptor is the caller's on failure.
  * Where only capacities differ, the records move into a new one, whose descriptor state_fd() is
  * from then on, and `fd` is closed. -EPROTO: it is not one, of another version, or
- * of other records, or does not fit the capacities; or as state_new(). One line in error.
+ * of other records; or as state_new(). A table with more records than its capacity keeps room for
+ * them. One line in error.
  */
 int state_adopt(struct state **out, int fd, const struct state_shape shapes[STATE_TABLES],
 		char *error, size_t error_size);

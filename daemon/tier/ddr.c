@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define HUGE_PAGE DDR_SIZE_HUGE_PAGE
@@ -325,9 +326,19 @@ static uint64_t ddr_span(const struct ddr *ddr, const struct memory_limit *limit
 	       SPARE_CHUNKS * ddr->chunk;
 }
 
+/* Whether this process may have only so many addresses, or files of only so many bytes: it does
+ * without those that it may never need. */
+static bool ddr_is_limited(void)
+{
+	struct rlimit addresses, file;
+
+	return (getrlimit(RLIMIT_AS, &addresses) == 0 && addresses.rlim_cur != RLIM_INFINITY) ||
+	       (getrlimit(RLIMIT_FSIZE, &file) == 0 && file.rlim_cur != RLIM_INFINITY);
+}
+
 static int ddr_start_workers(struct ddr *ddr, struct loop *loop, uint64_t end)
 {
-	ddr->chunk_count = (uint32_t)(ddr->span / ddr->chunk);
+	ddr->chunk_count = (uint32_t)((ddr->span + ddr->chunk - 1) / ddr->chunk);
 	ddr->chunks = calloc(ddr->chunk_count, sizeof(struct chunk));
 	if (!ddr->chunks)
 		return -ENOMEM;
@@ -386,7 +397,9 @@ int ddr_open(struct ddr **out, const struct config *config, int kept, struct tie
 	uint64_t end = need.staging + need.headroom + need.size;
 	ddr->bytes = ddr->opened = need.bytes;
 	ddr->last_waiting = &ddr->waiting;
-	ddr->span = need.size > 0 ? ddr_span(ddr, &limit) : ddr_round_up(need.bytes, ddr->chunk);
+	ddr->span = ddr_is_limited() ? need.bytes
+		    : need.size > 0  ? ddr_span(ddr, &limit)
+				     : ddr_round_up(need.bytes, ddr->chunk);
 	need.taken = kept >= 0 ? ddr_memfd_taken(kept) : 0;
 	int r = ddr_size_check(&need, config, &limit, error, error_size);
 	if (r == 0)

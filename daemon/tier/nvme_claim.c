@@ -58,7 +58,7 @@ static int nvme_claim_write_label(struct nvme_claim *claim, enum label_state sta
 	memcpy(label->magic, LABEL_MAGIC, sizeof(LABEL_MAGIC));
 	label->version = LABEL_VERSION;
 	label->state = claim->wipes ? state | LABEL_WIPES : state;
-	label->size = claim->size;
+	label->size = claim->labelled;
 	memcpy(label->id, claim->id, sizeof(label->id));
 	label->checksum = label_checksum(label);
 	ssize_t n = pwrite(claim->fd, label, LABEL_BYTES, 0);
@@ -263,14 +263,18 @@ static int nvme_claim_allocate_blocks(const struct nvme_claim *claim, uint64_t l
 static int nvme_claim_allocate(struct nvme_claim *claim, const struct reason *reason)
 {
 	uint64_t length = NVME_HEAD + claim->size, room = nvme_room_of(claim->fd);
-	int r = ftruncate(claim->fd, (off_t)length) < 0
-			? errno
-			: -nvme_claim_write_label(claim, LABEL_FORMATTING);
+	uint64_t kept = claim->filled > 0 ? NVME_HEAD + claim->filled : 0;
+
+	/* What is there stays right at every instant, and if this fails. */
+	claim->labelled = kept > 0 ? claim->filled : claim->size;
+	int r = -nvme_claim_write_label(claim, kept > 0 ? LABEL_FORMATTED : LABEL_FORMATTING);
+	if (r == 0 && ftruncate(claim->fd, (off_t)length) < 0)
+		r = errno;
 	if (r == 0)
 		r = nvme_claim_allocate_blocks(claim, length);
 	if (r == 0)
 		return 0;
-	if (ftruncate(claim->fd, 0) < 0)
+	if (ftruncate(claim->fd, (off_t)kept) < 0)
 		log_warning("nvme: cannot shorten %s: %s", claim->path, strerror(errno));
 
 	if (r == ENOSPC)
@@ -347,6 +351,7 @@ static int nvme_claim_decide(struct nvme_claim *claim, const struct reason *reas
 			   (claim->is_device || bytes == NVME_HEAD + claim->size);
 	claim->wipes = whole && label.state & LABEL_WIPES;
 	claim->state = LABEL_FORMATTED;
+	claim->labelled = whole ? label.size : 0;
 	if (whole)
 		claim->filled = label.size < claim->size ? label.size : claim->size;
 
@@ -368,7 +373,7 @@ static int nvme_claim_take(struct nvme_claim *claim, const struct reason *reason
 	/* A device needs no filling, and what was larger has been filled. */
 	bool needless = claim->is_device || claim->filled == claim->size;
 	if (r == 0 && !claim->formatted && needless) {
-		r = nvme_claim_label(claim);
+		r = nvme_claim_label(claim, claim->size);
 		if (r < 0)
 			return reason_set(reason, r, "nvme.path: cannot write to %s: %s",
 					  claim->path, strerror(-r));
@@ -513,15 +518,16 @@ int nvme_claim_shorten(struct nvme_claim *claim, uint64_t size)
 	int r;
 
 	claim->size = size;
-	r = nvme_claim_label(claim);
+	r = nvme_claim_label(claim, size);
 	if (r == 0 && !claim->is_device && ftruncate(claim->fd, (off_t)(NVME_HEAD + size)) < 0)
 		r = -errno;
 
 	return r;
 }
 
-int nvme_claim_label(struct nvme_claim *claim)
+int nvme_claim_label(struct nvme_claim *claim, uint64_t size)
 {
+	claim->labelled = size;
 	return nvme_claim_write_label(claim, LABEL_FORMATTED);
 }
 

@@ -45,6 +45,7 @@ struct nvme_claim {
 	int state; /* of the label */
 	uint64_t size;
 	uint64_t filled;           /* of it: bytes from the front that have been */
+	uint64_t labelled;         /* what the label says is formatted, or is to be */
 	uint64_t copies;           /* of it: room for copies */
 	uint8_t id[NVME_ID_BYTES]; /* of the label: another one where the contents are others */
 	double read_rate;          /* bytes per second, where it is formatted; 0: unknown */
@@ -65,7 +66,8 @@ int nvme_claim_new(struct nvme_claim **out, const struct config *config, uint64_
 /* Whether an nvme_claim_new() of a path that exists would be refused, apart from being in
  * use: the same errors. Changes nothing there. */
 int nvme_claim_check(const struct config *config, const struct reason *reason);
-int nvme_claim_label(struct nvme_claim *claim); /* as formatted; negative errno */
+/* As formatted to that size: negative errno. */
+int nvme_claim_label(struct nvme_claim *claim, uint64_t size);
 /* Changes what it says of that; negative errno. */
 int nvme_claim_label_wipes(struct nvme_claim *claim, bool wipes);
 /* The size that it may have at most, as far as can be known. */

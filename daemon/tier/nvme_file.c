@@ -66,10 +66,11 @@ static void nvme_file_fill_step(struct job *job)
 			nvme->fill_error = n == 0 ? -ENOSPC : -errno;
 	}
 
-	if (nvme->fill_error == 0 && nvme->filling == nvme->size) {
+	/* From now on it is found again, whenever this ends. */
+	if (nvme->fill_error == 0)
+		nvme->fill_error = nvme_claim_label(nvme->claim, nvme->filling);
+	if (nvme->fill_error == 0 && nvme->filling == nvme->size)
 		nvme->claim->size = nvme->size;
-		nvme->fill_error = nvme_claim_label(nvme->claim);
-	}
 	if (nvme->fill_error == 0 && nvme->filled == 0)
 		nvme->read_rate = probe_nvme(nvme->claim->fd, NVME_HEAD, nvme->filling);
 }
@@ -162,6 +163,7 @@ void nvme_file_expect_wipes(struct nvme_file *nvme, struct nvme_file_wait *wait)
 
 int nvme_file_end_wipes(struct nvme_file *nvme)
 {
+	atomic_store(&nvme->stop, true); /* a step that has ended begins no other */
 	nvme->worker = worker_free(nvme->worker);
 
 	return nvme->wipes ? nvme_claim_label_wipes(nvme->claim, false) : 0;
@@ -339,7 +341,7 @@ void nvme_file_grow(struct nvme_file *nvme, uint64_t bytes)
 		return;
 	}
 
-	nvme->size += bytes;
+	nvme->size = nvme->filled + bytes;
 	nvme->fill_error = 0;
 	nvme->settled = false;
 	nvme->grows = true;

@@ -113,7 +113,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fuzz_check(size == 0 || is_ours());
 
 	if (claim && !claim->formatted)
-		fuzz_check(nvme_claim_label(claim) == 0);
+		fuzz_check(nvme_claim_label(claim, claim->size) == 0);
 	nvme_claim_free(claim);
 	config_clear(&config);
 

@@ -272,6 +272,7 @@ static void open_nodes(unsigned threads)
 {
 	staging = (struct tier){.host = rig.bytes,
 				.capacity = LARGE,
+				.divided = LARGE,
 				.parts = {{.begin = 0}, {.begin = LARGE / 2}},
 				.part_count = 2};
 	ddr = staging;

@@ -53,7 +53,7 @@ static void test_a_claim(void **state)
 	assert_false(claim->formatted);
 	assert_int_equal(claim->size, rig->config.nvme_size);
 	assert_int_equal(length_of(rig->path), NVME_HEAD + rig->config.nvme_size);
-	assert_int_equal(nvme_claim_label(claim), 0);
+	assert_int_equal(nvme_claim_label(claim, claim->size), 0);
 	nvme_claim_free(claim);
 
 	assert_int_equal(nvme_claim_new(&claim, &rig->config, 0, &reason), 0);
