@@ -432,6 +432,28 @@ static void test_only_what_moves_is_lost(void **state)
 	kill_at_random(sets, MOVED);
 }
 
+/* What a killed daemon had not overwritten yet may be anywhere in its memory, so that the next one
+ * begins with new memory, and others' blocks are misses, too. */
+static void test_what_is_wiped_does_not_outlive_it(void **state)
+{
+	const struct hbm_namespace_options wiped = {
+		.model = "wiped", .block_bytes = BLOCK, .wipe_on_free = true};
+	uint32_t ns;
+
+	(void)state;
+	begin(in_ddr);
+	store(1, SOME);
+	kill_and_go_on();
+	assert_int_equal(find_all(1, SOME), SOME);
+	assert_int_equal(hbm_namespace_open(kv.hbm, &wiped, &ns), 0);
+	kill_and_go_on();
+	assert_int_equal(status().ddr_restored, 0);
+	assert_int_equal(find_all(1, SOME), 0);
+	store(1, SOME);
+	assert_int_equal(find_all(1, SOME), SOME);
+	end();
+}
+
 int main(void)
 {
 	seed_open(&seed, "restart_contents");
@@ -443,6 +465,7 @@ int main(void)
 		TEST(test_checksums_come_by_themselves),
 		TEST(test_a_bit_of_a_block),
 		TEST(test_a_bit_of_a_record),
+		TEST(test_what_is_wiped_does_not_outlive_it),
 		TEST(test_nothing_is_lost),
 		TEST(test_only_what_is_new_is_lost),
 		TEST(test_only_what_moves_is_lost),
