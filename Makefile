@@ -309,9 +309,10 @@ SUBMAKE = $(MAKE) --no-print-directory -j$(shell nproc)
 RUN_TESTS = BUILD=$(BUILD) CC="$(CC)" tests/run
 LINTS := $(sort $(wildcard tests/lint/*.sh))
 
+# Sanitizers have nothing to say of lint scripts.
 check: $(BUILD)/.deps-CHECK ## build and run every test; the last line is "N passed, N failed"
 	@$(SUBMAKE) tests
-	@$(RUN_TESTS) $(TESTS) -- $(LINTS)
+	@$(RUN_TESTS) $(TESTS) $(if $(SANITIZE),,-- $(LINTS))
 
 # The programs that start threads in the process under test, or in a daemon.
 THREADED_TESTS := test_attempt test_foreign_fd test_log_queue test_worker test_completions test_hash_pool test_copy_queue \
