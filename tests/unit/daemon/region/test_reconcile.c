@@ -84,6 +84,20 @@ static void regions_that_are_not_told_of_are_destroyed(void **state)
 	assert_null(region_find(&rig->regions, id));
 }
 
+/* Each slot once: what a message costs follows from what there is, not from what it says. */
+static void what_is_told_twice_is_refused(void **state)
+{
+	struct region_rig *rig = *state;
+	struct region *region = region_rig_make(rig, 0, 4 * SLAB, SLAB);
+	uint32_t id = region_id(region);
+
+	assert_int_equal(region_rig_commit_slots(rig, region, 0, 3), HBM_OK);
+	assert_int_equal(tell(rig, &(struct hbm_wire_range){id, 0, 0, 2 * SLAB}), HBM_OK);
+	assert_int_equal(tell(rig, &(struct hbm_wire_range){id, 0, SLAB, 2 * SLAB}), HBM_INVALID);
+	assert_int_equal(drop(rig), HBM_OK);
+	assert_int_equal(regions_committed(&rig->regions), 2 * SLAB);
+}
+
 /* Of slots that are committed at random a client has some at random. */
 static void the_rest_is_given_back(void **state)
 {
@@ -128,6 +142,7 @@ int main(void)
 	seed_open(&seed, "reconcile");
 	const struct CMUnitTest tests[] = {
 		RIG(what_a_client_cannot_have_is_refused),
+		RIG(what_is_told_twice_is_refused),
 		RIG(regions_that_are_not_told_of_are_destroyed),
 		RIG(the_rest_is_given_back),
 	};

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -69,6 +70,44 @@ static void test_a_claim(void **state)
 	assert_null(nvme_claim_free(NULL));
 }
 
+/* A start that finds no room for more leaves what is there, and so does one that is killed while
+ * it makes more. */
+static void test_a_larger_size_that_fails(void **state)
+{
+	struct nvme_file_rig *rig = *state;
+	struct nvme_claim *claim = NULL;
+	uint64_t size = rig->config.nvme_size;
+	const struct rlimit tight = {NVME_HEAD + size + (1 << 20), RLIM_INFINITY};
+	struct rlimit before;
+	uint8_t id[NVME_ID_BYTES];
+
+	assert_int_equal(nvme_claim_new(&claim, &rig->config, 0, &reason), 0);
+	assert_int_equal(nvme_claim_label(claim, size), 0);
+	memcpy(id, claim->id, sizeof(id));
+	nvme_claim_free(claim);
+
+	rig->config.nvme_size = 2 * size;
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+	assert_int_not_equal(nvme_claim_new(&claim, &rig->config, 0, &reason), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(length_of(rig->path), NVME_HEAD + size);
+
+	for (int i = 0; i < 2; i++) { /* the first is killed */
+		assert_int_equal(nvme_claim_new(&claim, &rig->config, 0, &reason), 0);
+		assert_int_equal(claim->filled, size);
+		assert_memory_equal(claim->id, id, sizeof(id));
+		nvme_claim_free(claim);
+	}
+
+	rig->config.nvme_size = size;
+	assert_int_equal(nvme_claim_new(&claim, &rig->config, 0, &reason), 0);
+	assert_int_equal(claim->filled, size);
+	assert_memory_equal(claim->id, id, sizeof(id));
+	nvme_claim_free(claim);
+}
+
 static void test_no_answer(void **state)
 {
 	struct nvme_file_rig *rig = *state;
@@ -99,6 +138,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_claim),
+		TEST(test_a_larger_size_that_fails),
 		TEST(test_no_answer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
