@@ -33,8 +33,6 @@ enum {
 	BLOCKS = 200, /* that are stored, and loaded again */
 	SLABS = 8,    /* of the region that is committed and decommitted */
 	SLAB_BYTES = 2 << 20,
-	SETTLE_STEPS = 400,
-	SETTLE_US = 50000,
 	FENCE = 1, /* the first fence; then one, and one for what has failed, of each */
 };
 
@@ -81,47 +79,10 @@ static void start(const char *const *with)
 	keeper_start(&daemon_, with, env);
 }
 
-struct rest {
-	bool busy;
-	uint64_t held;
-};
-
-static int add_rest(const void *record, size_t bytes, void *arg)
-{
-	const struct hbm_wire_account *account = record;
-	struct rest *rest = arg;
-
-	(void)bytes;
-	rest->busy |= account->moving > 0 || account->quarantined > 0 ||
-		      (strstr(account->pool, "regions") && account->placed > 0);
-	rest->held += account->held;
-
-	return 0;
-}
-
-/* As spawn_settle(), but for memory that this process gave back while no daemon ran: how much of
- * it the device had then is not known any more, so that it counts as held until this process
- * ends. A slab a kill at most. */
-static void settle(void)
-{
-	struct hbm *hbm = spawn_connect(&daemon_);
-	struct rest rest = {.busy = true};
-
-	for (int i = 0; rest.busy && i < SETTLE_STEPS; i++) {
-		rest = (struct rest){.busy = false};
-		assert_int_equal(hbm_query(hbm, HBM_QUERY_VERIFY, add_rest, &rest), 0);
-		usleep(SETTLE_US);
-	}
-
-	hbm_close(hbm);
-	assert_false(rest.busy);
-	assert_in_range(rest.held, 0, KILLS * SLAB_BYTES);
-}
-
 static void finish(void)
 {
 	spawn_wait_warm(&daemon_);
-	settle();
+	keeper_settle(&daemon_, KILLS * SLAB_BYTES);
 	assert_true(spawn_balanced(&daemon_));
 	assert_int_equal(spawn_log_lines(&daemon_, "error"), 0);
 	assert_int_equal(spawn_stop(&daemon_), 0);

@@ -137,7 +137,7 @@ static void play(const char *layout)
 		if (tolds[i].sequence)
 			close_it(&tolds[i]);
 	pool_rig_close(&rig);
-	spawn_settle(&daemon_);
+	keeper_settle(&daemon_, KILLS * (UINT64_C(2) << 20));
 	assert_true(spawn_balanced(&daemon_));
 }
 
