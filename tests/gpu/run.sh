@@ -8,6 +8,7 @@
 #	DRIVER=auto|cuda|soft	auto: without a device, says what it looked for and ends with 77. cuda: without one, fails.
 #				soft: the same run on the soft driver, which proves this pack and not a device.
 #	QUICK=1			a little of everything, to see that it works
+#	SUITE_WITHOUT=REGEX	leaves out tests of the suite by their names
 #	AT_ONCE=N		so many tests of the suite at a time; else a quarter of the processors, 4 at most
 #	run.sh [-o FOLDER] [-t SECONDS] [-m HBM_MIB] [-r DDR_MIB] [-d DISK_MIB] [-w FOLDER] [-p PARTS]
 #				-o where the results go (this folder), -w where files are made ($TMPDIR, else /tmp), limits:
@@ -355,6 +356,7 @@ suite() {
 	at_once=${AT_ONCE:-$at_once}
 	for test in "$pack"/tests/{fault,integration}/test_*; do
 		[ -z "$quick" ] || [[ $test = */test_region ]] || continue
+		[ -z "${SUITE_WITHOUT:-}" ] || ! [[ ${test##*/} =~ $SUITE_WITHOUT ]] || continue
 		[ "$(jobs -rp | wc -l)" -lt "$at_once" ] || wait -n
 		suite_test "${test#"$pack"/tests/}" &
 	done
