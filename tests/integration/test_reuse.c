@@ -215,6 +215,7 @@ static void look_everywhere(bool killed)
 	struct kv second;
 
 	guest_admit(&daemon_);
+	spawn_needs_soft(); /* whose memory can be looked through */
 	system_stage_start(sets);
 	play_first(killed);
 	open_guest(&second);
@@ -260,6 +261,7 @@ static void test_ones_own_is_not_cleared(void **state)
 	struct pool_rig rig;
 
 	(void)state;
+	spawn_needs_soft(); /* whose memory can be looked through */
 	system_stage_start(NULL);
 	pool_rig_open(&rig, &daemon_, LAYOUT, &warm_pool);
 	struct hbm_sequence *sequence = pool_rig_sequence(&rig);
