@@ -263,6 +263,35 @@ static void hbmd_tell_footprint(struct hbmd *hbmd)
 	log_info("%s", footprint_text(&footprint, text, sizeof(text)));
 }
 
+/* What clients ask, and what those of the daemon before had, on top of its memory. */
+static int hbmd_set_up_server(struct service *service, char *error, size_t error_size)
+{
+	struct hbmd *hbmd = &service->hbmd;
+	int r = namespace_room_open(&hbmd->namespace_room, hbmd);
+
+	if (r == 0)
+		r = publications_open(&hbmd->publications, hbmd->ledger);
+
+	if (r == 0)
+		r = server_open(&hbmd->server, hbmd, &handlers, service->inherited.socket, error,
+				error_size);
+
+	if (r == 0) {
+		service->inherited.socket = -1; /* the server's now */
+		descriptors_apply(hbmd);
+		server_tenants_changed(hbmd->server);
+	}
+
+	if (r == 0) {
+		server_restore_sessions(hbmd->server);
+		restore_regions(hbmd);
+		server_sessions_restored(hbmd->server);
+		r = pressure_open(&hbmd->pressure, hbmd);
+	}
+
+	return r;
+}
+
 static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 {
 	struct hbmd *hbmd = &service->hbmd;
@@ -306,27 +335,7 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 				      error_size);
 
 	if (r == 0)
-		r = namespace_room_open(&hbmd->namespace_room, hbmd);
-
-	if (r == 0)
-		r = publications_open(&hbmd->publications, hbmd->ledger);
-
-	if (r == 0)
-		r = server_open(&hbmd->server, hbmd, &handlers, service->inherited.socket, error,
-				error_size);
-
-	if (r == 0) {
-		service->inherited.socket = -1; /* the server's now */
-		descriptors_apply(hbmd);
-		server_tenants_changed(hbmd->server);
-	}
-
-	if (r == 0) {
-		server_restore_sessions(hbmd->server);
-		restore_regions(hbmd);
-		server_sessions_restored(hbmd->server);
-		r = pressure_open(&hbmd->pressure, hbmd);
-	}
+		r = hbmd_set_up_server(service, error, error_size);
 
 	if (r == 0)
 		r = lost_device_open(&service->lost_device, hbmd, hbmd_restart, service);
