@@ -15,6 +15,7 @@
 #include "daemon/region/slab.h"
 #include "daemon/serve/audit.h"
 #include "daemon/serve/audit_limits.h"
+#include "daemon/serve/drain.h"
 #include "daemon/serve/handlers.h"
 #include "daemon/serve/namespace_room.h"
 #include "daemon/serve/pressure.h"
@@ -136,6 +137,12 @@ static void small_daemon_ignore(void *arg)
 	(void)arg;
 }
 
+static void small_daemon_ignore_line(void *arg, const char *line)
+{
+	(void)arg;
+	(void)line;
+}
+
 static bool small_daemon_is_warm(void *arg)
 {
 	const struct small_daemon *daemon = arg;
@@ -163,6 +170,9 @@ static void small_daemon_set_up(struct small_daemon *daemon)
 		r = server_open(&hbmd->server, hbmd, &handlers, -1, error, sizeof(error));
 	if (r == 0)
 		r = pressure_open(&hbmd->pressure, hbmd);
+	if (r == 0)
+		r = drain_open(hbmd, &(struct drain_calls){.changed = small_daemon_ignore_line,
+							   .drained = small_daemon_ignore});
 	if (r != 0)
 		fuzz_fail("the daemon does not start: %d, %s", r, error);
 }
@@ -239,6 +249,7 @@ static void small_daemon_tear_down(struct small_daemon *daemon)
 	struct soft_calls call = soft_calls_of(hbmd->devices->driver);
 
 	hbmd->pressure = pressure_close(hbmd->pressure);
+	drain_close(hbmd);
 	hbmd->server = server_close(hbmd->server);
 	serve_close(hbmd);
 	hbmd->publications = publications_close(hbmd->publications);
@@ -253,6 +264,7 @@ static void small_daemon_tear_down(struct small_daemon *daemon)
 
 static void small_daemon_settle(struct small_daemon *daemon)
 {
+	drain_stop(&daemon->hbmd); /* what a client has begun would go on */
 	if (!small_daemon_run(daemon, small_daemon_is_at_rest, daemon, PATIENCE_MS))
 		fuzz_fail("sessions or moves do not end");
 	small_daemon_check(daemon);
