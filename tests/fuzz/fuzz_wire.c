@@ -114,6 +114,16 @@ static void client_take_hello(struct client *client, struct fdpass_fds *fds)
 	fds->list[1] = -1;
 }
 
+static bool status_is_known(int32_t status)
+{
+#define KNOWN(name, value, meaning) known |= status == HBM_##name;
+	bool known = false;
+	HBM_STATUS_LIST(KNOWN)
+#undef KNOWN
+
+	return known;
+}
+
 static void client_check_reply(struct client *client, const struct hbm_wire_header *reply,
 			       size_t size)
 {
@@ -124,7 +134,7 @@ static void client_check_reply(struct client *client, const struct hbm_wire_head
 		return;
 
 	fuzz_check(reply->flags & HBM_WIRE_REPLY && !(reply->flags & ~known));
-	fuzz_check(reply->status >= 0 && reply->status <= HBM_CANCELLED);
+	fuzz_check(status_is_known(reply->status));
 	if (reply->opcode >= HBM_WIRE_OPCODES)
 		fuzz_check(reply->status == HBM_UNSUPPORTED);
 	size_t least = reply->opcode < HBM_WIRE_OPCODES ? reply_sizes[reply->opcode] : 0;
