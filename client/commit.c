@@ -151,7 +151,7 @@ static bool commit_grant(struct hbm *hbm, struct ticket *ticket, const struct hb
 	if (commit->failure)
 		return true;
 
-	bool entered = hbm_gpu_enter(&hbm->gpu, range->region->device);
+	bool entered = hbm_region_enter(range->region);
 	if (!entered || !hbm_region_place(range->region, slab->offset, fd)) {
 		/* A driver may need another descriptor for each slab, and its error does
 		 * not say so. */
@@ -162,7 +162,7 @@ static bool commit_grant(struct hbm *hbm, struct ticket *ticket, const struct hb
 	}
 
 	if (entered)
-		hbm_gpu_leave(&hbm->gpu);
+		hbm_region_leave(range->region);
 
 	return true;
 }
@@ -212,25 +212,25 @@ static void commit_open(struct hbm *hbm, struct ticket *ticket)
 		uint64_t bytes;
 		size_t n = commit_run_length(&commit->ranges[i], commit->count - i, &bytes);
 		struct hbm_region *region = commit->ranges[i].region;
-		bool entered = hbm_gpu_enter(&hbm->gpu, region->device);
+		bool entered = hbm_region_enter(region);
 		if (!entered ||
 		    !hbm_region_open(region, commit->ranges[i].offset, bytes, region->read_only))
 			commit_fail_device(hbm, ticket);
 		if (entered)
-			hbm_gpu_leave(&hbm->gpu);
+			hbm_region_leave(region);
 
 		i += n;
 	}
 }
 
-static void commit_unplace(struct hbm *hbm, const struct commit *commit, enum slab_state asked)
+static void commit_unplace(const struct commit *commit, enum slab_state asked)
 {
 	for (size_t i = 0; i < commit->count; i++) {
 		const struct hbm_range *range = &commit->ranges[i];
-		bool entered = hbm_gpu_enter(&hbm->gpu, range->region->device);
+		bool entered = hbm_region_enter(range->region);
 		hbm_region_unplace(range->region, range->offset, range->bytes, asked);
 		if (entered)
-			hbm_gpu_leave(&hbm->gpu);
+			hbm_region_leave(range->region);
 	}
 }
 
@@ -238,7 +238,8 @@ static void commit_unplace(struct hbm *hbm, const struct commit *commit, enum sl
 static void commit_revert(struct hbm *hbm, struct ticket *ticket)
 {
 	struct commit *commit = ticket->answer.commit;
-	commit_unplace(hbm, commit, SLAB_EMPTY);
+	(void)hbm;
+	commit_unplace(commit, SLAB_EMPTY);
 	commit_count(commit, -1);
 	ticket->answer.commit = commit_free(commit);
 }
@@ -247,7 +248,7 @@ static int commit_undo(struct hbm *hbm, struct ticket *ticket)
 {
 	struct commit *commit = ticket->answer.commit;
 
-	commit_unplace(hbm, commit, SLAB_ASKED);
+	commit_unplace(commit, SLAB_ASKED);
 	commit->undoing = true;
 	ticket->opcode = HBM_WIRE_DECOMMIT;
 	commit->undo.message->opcode = HBM_WIRE_DECOMMIT;
@@ -301,8 +302,9 @@ static int commit_reply_commit(struct hbm *hbm, struct ticket *ticket, struct me
 /* The slabs that have come are not those of the next daemon. */
 static void commit_lost(struct hbm *hbm, struct ticket *ticket)
 {
+	(void)hbm;
 	ticket->answer.commit->granted = 0;
-	commit_unplace(hbm, ticket->answer.commit, SLAB_ASKED);
+	commit_unplace(ticket->answer.commit, SLAB_ASKED);
 }
 
 /* What was to be undone is. */
@@ -392,17 +394,17 @@ static const struct ticket_kind kind_partial = {.reply = commit_reply_partial,
 						.again = commit_again_partial};
 
 /* Unmaps the ranges until one fails; the number unmapped. */
-static size_t commit_ranges_unmap(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
+static size_t commit_ranges_unmap(const struct hbm_range *ranges, size_t count)
 {
 	size_t done = 0;
 	while (done < count) {
 		uint64_t bytes;
 		size_t n = commit_run_length(ranges + done, count - done, &bytes);
-		bool entered = hbm_gpu_enter(&hbm->gpu, ranges[done].region->device);
+		bool entered = hbm_region_enter(ranges[done].region);
 		bool unmapped = entered &&
 				hbm_region_unmap(ranges[done].region, ranges[done].offset, bytes);
 		if (entered)
-			hbm_gpu_leave(&hbm->gpu);
+			hbm_region_leave(ranges[done].region);
 		if (!unmapped)
 			break;
 
@@ -426,7 +428,7 @@ int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t 
 	if (rc)
 		return rc;
 
-	size_t done = commit_ranges_unmap(hbm, ranges, count);
+	size_t done = commit_ranges_unmap(ranges, count);
 	const char *call = done < count ? hbm->gpu.failed_call : NULL;
 	int result = (int)hbm->gpu.failed_result;
 	if (done == 0)

@@ -124,7 +124,7 @@ static void publish_refuse(struct hbm *hbm, uint32_t region)
 static int publish_region_new(struct hbm *hbm, const struct hbm_wire_attached *reply,
 			      struct hbm_region **out)
 {
-	int rc = hbm_use_device(hbm, reply->device);
+	int rc = hbm_region_device_usable(hbm, reply->device);
 	if (rc)
 		return rc;
 

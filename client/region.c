@@ -4,6 +4,7 @@
 
 #include "client/device.h"
 #include "client/error.h"
+#include "client/host.h"
 #include "client/request.h"
 #include "daemon/base/checked.h"
 
@@ -17,6 +18,13 @@
 uint64_t hbm_region_address(const struct hbm_region *region)
 {
 	return region->address;
+}
+
+void *hbm_region_host(const struct hbm_region *region)
+{
+	bool has = region->host || region->hbm->info.driver == HBM_DRIVER_SOFT;
+
+	return has ? (void *)(uintptr_t)region->address : NULL;
 }
 
 uint64_t hbm_region_bytes(const struct hbm_region *region)
@@ -121,7 +129,27 @@ int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t coun
 						: "is not committed");
 }
 
-/* ---- Device memory ---- */
+/* ---- Device memory, or the host's ---- */
+
+bool hbm_region_enter(struct hbm_region *region)
+{
+	return region->host || hbm_gpu_enter(&region->hbm->gpu, region->device);
+}
+
+void hbm_region_leave(struct hbm_region *region)
+{
+	if (!region->host)
+		hbm_gpu_leave(&region->hbm->gpu);
+}
+
+/* What the system said of a host region. */
+static bool region_host_check(struct hbm_region *region, const char *call, bool done)
+{
+	return hbm_gpu_check(&region->hbm->gpu, call,
+			     done              ? CUDA_SUCCESS
+			     : errno == ENOMEM ? CUDA_ERROR_OUT_OF_MEMORY
+					       : CUDA_ERROR_OPERATING_SYSTEM);
+}
 
 /* Releases a handle; the mapping keeps the memory. A leaked handle would keep the memory
  * allocated until this process exits, so a refused release is retried once. A sticky error
@@ -154,8 +182,20 @@ static bool region_handle_map(struct hbm_region *region, uint64_t offset,
 	return mapped && released;
 }
 
+static bool region_host_placed(struct hbm_region *region, uint64_t offset, bool mapped)
+{
+	if (mapped)
+		region->slabs[offset / region->slab] = SLAB_PLACED;
+
+	return region_host_check(region, "mmap", mapped);
+}
+
 bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)
 {
+	if (region->host)
+		return region_host_placed(region, offset,
+					  hbm_host_map(region->address + offset, region->slab, fd));
+
 	struct gpu *gpu = &region->hbm->gpu;
 	CUmemGenericAllocationHandle handle;
 
@@ -167,6 +207,11 @@ bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd)
 bool hbm_region_place_again(struct hbm_region *region, uint64_t offset,
 			    const struct hbm_region *source, uint64_t source_offset)
 {
+	if (region->host)
+		return region_host_placed(region, offset,
+					  hbm_host_map_again(region->address + offset, region->slab,
+							     source->address + source_offset));
+
 	struct gpu *gpu = &region->hbm->gpu;
 	CUmemGenericAllocationHandle handle;
 
@@ -177,6 +222,10 @@ bool hbm_region_place_again(struct hbm_region *region, uint64_t offset,
 
 bool hbm_region_open(struct hbm_region *region, uint64_t offset, uint64_t bytes, bool read_only)
 {
+	if (region->host)
+		return region_host_check(region, "mprotect",
+					 hbm_host_open(region->address + offset, bytes, read_only));
+
 	CUmemAccessDesc access = {
 		.location = {CU_MEM_LOCATION_TYPE_DEVICE,
 			     region->hbm->gpu.ordinals[region->device]},
@@ -187,9 +236,17 @@ bool hbm_region_open(struct hbm_region *region, uint64_t offset, uint64_t bytes,
 			1);
 }
 
+static bool region_unmap(struct hbm_region *region, uint64_t offset, uint64_t bytes)
+{
+	uint64_t address = region->address + offset;
+
+	return region->host ? region_host_check(region, "mmap", hbm_host_unmap(address, bytes))
+			    : GPU_CALL(&region->hbm->gpu, cuMemUnmap, address, bytes);
+}
+
 bool hbm_region_unmap(struct hbm_region *region, uint64_t offset, uint64_t bytes)
 {
-	if (!GPU_CALL(&region->hbm->gpu, cuMemUnmap, region->address + offset, bytes))
+	if (!region_unmap(region, offset, bytes))
 		return false;
 	memset(region->slabs + offset / region->slab, SLAB_EMPTY, bytes / region->slab);
 	return true;
@@ -224,6 +281,9 @@ static void region_unmap_all(struct hbm_region *region)
 bool hbm_region_reserve(struct hbm_region *region)
 {
 	struct gpu *gpu = &region->hbm->gpu;
+	if (region->host)
+		return region_host_check(region, "mmap",
+					 hbm_host_reserve(&region->address, region->address_space));
 	if (!hbm_gpu_enter(gpu, region->device))
 		return false;
 
@@ -237,6 +297,11 @@ bool hbm_region_reserve(struct hbm_region *region)
 static void region_address_free(struct hbm_region *region)
 {
 	struct gpu *gpu = &region->hbm->gpu;
+	if (region->host) {
+		hbm_host_free(region->address, region->address_space);
+		return;
+	}
+
 	bool entered = hbm_gpu_enter(gpu, region->device);
 
 	region_unmap_all(region);
@@ -302,6 +367,7 @@ struct hbm_region *hbm_region_new(struct hbm *hbm, uint32_t device, uint64_t add
 
 	region->hbm = hbm;
 	region->device = device;
+	region->host = device == HBM_DEVICE_HOST;
 	region->slab = slab;
 	region->address_space = address_space;
 	list_init(&region->link);
@@ -365,10 +431,18 @@ static int region_register(struct hbm *hbm, struct hbm_region *region)
 	return 0;
 }
 
+int hbm_region_device_usable(struct hbm *hbm, uint32_t device)
+{
+	if (device != HBM_DEVICE_HOST)
+		return hbm_use_device(hbm, device);
+
+	return hbm_check_owner(hbm) ? -EPERM : 0;
+}
+
 int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options,
 		      struct hbm_region **out)
 {
-	int rc = hbm_use_device(hbm, options->device);
+	int rc = hbm_region_device_usable(hbm, options->device);
 	if (rc)
 		return rc;
 

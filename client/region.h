@@ -6,7 +6,8 @@
  * A slab is empty -> asked (a commit is in flight) -> placed (mapped, without access yet, or
  * a share is in flight) -> mapped -> empty. Within one call, a slab that is being validated is marked. If the
  * device refuses to unmap a slab, it keeps its state. A guest region's memory is the
- * caller's; nothing is reserved or mapped for it. Ranges are in bytes and aligned to
+ * caller's; nothing is reserved or mapped for it. A host region has no device, and is mapped by
+ * the system's calls. Ranges are in bytes and aligned to
  * slabs, and hbm_ranges_check() has accepted them.
  */
 #pragma once
@@ -24,6 +25,7 @@ struct hbm_region {
 	uint32_t commits; /* in flight, and shares of which it is a target */
 	bool read_only;   /* attached so: its slabs are mapped without write access */
 	bool guest;       /* the caller's memory: one slab, which is never unmapped here */
+	bool host;        /* of host memory, without a device (host.h) */
 	uint8_t slabs[];  /* enum slab_state */
 };
 
@@ -31,6 +33,8 @@ struct hbm_region {
 struct hbm_region *hbm_region_new(struct hbm *hbm, uint32_t device, uint64_t address_space,
 				  uint64_t slab);
 bool hbm_region_slab_is_valid(uint64_t slab);
+/* hbm_use_device(), unless it is host memory, for which there is none to use. */
+int hbm_region_device_usable(struct hbm *hbm, uint32_t device);
 /* False: gpu.failed_call failed. */
 bool hbm_region_reserve(struct hbm_region *region);
 
@@ -42,7 +46,11 @@ int hbm_ranges_check(struct hbm *hbm, const struct hbm_range *ranges, size_t cou
 int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t count,
 		    enum slab_state from, enum slab_state to, int refusal);
 
-/* Device calls; the region's context must be current. False: gpu.failed_call failed. */
+/* Makes the context of the region's device current; of a host region, does nothing. False: it
+ * failed; do not call hbm_region_leave(). */
+bool hbm_region_enter(struct hbm_region *region);
+void hbm_region_leave(struct hbm_region *region);
+/* Device calls; the region has been entered. False: gpu.failed_call failed. */
 bool hbm_region_place(struct hbm_region *region, uint64_t offset, int fd);
 /* The same with memory that is imported already; the handle stays the caller's. */
 bool hbm_region_place_handle(struct hbm_region *region, uint64_t offset,

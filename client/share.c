@@ -182,10 +182,9 @@ static bool share_map_one(const struct hbm_share *share)
 	return placed;
 }
 
-static bool share_map_run(struct hbm *hbm, const struct hbm_share *run, size_t count,
-			  uint64_t bytes)
+static bool share_map_run(const struct hbm_share *run, size_t count, uint64_t bytes)
 {
-	bool mapped = hbm_gpu_enter(&hbm->gpu, run->target->device);
+	bool mapped = hbm_region_enter(run->target);
 	if (!mapped)
 		return false;
 
@@ -194,7 +193,7 @@ static bool share_map_run(struct hbm *hbm, const struct hbm_share *run, size_t c
 	if (mapped)
 		mapped = hbm_region_open(run->target, run->target_offset, bytes,
 					 run->flags & HBM_SHARE_READ_ONLY);
-	hbm_gpu_leave(&hbm->gpu);
+	hbm_region_leave(run->target);
 
 	return mapped;
 }
@@ -205,7 +204,7 @@ static int share_map(struct hbm *hbm, const struct hbm_share *shares, size_t cou
 		uint64_t bytes;
 		size_t n = share_run_length(&shares[i], count - i, &bytes);
 
-		if (!share_map_run(hbm, &shares[i], n, bytes))
+		if (!share_map_run(&shares[i], n, bytes))
 			return hbm_fail_device(hbm, hbm->gpu.failed_call,
 					       (int)hbm->gpu.failed_result);
 		i += n;
@@ -223,14 +222,14 @@ static void share_count(const struct share *share, int change)
 		share->targets[i].region->commits += change;
 }
 
-static void share_unmap(struct hbm *hbm, const struct share *share)
+static void share_unmap(const struct share *share)
 {
 	for (size_t i = 0; i < share->count; i++) {
 		const struct hbm_range *target = &share->targets[i];
-		bool entered = hbm_gpu_enter(&hbm->gpu, target->region->device);
+		bool entered = hbm_region_enter(target->region);
 		hbm_region_unplace(target->region, target->offset, target->bytes, SLAB_EMPTY);
 		if (entered)
-			hbm_gpu_leave(&hbm->gpu);
+			hbm_region_leave(target->region);
 	}
 }
 
@@ -243,7 +242,8 @@ static void share_end(struct ticket *ticket)
 
 static void share_abandon(struct hbm *hbm, struct ticket *ticket)
 {
-	share_unmap(hbm, ticket->answer.share);
+	(void)hbm;
+	share_unmap(ticket->answer.share);
 	share_end(ticket);
 }
 
@@ -258,7 +258,7 @@ static int share_reply(struct hbm *hbm, struct ticket *ticket, struct message *m
 		hbm_ranges_turn(hbm, share->targets, share->count, SLAB_PLACED, SLAB_MAPPED,
 				HBM_INVALID);
 	else
-		share_unmap(hbm, share);
+		share_unmap(share);
 	share_end(ticket);
 
 	return status;
@@ -318,7 +318,7 @@ static int share_begin(struct hbm *hbm, const struct hbm_share *shares, struct s
 		rc = share_send(hbm, shares, share, ticket);
 
 	if (rc)
-		share_unmap(hbm, share);
+		share_unmap(share);
 	else
 		share_count(share, 1);
 

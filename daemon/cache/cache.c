@@ -122,6 +122,11 @@ struct tier *cache_tier(struct cache *cache, enum hbm_tier kind, uint32_t device
 	return NULL;
 }
 
+struct tier *cache_top(struct cache *cache, uint32_t device)
+{
+	return device == HBM_WIRE_DEVICE_HOST ? cache->ddr : cache_hbm(cache, device);
+}
+
 static int cache_open_parts(struct cache *cache, const struct order_ops *ops)
 {
 	const uint64_t blocks = ledger_limit(&cache->ledger->host, LEDGER_BLOCKS);
@@ -360,7 +365,9 @@ static void cache_use(struct cache *cache, struct cache_touch *touch, uint32_t n
 		return;
 
 	struct tier *from = block_target(&cache->blocks, number);
-	struct tier *top = block->durable ? cache->nvme : cache_hbm(cache, touch->device);
+	struct tier *top = block->durable ? cache->nvme : cache_top(cache, touch->device);
+	if (from && from->kind == HBM_TIER_HBM && top == cache->ddr)
+		top = from;
 	struct tier *to = cache_tier_for(cache, top, number);
 	if (!to)
 		to = from; /* too large for every tier of this device: it stays on its own */

@@ -8,7 +8,8 @@
  * the capacities, so that the tiers together hit exactly what one LRU of their summed
  * size would. A use moves a block to the front of the top tier; blocks beyond a
  * capacity are then evicted, oldest first, to the front of the tier below, and from the
- * last tier away.
+ * last tier away. A use by host memory moves a block no higher than DDR, and one that is in
+ * HBM stays there.
  *
  * order.h hides the order of a tier, which is least recently used (order_lru.c) unless
  * cache_open_ordered() is given another.
@@ -111,6 +112,9 @@ static inline struct tier *cache_hbm(struct cache *cache, uint32_t device)
 {
 	return &cache->tiers[1 + device];
 }
+/* The uppermost tier for what is used on that device: its HBM; of host memory
+ * (HBM_WIRE_DEVICE_HOST), which no device is near, DDR. */
+struct tier *cache_top(struct cache *cache, uint32_t device);
 /* The tier of that kind; of HBM, that of the device. NULL: none. */
 struct tier *cache_tier(struct cache *cache, enum hbm_tier kind, uint32_t device);
 /* The tier itself or the first one below that answers, whose capacity fits the block, and that

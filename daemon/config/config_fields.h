@@ -44,13 +44,14 @@ struct config {
 	uint64_t device_copy_in_flight;      /* of each of a copy queue's two streams */
 	uint64_t device_copy_direct;         /* 0: none */
 	/* [ddr] */
-	struct config_size ddr_size; /* 0: no DDR tier; % of MemTotal */
-	uint64_t ddr_hugepages;      /* bool */
-	uint64_t ddr_numa;           /* enum config_numa */
-	uint64_t ddr_chunk;          /* bytes of a registration */
-	uint64_t ddr_headroom;       /* on top of size */
-	uint64_t ddr_staging;        /* on top of size: between NVMe and devices */
-	uint64_t ddr_pressure_ms;    /* of stall in two seconds; 0: not watched */
+	struct config_size ddr_size;    /* 0: no DDR tier; % of MemTotal */
+	struct config_size ddr_regions; /* on top of size; 0: none; % of the same */
+	uint64_t ddr_hugepages;         /* bool */
+	uint64_t ddr_numa;              /* enum config_numa */
+	uint64_t ddr_chunk;             /* bytes of a registration */
+	uint64_t ddr_headroom;          /* on top of size */
+	uint64_t ddr_staging;           /* on top of size: between NVMe and devices */
+	uint64_t ddr_pressure_ms;       /* of stall in two seconds; 0: not watched */
 	struct config_size ddr_pressure_least, ddr_pressure_step; /* % of size */
 	uint64_t ddr_pressure_quiet_ms;
 	char *ddr_pressure_path; /* empty: the kernel's, or the service manager's */

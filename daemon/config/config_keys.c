@@ -129,6 +129,8 @@ const struct config_key config_keys[] = {
 	 "host memory for blocks in transit, on top of ddr.size"},
 	{"ddr", "staging", AT(ddr_staging), SIZE(MIB, TIB, 0), "512MiB",
 	 "staging buffers between NVMe and devices, on top of ddr.size"},
+	{"ddr", "regions", AT(ddr_regions), SHARE(0, 16 * TIB), "0",
+	 "host memory for regions, on top of ddr.size; a percentage is of the host's memory, or its cgroup's; 0: regions are of device memory only"},
 	{"ddr", "pressure_ms", AT(ddr_pressure_ms), COUNT(0, 2000), "0",
 	 "the tier shrinks while tasks of the host wait for memory longer, of two seconds; 0: it does not"},
 	{"ddr", "pressure_least", AT(ddr_pressure_least), SHARE(4 * KIB, 16 * TIB), "25%",

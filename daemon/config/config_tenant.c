@@ -46,6 +46,7 @@ const struct config_key config_tenant_keys[] = {
 	{KEY(regions), COUNT(0, 100000000), "default", "regions"},
 	{KEY(address_space), SIZE(0, 4096 * TIB), "default", "address space of its regions"},
 	{KEY(memory), SIZE(0, 16 * TIB), "default", "device memory of its regions, until it is free again"},
+	{KEY(host_memory), SIZE(0, 16 * TIB), "default", "host memory of its regions, until it is free again"},
 	{KEY(reserved), SIZE(0, 16 * TIB), "default", "device memory that it has reserved"},
 	{KEY(published), SIZE(0, 16 * TIB), "default", "device memory that it has published"},
 	{KEY(lent), SIZE(0, 16 * TIB), "default", "device memory for what is lent to it"},

@@ -34,6 +34,7 @@ enum {
 	X(regions)                                                                                 \
 	X(address_space)                                                                           \
 	X(memory)                                                                                  \
+	X(host_memory)                                                                             \
 	X(reserved)                                                                                \
 	X(published)                                                                               \
 	X(lent)                                                                                    \

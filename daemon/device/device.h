@@ -2,7 +2,7 @@
 /*
  * device: one GPU as the daemon uses it: its primary context, its facts, the control
  * worker that runs VMM calls, and the copy queues. Only opening it distinguishes real
- * devices from soft ones.
+ * devices from soft ones. Host memory that regions are of is a device, too (host_device.h).
  *
  * A failed device call is not our bug: it becomes HBM_DEVICE for the caller, a count and
  * a log line.
@@ -78,6 +78,7 @@ struct device {
 	struct list handles;          /* struct guest, whose handles are open; control's */
 	struct gate gate;             /* its copy threads are inside while they call the driver */
 	struct gate *all;             /* of all devices: control threads and registrations are */
+	struct gate host_gate;        /* host_device.h: its own for all */
 };
 
 /* The devices of this host. */
@@ -88,7 +89,23 @@ struct devices {
 	struct gate gate; /* see struct device */
 	uint32_t count;
 	struct device *list; /* [count] */
+	struct device *host; /* host memory as one more (host_device.h); NULL: there is none */
 };
+
+/* The device of a number on the wire, HBM_WIRE_DEVICE_HOST included; NULL: there is none. */
+static inline struct device *devices_get(const struct devices *devices, uint32_t number)
+{
+	if (number == HBM_WIRE_DEVICE_HOST)
+		return devices->host;
+
+	return number < devices->count ? &devices->list[number] : NULL;
+}
+
+/* The n-th of all, the one of host memory being the last; NULL: there are no more. */
+static inline struct device *devices_nth(const struct devices *devices, uint32_t n)
+{
+	return n < devices->count ? &devices->list[n] : n == devices->count ? devices->host : NULL;
+}
 
 /* Opens the driver the config asks for and every device, with their control workers (no
  * copy queues, no slabs yet). loop NULL: asks the driver for the devices and whether they

@@ -69,6 +69,7 @@ enum ledger_resource {
 	LEDGER_PUBLICATIONS,
 	LEDGER_PUBLISHED, /* bytes of them */
 	LEDGER_MEMORY,    /* device memory of regions, asked for or not free again; see promise.h */
+	LEDGER_HOST_MEMORY, /* the same of host memory */
 	/* checked, never charged */
 	LEDGER_COMMIT_SLABS,
 	LEDGER_BLOCK_BYTES,

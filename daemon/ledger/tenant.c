@@ -15,6 +15,7 @@
 	X(regions, REGIONS, COUNT)                                                                 \
 	X(address_space, ADDRESS_SPACE, BYTES)                                                     \
 	X(memory, MEMORY, BYTES)                                                                   \
+	X(host_memory, HOST_MEMORY, BYTES)                                                         \
 	X(reserved, RESERVED, BYTES)                                                               \
 	X(published, PUBLISHED, BYTES)                                                             \
 	X(lent, LENT, BYTES)                                                                       \

@@ -71,5 +71,5 @@ struct tenant_limit {
 	enum hbm_wire_unit unit;
 	size_t member; /* uint64_t, of struct config_tenant */
 };
-enum { TENANT_LIMITS = 27 };
+enum { TENANT_LIMITS = 28 };
 extern const struct tenant_limit tenant_limits[TENANT_LIMITS];

@@ -119,6 +119,8 @@ void mover_listen(struct mover *mover, void (*batch_done)(void *arg))
 	for (uint32_t i = 0; i < devices->count; i++)
 		for (enum copy_direction kind = COPY_D2D; kind <= COPY_H2D; kind++)
 			copy_queue_on_batch(devices->list[i].queues[kind], batch_done, mover);
+	for (enum copy_direction kind = COPY_D2H; devices->host && kind <= COPY_H2D; kind++)
+		copy_queue_on_batch(devices->host->queues[kind], batch_done, mover);
 
 	if (mover->context.hash_pool)
 		hash_pool_on_batch(mover->context.hash_pool, batch_done, mover);

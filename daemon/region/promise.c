@@ -24,6 +24,11 @@ static uint64_t promise_memory(const struct promise *promise)
 	return promise->user ? promise->used + promise->asked : 0;
 }
 
+static enum ledger_resource promise_resource(const struct promise *promise)
+{
+	return promise->device == HBM_WIRE_DEVICE_HOST ? LEDGER_HOST_MEMORY : LEDGER_MEMORY;
+}
+
 static void promise_charge_memory(struct promise *promise)
 {
 	uint64_t bytes = promise_memory(promise);
@@ -32,7 +37,8 @@ static void promise_charge_memory(struct promise *promise)
 
 	ledger_release(&promise->memory);
 	if (bytes > 0)
-		ledger_charge_always(&promise->memory, &promise->user->payer, LEDGER_MEMORY, bytes);
+		ledger_charge_always(&promise->memory, &promise->user->payer,
+				     promise_resource(promise), bytes);
 }
 
 /* Around each change of a promise: out of the sums, and in again. */
@@ -88,7 +94,8 @@ struct promise *promise_new(struct promises *promises, uint32_t device)
 
 bool promise_is_paid(const struct promise *promise, uint64_t bytes)
 {
-	return !promise->user || ledger_check(&promise->user->payer, LEDGER_MEMORY, bytes);
+	return !promise->user ||
+	       ledger_check(&promise->user->payer, promise_resource(promise), bytes);
 }
 
 static void promise_free_unused(struct promise *promise)

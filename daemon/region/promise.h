@@ -31,8 +31,8 @@
  * for what clients hold, all of it that is idle is closed (slabs_on_shortage), and what that
  * frees is what the request gets.
  *
- * A promise with a user charges it for what is used or asked (LEDGER_MEMORY), as long as that is,
- * also when its session has ended. What is without a session is not charged.
+ * A promise with a user charges it for what is used or asked (LEDGER_MEMORY; of host memory
+ * LEDGER_HOST_MEMORY), as long as that is, also when its session has ended. What is without a session is not charged.
  *
  * Here is arithmetic alone: the pool calls it for each change. Requests without a session
  * have one together, of which nothing is reserved.

@@ -27,11 +27,11 @@ struct restoring {
 
 static struct device *region_restore_device(struct restoring *restoring, const uint8_t uuid[16])
 {
-	const struct devices *devices = restoring->form->devices;
+	struct device *device;
 
-	for (uint32_t i = 0; i < devices->count; i++)
-		if (memcmp(devices->list[i].uuid.bytes, uuid, 16) == 0)
-			return &devices->list[i];
+	for (uint32_t i = 0; (device = devices_nth(restoring->form->devices, i)); i++)
+		if (memcmp(device->uuid.bytes, uuid, 16) == 0)
+			return device;
 
 	return NULL;
 }
@@ -100,10 +100,9 @@ static void region_restore_payer(struct restoring *restoring, struct device *dev
 
 static void region_restore_payers(struct restoring *restoring)
 {
-	const struct devices *devices = restoring->form->devices;
+	struct device *device;
 
-	for (uint32_t i = 0; i < devices->count; i++) {
-		struct device *device = &devices->list[i];
+	for (uint32_t i = 0; (device = devices_nth(restoring->form->devices, i)); i++) {
 		struct slab *slab;
 
 		for (size_t n = 0; (slab = slabs_nth_adopted(device->slabs, n)); n++)
@@ -453,8 +452,9 @@ struct region_restored regions_restore(const struct region_restore *form)
 	region_restore_discard(&restoring);
 	region_restore_maps(&restoring);
 	region_restore_reservations(&restoring);
-	for (uint32_t i = 0; i < form->devices->count; i++)
-		slabs_adopted(form->devices->list[i].slabs);
+	struct device *device;
+	for (uint32_t i = 0; (device = devices_nth(form->devices, i)); i++)
+		slabs_adopted(device->slabs);
 	publications_restored(form->publications);
 
 	return restoring.done;

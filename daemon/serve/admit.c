@@ -36,7 +36,7 @@ static int admit_place(struct cache *cache, struct admission *admission)
 	struct tier *tier = durable ? cache->nvme
 			    : wanted->tier != HBM_TIER_NONE
 				    ? cache_tier(cache, wanted->tier, admission->device)
-				    : cache_hbm(cache, admission->device);
+				    : cache_top(cache, admission->device);
 	int status = cache_place(cache, admission->number, tier);
 	if (durable)
 		block_set_durable(&cache->blocks, admission->number);

@@ -136,7 +136,10 @@ static void audit_slabs(const struct hbmd *hbmd, const struct device *device,
 {
 	struct slabs_books books = slabs_books(device->slabs);
 
-	snprintf(account->pool, sizeof(account->pool), "hbm %u regions", device->index);
+	if (device == hbmd->devices->host)
+		snprintf(account->pool, sizeof(account->pool), "ddr regions");
+	else
+		snprintf(account->pool, sizeof(account->pool), "hbm %u regions", device->index);
 	account->balanced = 1;
 	account->capacity = books.budget;
 	account->free = books.ready + books.uncreated;
@@ -190,11 +193,11 @@ static bool audit_pools(struct audit *audit, uint32_t max)
 
 static bool audit_devices(struct audit *audit, uint32_t max)
 {
-	const struct devices *devices = audit->hbmd->devices;
+	const struct device *device;
 
-	for (uint32_t i = 0; i < devices->count; i++)
-		if (slabs_check_some(devices->list[i].slabs, max) ||
-		    (devices->list[i].lend && lend_check_some(devices->list[i].lend, max)))
+	for (uint32_t i = 0; (device = devices_nth(audit->hbmd->devices, i)); i++)
+		if (slabs_check_some(device->slabs, max) ||
+		    (device->lend && lend_check_some(device->lend, max)))
 			return true;
 
 	return false;
@@ -219,10 +222,11 @@ int audit_new(struct audit **out, struct hbmd *hbmd)
 		return r;
 	}
 
-	for (uint32_t i = 0; i < hbmd->devices->count; i++) {
-		slabs_check_begin(hbmd->devices->list[i].slabs);
-		if (hbmd->devices->list[i].lend)
-			lend_check_begin(hbmd->devices->list[i].lend);
+	const struct device *device;
+	for (uint32_t i = 0; (device = devices_nth(hbmd->devices, i)); i++) {
+		slabs_check_begin(device->slabs);
+		if (device->lend)
+			lend_check_begin(device->lend);
 	}
 
 	audit_begin_pool(audit);
@@ -257,8 +261,9 @@ uint32_t audit_accounts(const struct audit *audit, struct hbm_wire_account *acco
 	uint32_t count = 0;
 
 	memset(accounts, 0, room * sizeof(*accounts));
-	for (uint32_t i = 0; i < hbmd->devices->count && count < room; i++)
-		audit_slabs(hbmd, &hbmd->devices->list[i], &accounts[count++]);
+	const struct device *device;
+	for (uint32_t i = 0; (device = devices_nth(hbmd->devices, i)) && count < room; i++)
+		audit_slabs(hbmd, device, &accounts[count++]);
 	for (uint32_t i = 1; i <= cache->tier_count + 1 && count < room; i++) {
 		const struct tier *tier =
 			i <= cache->tier_count ? &cache->tiers[i] : cache->staging;

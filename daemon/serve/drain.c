@@ -66,12 +66,11 @@ static void drain_count_session(const struct session *session, struct drain_left
 /* Copies for lending that are idle are not counted. */
 static void drain_count_memory(const struct hbmd *hbmd, struct drain_left *left)
 {
-	for (uint32_t i = 0; i < hbmd->devices->count; i++) {
-		const struct device *device = &hbmd->devices->list[i];
+	const struct device *device;
 
+	for (uint32_t i = 0; (device = devices_nth(hbmd->devices, i)); i++)
 		left->leased +=
 			slabs_books(device->slabs).leased - (device->lend ? device->lend->own : 0);
-	}
 	left->loans = ledger_used(&hbmd->ledger->host, LEDGER_LOANS);
 	list_for_each (node, server_sessions(hbmd->server))
 		drain_count_session(container_of(node, struct session, link), left);

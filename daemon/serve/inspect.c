@@ -175,47 +175,61 @@ static void inspect_query_status(struct page *page)
 	page->cursor = 0;
 }
 
+static void inspect_pool(struct device *device, struct hbm_wire_device *record)
+{
+	struct slabs_books books = slabs_books(device->slabs);
+
+	*record = (struct hbm_wire_device){.index = device->index,
+					   .lost = device_is_lost(device),
+					   .total = device->total,
+					   .memory = books.budget,
+					   .regions = books.budget,
+					   .leased = books.leased,
+					   .quarantined = books.quarantined,
+					   .retiring = books.retiring,
+					   .ready = books.ready,
+					   .uncreated = books.uncreated,
+					   .held = books.held,
+					   .free = device_free(device),
+					   .promised = books.promised,
+					   .slab = slabs_default(device->slabs),
+					   .granularity = device->granularity};
+	memcpy(record->name, device->name, sizeof(record->name));
+	memcpy(record->uuid, device->uuid.bytes, sizeof(record->uuid));
+}
+
+/* What host memory for regions, which comes last, has not. */
+static void inspect_rest(const struct hbmd *hbmd, const struct device *device,
+			 struct hbm_wire_device *record)
+{
+	const struct tier *tier = cache_hbm(hbmd->cache, device->index);
+
+	record->memory += tier->memory ? hbm_memory_bytes(tier->memory) : 0;
+	record->cache = tier->capacity;
+	record->headroom = tier->headroom;
+	record->lend = device->lend->budget;
+	record->lent = device->lend->bytes;
+	record->replicas = device->lend->replicas;
+	record->loans = device->lend->loans;
+	record->waiting = reservations_waiting(hbmd->reservations, device->index);
+}
+
 static void inspect_query_devices(struct page *page)
 {
 	struct hbm_wire_device *records = (struct hbm_wire_device *)(void *)page->records;
 	const struct devices *devices = page->hbmd->devices;
 	uint64_t i = page->cursor;
+	struct device *device;
 
-	for (; i < devices->count && page->count < page->room; i++) {
-		struct device *device = &devices->list[i];
-		const struct tier *tier = cache_hbm(page->hbmd->cache, (uint32_t)i);
-		struct slabs_books books = slabs_books(device->slabs);
+	for (; (device = devices_nth(devices, (uint32_t)i)) && page->count < page->room; i++) {
 		struct hbm_wire_device *record = &records[page->count++];
 
-		*record = (struct hbm_wire_device){
-			.index = device->index,
-			.lost = device_is_lost(device),
-			.total = device->total,
-			.memory =
-				(tier->memory ? hbm_memory_bytes(tier->memory) : 0) + books.budget,
-			.cache = tier->capacity,
-			.headroom = tier->headroom,
-			.regions = books.budget,
-			.leased = books.leased,
-			.quarantined = books.quarantined,
-			.retiring = books.retiring,
-			.ready = books.ready,
-			.uncreated = books.uncreated,
-			.held = books.held,
-			.free = device_free(device),
-			.lend = device->lend->budget,
-			.lent = device->lend->bytes,
-			.replicas = device->lend->replicas,
-			.loans = device->lend->loans,
-			.promised = books.promised,
-			.waiting = reservations_waiting(page->hbmd->reservations, (uint32_t)i),
-			.slab = slabs_default(device->slabs),
-			.granularity = device->granularity};
-		memcpy(record->name, device->name, sizeof(record->name));
-		memcpy(record->uuid, device->uuid.bytes, sizeof(record->uuid));
+		inspect_pool(device, record);
+		if (device != devices->host)
+			inspect_rest(page->hbmd, device, record);
 	}
 
-	page->cursor = i < devices->count ? i : 0;
+	page->cursor = device ? i : 0;
 }
 
 static uint64_t inspect_written(const struct hbmd *hbmd, const struct tier *tier)

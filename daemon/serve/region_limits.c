@@ -15,8 +15,10 @@ void region_limits_set(const struct hbmd *hbmd)
 		lend += hbmd->devices->list[i].lend->budget;
 	}
 
-	ledger_set_limit(&hbmd->ledger->host, LEDGER_HELD, regions);
 	ledger_set_limit(&hbmd->ledger->host, LEDGER_LENT, lend);
 	ledger_set_whole(hbmd->ledger, LEDGER_RESERVED, regions);
+	if (hbmd->devices->host)
+		regions += slabs_books(hbmd->devices->host->slabs).budget;
+	ledger_set_limit(&hbmd->ledger->host, LEDGER_HELD, regions);
 	ledger_set_limit(&hbmd->ledger->host, LEDGER_PUBLISHED, regions);
 }

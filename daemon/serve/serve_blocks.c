@@ -162,6 +162,12 @@ static int serve_blocks_check_loan(const struct batch *batch, uint32_t i, const 
 {
 	const struct hbm_wire_range *segment = &batch->segments[i];
 	const struct user *user = batch->request->session->user;
+
+	if (!batch->device->lend)
+		return reason_set(why, HBM_UNSUPPORTED,
+				  "segment %u: of host memory, and what is lent is device memory",
+				  i);
+
 	const struct publication *bars =
 		publication_bars_loan(batch->regions[i], segment->offset, segment->bytes, user);
 
@@ -307,10 +313,11 @@ void serve_blocks_cancelled(struct request *request)
 void serve_prefetch(struct hbmd *hbmd, struct request *request)
 {
 	const struct hbm_wire_keys *message = (const struct hbm_wire_keys *)request->message;
-	int status = message->device < hbmd->devices->count ? HBM_OK : HBM_INVALID;
+	struct device *device = devices_get(hbmd->devices, message->device);
+	int status = device ? HBM_OK : HBM_INVALID;
 	if (status == HBM_OK && !session_has_namespace(request->session, message->ns))
 		status = HBM_NOT_FOUND;
-	if (status == HBM_OK && device_is_lost(&hbmd->devices->list[message->device]))
+	if (status == HBM_OK && device_is_lost(device))
 		status = HBM_DEVICE;
 
 	struct batch *batch =
@@ -335,6 +342,6 @@ void serve_prefetch(struct hbmd *hbmd, struct request *request)
 		return;
 	}
 
-	batch->device = &hbmd->devices->list[message->device];
+	batch->device = device;
 	batch_begin(batch);
 }

@@ -95,15 +95,21 @@ void serve_region_create(struct hbmd *hbmd, struct request *request)
 	const struct hbm_wire_region_create *create = (const void *)request->message;
 	struct regions *regions = &request->session->regions;
 
-	if (create->device >= hbmd->devices->count) {
+	struct device *device = devices_get(hbmd->devices, create->device);
+	if (!device && create->device == HBM_WIRE_DEVICE_HOST) {
+		request_refuse(request, HBM_UNSUPPORTED,
+			       "there is no host memory for regions: ddr.regions is 0");
+		return;
+	}
+
+	if (!device) {
 		request_refuse(request, HBM_INVALID, "device %u: there are %u", create->device,
 			       hbmd->devices->count);
 		return;
 	}
 
-	int status =
-		region_create(regions, &hbmd->devices->list[create->device], create->address_space,
-			      create->slab, serve_region_created, request);
+	int status = region_create(regions, device, create->address_space, create->slab,
+				   serve_region_created, request);
 	if (status == HBM_LIMIT && !ledger_has_room(regions->payer, LEDGER_REGIONS, 1))
 		request_refuse_limit(request, LEDGER_REGIONS, 1);
 	else if (status == HBM_LIMIT)
@@ -160,7 +166,7 @@ static void serve_region_refuse_for_space(struct request *request)
 	uint64_t available = books.ready + books.uncreated + books.retiring;
 	uint64_t promised = serve_region_promised_to_others(request->session, device);
 	uint64_t held = ledger_used(&session->payer, LEDGER_HELD);
-	char others[48] = "", text[96] = "";
+	char name[HBM_WIRE_NAME_BYTES], others[48] = "", text[96] = "";
 
 	if (promised > 0)
 		snprintf(others, sizeof(others), ", %llu reserved by others",
@@ -170,10 +176,13 @@ static void serve_region_refuse_for_space(struct request *request)
 			 "; %llu given back are still held, %llu of them by this session",
 			 (unsigned long long)books.held,
 			 (unsigned long long)(held < books.held ? held : books.held));
-	request_refuse(request, HBM_NO_SPACE,
-		       "device %u: %llu of %llu bytes for regions are free%s%s", device->index,
-		       (unsigned long long)available, (unsigned long long)books.budget, others,
-		       text);
+	if (device->index == HBM_WIRE_DEVICE_HOST)
+		snprintf(name, sizeof(name), "%s", device->name);
+	else
+		snprintf(name, sizeof(name), "device %u", device->index);
+	request_refuse(request, HBM_NO_SPACE, "%s: %llu of %llu bytes for regions are free%s%s",
+		       name, (unsigned long long)available, (unsigned long long)books.budget,
+		       others, text);
 }
 
 /* Memory that a COMMIT asks for. */
@@ -187,6 +196,17 @@ static uint64_t serve_region_wanted(const struct request *request)
 			return UINT64_MAX;
 
 	return bytes;
+}
+
+/* What its memory is charged as: of a COMMIT of several devices, that of the first. */
+static enum ledger_resource serve_region_resource(const struct request *request)
+{
+	const struct hbm_wire_ranges *ranges = (const void *)request->message;
+	const struct region *region =
+		region_find(&request->session->regions, ranges->ranges[0].region);
+
+	return region && region_device(region)->index == HBM_WIRE_DEVICE_HOST ? LEDGER_HOST_MEMORY
+									      : LEDGER_MEMORY;
 }
 
 /* The reasons of COMMIT and DECOMMIT. */
@@ -210,9 +230,10 @@ static void serve_region_refuse_ranges(struct request *request, int status)
 	}
 
 	uint64_t wanted = serve_region_wanted(request);
+	enum ledger_resource memory = serve_region_resource(request);
 	if (status == HBM_LIMIT &&
-	    !ledger_has_room(&request->session->user->payer, LEDGER_MEMORY, wanted)) {
-		request_refuse_limit(request, LEDGER_MEMORY, wanted);
+	    !ledger_has_room(&request->session->user->payer, memory, wanted)) {
+		request_refuse_limit(request, memory, wanted);
 		return;
 	}
 

@@ -53,15 +53,18 @@ static uint64_t descriptors_count_open(void)
 	return count - 3; /* ".", ".." and the folder */
 }
 
-/* Those that soft slabs of the usual size will be: a slab of a real device is none. */
+static uint64_t descriptors_of_pool(const struct slabs *slabs)
+{
+	return slabs_books(slabs).uncreated / slabs_default(slabs);
+}
+
+/* Those that slabs of the usual size will be: one of a real device is none. */
 static uint64_t descriptors_of_slabs(const struct devices *devices)
 {
-	uint64_t count = 0;
+	uint64_t count = devices->host ? descriptors_of_pool(devices->host->slabs) : 0;
 
-	for (uint32_t i = 0; devices->kind == HBM_DRIVER_SOFT && i < devices->count; i++) {
-		const struct slabs *slabs = devices->list[i].slabs;
-		count += slabs_books(slabs).uncreated / slabs_default(slabs);
-	}
+	for (uint32_t i = 0; devices->kind == HBM_DRIVER_SOFT && i < devices->count; i++)
+		count += descriptors_of_pool(devices->list[i].slabs);
 
 	return count;
 }

@@ -32,6 +32,7 @@
 #include "daemon/service/restoration_setup.h"
 #include "daemon/service/state_setup.h"
 #include "daemon/session/session.h"
+#include "daemon/tier/ddr_size.h"
 #include "daemon/tier/extent.h"
 #include "daemon/tier/hash_pool.h"
 
@@ -123,14 +124,27 @@ static uint64_t footprint_sessions(uint64_t sessions, const struct payer *sessio
 	return sessions * one;
 }
 
-static uint64_t footprint_regions(const struct ledger *ledger, const struct devices *devices)
+/* The most that there may be. */
+static uint64_t footprint_count_slabs(const struct config *config, const struct devices *devices)
+{
+	struct memory_limit limit;
+	memory_limit_read(&limit, "");
+	uint64_t slabs = ddr_size_regions(config, &limit) / SLAB_LEAST;
+
+	for (uint32_t i = 0; i < devices->count; i++)
+		slabs += devices->list[i].total / SLAB_LEAST;
+
+	return slabs;
+}
+
+static uint64_t footprint_regions(const struct ledger *ledger, const struct config *config,
+				  const struct devices *devices)
 {
 	uint64_t slots = ledger_limit(&ledger->host, LEDGER_ADDRESS_SPACE) / SLAB_LEAST,
 		 publications = ledger_limit(&ledger->host, LEDGER_PUBLICATIONS);
 
 	/* What is published are slabs that there are. */
-	for (uint32_t i = 0; i < devices->count; i++)
-		slots += devices->list[i].total / SLAB_LEAST;
+	slots += footprint_count_slabs(config, devices);
 
 	return footprint_pieces(ledger_limit(&ledger->host, LEDGER_REGIONS) + publications,
 				sizeof(struct region)) +
@@ -138,14 +152,9 @@ static uint64_t footprint_regions(const struct ledger *ledger, const struct devi
 	       slots * sizeof(struct slot) + slots / 8;
 }
 
-static uint64_t footprint_slabs(const struct devices *devices)
+static uint64_t footprint_slabs(const struct config *config, const struct devices *devices)
 {
-	uint64_t slabs = 0;
-
-	for (uint32_t i = 0; i < devices->count; i++)
-		slabs += devices->list[i].total / SLAB_LEAST;
-
-	return footprint_pieces(slabs, sizeof(struct slab));
+	return footprint_pieces(footprint_count_slabs(config, devices), sizeof(struct slab));
 }
 
 /* What the threads that encode take: there are some at each node that has a part of DDR. */
@@ -194,8 +203,8 @@ struct footprint footprint_of(const struct config *config, const struct devices 
 		.sessions = boards_footprint(ledger_limit(host, LEDGER_SEQUENCES)) +
 			    footprint_sessions(sessions, &session, devices),
 		.pins = footprint_pieces(ledger_limit(host, LEDGER_PINS), sizeof(struct pin)),
-		.regions = footprint_regions(&ledger, devices),
-		.slabs = footprint_slabs(devices),
+		.regions = footprint_regions(&ledger, config, devices),
+		.slabs = footprint_slabs(config, devices),
 		.lent = footprint_lent(&ledger, config, devices),
 		.namespaces = (ledger_limit(host, LEDGER_NAMESPACES) + 1) *
 				      (sizeof(struct namespace) + HBM_WIRE_NAME_BYTES) +

@@ -24,6 +24,7 @@
 #include "daemon/serve/region_limits.h"
 #include "daemon/serve/resize.h"
 #include "daemon/service/catalog_setup.h"
+#include "daemon/service/host_setup.h"
 #include "daemon/service/restoration_setup.h"
 #include "daemon/state/keep.h"
 #include "daemon/tier/ddr.h"
@@ -392,6 +393,8 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 	for (uint32_t i = 0; r == 0 && i < hbmd->devices->count; i++)
 		r = memory_setup_open_device(memory_setup, &hbmd->devices->list[i], reason);
 	if (r == 0)
+		r = host_setup_open(hbmd);
+	if (r == 0)
 		r = ddr_open(&hbmd->ddr, hbmd->config, restoration_setup_take_ddr(hbmd),
 			     hbmd->cache->staging, hbmd->cache->ddr, hbmd->devices, hbmd->loop,
 			     memory_setup_grown, memory_setup, reason->text, reason->size);
@@ -494,8 +497,9 @@ void memory_setup_drain(struct memory_setup *memory_setup)
 
 	memory_pressure_close(memory_setup->hbmd);
 	resizes_stop(memory_setup->hbmd);
-	for (uint32_t i = 0; i < devices->count; i++)
-		slabs_drain(devices->list[i].slabs);
+	struct device *device;
+	for (uint32_t i = 0; (device = devices_nth(devices, i)); i++)
+		slabs_drain(device->slabs);
 }
 
 static void memory_setup_close_device(struct memory_setup *memory_setup, struct device *device)
@@ -527,6 +531,7 @@ struct memory_setup *memory_setup_close(struct memory_setup *memory_setup)
 	hbmd->reservations = reservations_close(hbmd->reservations);
 	for (uint32_t i = 0; i < hbmd->devices->count; i++)
 		memory_setup_close_device(memory_setup, &hbmd->devices->list[i]);
+	host_setup_close(hbmd);
 	hbmd->nvme_watch = NULL;
 	hbmd->nvme_name = nvme_name_free(hbmd->nvme_name);
 	memory_setup->nvme_io = nvme_io_free(memory_setup->nvme_io);

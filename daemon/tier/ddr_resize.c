@@ -102,6 +102,7 @@ int ddr_resize_check(const struct ddr *ddr, const struct config *config, uint64_
 
 	memory_limit_read(&limit, "");
 	need.size = size;
+	need.regions = ddr_size_regions(config, &limit);
 	need.bytes =
 		config->ddr_hugepages
 			? ddr_resize_round_up(lacking, DDR_SIZE_HUGE_PAGE)

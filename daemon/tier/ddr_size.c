@@ -19,6 +19,12 @@ static uint64_t ddr_size_round_up(uint64_t bytes, uint64_t unit)
 	return ddr_size_round_down(bytes + unit - 1, unit);
 }
 
+uint64_t ddr_size_regions(const struct config *config, const struct memory_limit *limit)
+{
+	return ddr_size_round_down(config_size_of(config->ddr_regions, limit->bytes),
+				   DDR_SIZE_HUGE_PAGE);
+}
+
 void ddr_size_of(struct ddr_size *out, const struct config *config,
 		 const struct memory_limit *limit)
 {
@@ -31,6 +37,7 @@ void ddr_size_of(struct ddr_size *out, const struct config *config,
 		size.headroom = ddr_size_round_down(config->ddr_headroom, EXTENT_UNIT);
 
 	size.bytes = ddr_size_round_up(size.staging + size.headroom + size.size, page);
+	size.regions = ddr_size_regions(config, limit);
 	*out = size;
 }
 
@@ -79,27 +86,30 @@ static int ddr_size_check_pages(const struct ddr_size *size, char *error, size_t
 int ddr_size_check(const struct ddr_size *size, const struct config *config,
 		   const struct memory_limit *limit, char *error, size_t error_size)
 {
-	if (size->bytes > limit->host) {
+	const char *with = size->regions > 0 ? "ddr.regions, " : "";
+	const char *lower = size->regions > 0 ? "ddr.size or ddr.regions" : "ddr.size";
+	uint64_t all = size->bytes + size->regions;
+	if (all > limit->host) {
 		snprintf(error, error_size,
-			 "ddr.size: with ddr.headroom and ddr.staging %llu bytes are needed, this "
-			 "host has %llu: lower "
-			 "ddr.size",
-			 (unsigned long long)size->bytes, (unsigned long long)limit->host);
+			 "ddr.size: with %sddr.headroom and ddr.staging %llu bytes are needed, "
+			 "this host has %llu: lower %s",
+			 with, (unsigned long long)all, (unsigned long long)limit->host, lower);
 		return -EINVAL;
 	}
 
-	if (config->ddr_hugepages) /* huge pages are not charged to a memory cgroup */
-		return ddr_size_check_pages(size, error, error_size);
-
-	if (limit->cgroup[0] == '\0' || size->bytes + DDR_SIZE_OWN <= limit->bytes)
-		return 0;
+	/* huge pages are not charged to a memory cgroup */
+	int r = config->ddr_hugepages ? ddr_size_check_pages(size, error, error_size) : 0;
+	uint64_t charged = config->ddr_hugepages ? size->regions : all;
+	if (r < 0 || limit->cgroup[0] == '\0' || charged == 0 ||
+	    charged + DDR_SIZE_OWN <= limit->bytes)
+		return r;
 
 	snprintf(error, error_size,
-		 "ddr.size: with ddr.headroom, ddr.staging and what hbmd itself needs %llu bytes "
-		 "are needed, the memory "
-		 "cgroup %s allows %llu: lower ddr.size or raise its limit (MemoryMax=)",
-		 (unsigned long long)(size->bytes + DDR_SIZE_OWN), limit->cgroup,
-		 (unsigned long long)limit->bytes);
+		 "ddr.size: with %sddr.headroom, ddr.staging and what hbmd itself needs %llu "
+		 "bytes are needed, the memory cgroup %s allows %llu: lower %s or raise its limit "
+		 "(MemoryMax=)",
+		 with, (unsigned long long)(charged + DDR_SIZE_OWN), limit->cgroup,
+		 (unsigned long long)limit->bytes, lower);
 
 	return -EINVAL;
 }

@@ -154,7 +154,11 @@ HBM_API int hbm_fence_signal(struct hbm *hbm, uint32_t slot, uint64_t value);
 
 /* ---- Regions ---- */
 
+#define HBM_DEVICE_HOST HBM_WIRE_DEVICE_HOST
+
 struct hbm_region_options {
+	/* HBM_DEVICE_HOST: host memory of the daemon, which needs no device in this process: mapped
+	 * read-write at hbm_region_host(), so that the caller reads and writes it like its own */
 	uint32_t device;
 	/* bytes, > 0; rounded up to a multiple of slab */
 	uint64_t address_space;
@@ -166,7 +170,8 @@ struct hbm_range {
 	uint64_t offset, bytes; /* multiples of the region's slab */
 };
 
-/* Reserves address space; allocates no memory. */
+/* Reserves address space; allocates no memory. HBM_UNSUPPORTED: the daemon has no host memory for
+ * regions (ddr.regions). */
 HBM_API int hbm_region_create(struct hbm *hbm, const struct hbm_region_options *options,
 			      struct hbm_region **out);
 struct hbm_import_options {
@@ -191,10 +196,14 @@ HBM_API int hbm_region_import(struct hbm *hbm, const struct hbm_import_options *
 /* Unmaps and decommits the region and frees the object, after waiting for commits in
  * flight. A region of this connection is freed whatever the status. */
 HBM_API int hbm_region_destroy(struct hbm *hbm, struct hbm_region *region);
-/* A CUdeviceptr; never changes. */
+/* A CUdeviceptr; of a host region, the host's address. It never changes. */
 HBM_API uint64_t hbm_region_address(const struct hbm_region *region);
+/* The same as a pointer for this process's own loads and stores, to what is committed: of a host
+ * region; and of one on a soft device, whose memory is the host's. NULL: its memory is a GPU's. */
+HBM_API void *hbm_region_host(const struct hbm_region *region);
 HBM_API uint64_t hbm_region_bytes(const struct hbm_region *region);
 HBM_API uint64_t hbm_region_slab(const struct hbm_region *region);
+/* HBM_DEVICE_HOST: of none. */
 HBM_API uint32_t hbm_region_device(const struct hbm_region *region);
 
 /* Backs the ranges with slabs, all or none. They are mapped read-write in this process

@@ -34,6 +34,7 @@
 #define HBM_WIRE_BOARD_EVENTS 48u /* of a board; the last that are kept */
 #define HBM_WIRE_REASON_BYTES 160 /* of a refusal's reason, with its NUL */
 #define HBM_WIRE_DEVICES_MAX 64
+#define HBM_WIRE_DEVICE_HOST 0xfffffffeu /* host memory, in place of a device: of regions */
 #define HBM_WIRE_UUID_BYTES 16
 #define HBM_WIRE_FENCES 512           /* 64-bit slots in the session's shared fence page */
 #define HBM_WIRE_NO_FENCE 0xffffffffu /* "no slot", in ready_slot and fence_slot */
@@ -174,6 +175,8 @@ struct hbm_wire_hello_resume_reply {
 static_assert(sizeof(struct hbm_wire_hello_resume_reply) == 1144, "wire layout");
 
 /* ---- Regions ---- */
+/* A host region: HBM_WIRE_DEVICE_HOST as the device. The descriptors of its slabs are memfds, to be
+ * mapped with MAP_SHARED. HBM_UNSUPPORTED: the daemon has no host memory for regions. */
 struct hbm_wire_region_create {
 	struct hbm_wire_header header;
 	uint32_t device, zero;

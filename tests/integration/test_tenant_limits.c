@@ -35,13 +35,10 @@
 enum { STEPS = 1000, SOCKETS = 64, RICH_BLOCKS = 4 };
 
 static const char *const sets[] = {
-	"hbmd.socket_mode=0666",
-	"soft.memory=1GiB",
-	"device.memory=900MiB",
-	"device.lend=64MiB",
-	"tenant poor.match=uid:2002",
-	"tenant rich.match=uid:2001",
-	NULL,
+	"hbmd.socket_mode=0666",      "soft.memory=1GiB",
+	"device.memory=900MiB",       "device.lend=64MiB",
+	"ddr.regions=32MiB",          "tenant poor.match=uid:2002",
+	"tenant rich.match=uid:2001", NULL,
 };
 
 /* What becomes of one that asks for more. */
@@ -121,6 +118,17 @@ static int grow_regions(unsigned step)
 static int grow_memory(unsigned step)
 {
 	const struct raw_ranges commit = tenant_range(HBM_WIRE_COMMIT, poor_region, 2 + step, 1);
+
+	return raw_ask(poor, &commit, sizeof(commit));
+}
+
+static int grow_host_memory(unsigned step)
+{
+	static uint32_t region;
+
+	if (step == 0)
+		region = tenant_region_on(poor, HBM_WIRE_DEVICE_HOST, 32u << 20);
+	const struct raw_ranges commit = tenant_range(HBM_WIRE_COMMIT, region, step, 1);
 
 	return raw_ask(poor, &commit, sizeof(commit));
 }
@@ -359,6 +367,7 @@ static const struct growth growths[] = {
 	{"regions", "3", REFUSED, grow_regions, 0},
 	{"address_space", "700MiB", REFUSED, grow_regions, 0},
 	{"memory", "8MiB", REFUSED, grow_memory, 0},
+	{"host_memory", "8MiB", REFUSED, grow_host_memory, 0},
 	{"reserved", "8MiB", REFUSED, grow_reserved, 0},
 	{"published", "6MiB", REFUSED, grow_published, 0},
 	{"lent", "6MiB", REFUSED, grow_loans, 0},

@@ -34,8 +34,14 @@ int tenant_greet(uid_t uid)
 
 uint32_t tenant_region(int socket, uint64_t space)
 {
+	return tenant_region_on(socket, 0, space);
+}
+
+uint32_t tenant_region_on(int socket, uint32_t device, uint64_t space)
+{
 	const struct hbm_wire_region_create create = {
 		.header = RAW_HEADER(REGION_CREATE, sizeof(create)),
+		.device = device,
 		.address_space = space,
 		.slab = TENANT_SLAB,
 	};

@@ -16,6 +16,8 @@ void tenant_needed(void);
 int tenant_greet(uid_t uid);
 /* A region of such slabs on the first device: its number. */
 uint32_t tenant_region(int socket, uint64_t space);
+/* The same on a device. */
+uint32_t tenant_region_on(int socket, uint32_t device, uint64_t space);
 /* A request for a range of slots of a region. */
 struct raw_ranges tenant_range(unsigned opcode, uint32_t region, unsigned slot, unsigned count);
 void tenant_commit(int socket, uint32_t region, unsigned slot, unsigned count);

@@ -134,7 +134,8 @@ static void mistakes(void **state)
 	wrong("[tenant a]\nmatch = any\nsession = 1\n",
 	      ":3: unknown key 'session' in section [tenant a], expected one of: match, share, "
 	      "weight, sessions, requests_in_flight, request_bytes, regions, address_space, "
-	      "memory, reserved, published, lent, loans, sequences, namespaces, pins, silent, "
+	      "memory, host_memory, reserved, published, lent, loans, sequences, namespaces, pins, "
+	      "silent, "
 	      "descriptors, unread_descriptors, held, reserves_waiting, publications, replicas, "
 	      "notices, namespace_opens, watched, blocks, pinned, retained, retained_blocks, "
 	      "hbm_max, hbm_min, ddr_max, ddr_min, nvme_max, nvme_min, guesses, log_lines");
