@@ -44,7 +44,9 @@ static void metrics_add_label(struct labels *labels, const char *name, const cha
 static void label_device_number(struct labels *labels, uint32_t device)
 {
 	char number[16];
-	int length = snprintf(number, sizeof(number), "%" PRIu32, device);
+	int length = device == HBM_DEVICE_HOST
+			     ? snprintf(number, sizeof(number), "host")
+			     : snprintf(number, sizeof(number), "%" PRIu32, device);
 	metrics_add_label(labels, "device", number, (size_t)length);
 }
 

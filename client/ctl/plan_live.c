@@ -93,13 +93,17 @@ static int plan_live_read_devices(struct ctl *ctl, struct plan_request *request)
 		return ctl_refused(ctl->hbm, "devices", status);
 
 	uint64_t least = UINT64_MAX;
+	uint32_t count = 0;
 	for (size_t i = 0; i < devices.count; i++) {
 		const struct hbm_wire_device *device = query_record(&devices, i);
+		if (device->index == HBM_DEVICE_HOST)
+			continue;
 		least = device->total < least ? device->total : least;
+		count++;
 	}
 
-	if (devices.count > 0) {
-		request->hardware.gpus = (uint32_t)devices.count;
+	if (count > 0) {
+		request->hardware.gpus = count;
 		request->hardware.hbm_bytes = least;
 		request->hbm_note = "as the daemon's devices have it";
 	}

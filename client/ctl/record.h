@@ -14,6 +14,7 @@
 	X(DIGEST, 0)                                                                               \
 	X(UUID, HBM_WIRE_UUID_BYTES)                                                               \
 	X(ID, 4)                                                                                   \
+	X(DEVICE, 4)                                                                               \
 	X(BOOL, 4)                                                                                 \
 	X(TIER, 4)                                                                                 \
 	X(LINK, 4)                                                                                 \

@@ -89,6 +89,14 @@ static const char *view_digest(char *hex, const unsigned char *bytes, size_t cou
 	return hex;
 }
 
+/* Of all zeros: it has none. */
+static const char *view_uuid(char *text, const void *uuid)
+{
+	static const CUuuid none;
+
+	return memcmp(uuid, &none, sizeof(none)) == 0 ? "" : driver_uuid_text(text, uuid);
+}
+
 json_t *view_json_text(const char *text, size_t length)
 {
 	length = strnlen(text, length);
@@ -147,6 +155,7 @@ static json_t *view_value_json(const struct field *field, const void *at)
 	case FORM_TEXT:
 		return view_json_text(at, field->bytes);
 	case FORM_ID:
+	case FORM_DEVICE:
 		return json_integer(view_u32_at(at));
 	case FORM_RANK:
 		return json_integer((int32_t)view_u32_at(at));
@@ -155,7 +164,7 @@ static json_t *view_value_json(const struct field *field, const void *at)
 	case FORM_DIGEST:
 		return json_string(view_digest(hex, at, field->bytes));
 	case FORM_UUID:
-		return json_string(driver_uuid_text(hex, at));
+		return json_string(view_uuid(hex, at));
 	case FORM_HASH:
 		snprintf(hex, sizeof(hex), "%016" PRIx64, view_u64_at(at));
 		return json_string(hex);
@@ -247,12 +256,22 @@ static void view_pool_cell(struct table *table, const void *field)
 		table_cell(table, "%s", view_name(&view_tiers, pool[0]));
 }
 
+static void view_device_cell(struct table *table, uint32_t device)
+{
+	if (device == HBM_DEVICE_HOST)
+		table_cell(table, "host");
+	else
+		table_cell(table, "%" PRIu32, device);
+}
+
 static void view_value_cell(struct table *table, const struct field *field, const void *at)
 {
 	char hex[2 * DIGEST_MAX + 1];
 	switch (field->form) {
 	case FORM_TEXT:
 		return table_cell(table, "%.*s", (int)field->bytes, (const char *)at);
+	case FORM_DEVICE:
+		return view_device_cell(table, view_u32_at(at));
 	case FORM_ID:
 		return table_cell(table, "%" PRIu32, view_u32_at(at));
 	case FORM_RANK:
@@ -271,7 +290,7 @@ static void view_value_cell(struct table *table, const struct field *field, cons
 	case FORM_DIGEST:
 		return table_cell(table, "%s", view_digest(hex, at, field->bytes));
 	case FORM_UUID:
-		return table_cell(table, "%s", driver_uuid_text(hex, at));
+		return table_cell(table, "%s", view_uuid(hex, at));
 	case FORM_HASH:
 		return table_cell(table, "%016" PRIx64, view_u64_at(at));
 	case FORM_TIER:
@@ -294,8 +313,8 @@ static void view_value_cell(struct table *table, const struct field *field, cons
 
 static bool view_is_number(enum form form)
 {
-	return form == FORM_ID || form == FORM_COUNT || form == FORM_MARK || form == FORM_BYTES ||
-	       form == FORM_MS || form == FORM_NS || form == FORM_RANK;
+	return form == FORM_ID || form == FORM_DEVICE || form == FORM_COUNT || form == FORM_MARK ||
+	       form == FORM_BYTES || form == FORM_MS || form == FORM_NS || form == FORM_RANK;
 }
 
 static bool view_has_column(const struct record *type, const struct field *field)

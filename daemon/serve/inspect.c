@@ -195,7 +195,6 @@ static void inspect_pool(struct device *device, struct hbm_wire_device *record)
 					   .slab = slabs_default(device->slabs),
 					   .granularity = device->granularity};
 	memcpy(record->name, device->name, sizeof(record->name));
-	memcpy(record->uuid, device->uuid.bytes, sizeof(record->uuid));
 }
 
 /* What host memory for regions, which comes last, has not. */
@@ -204,6 +203,7 @@ static void inspect_rest(const struct hbmd *hbmd, const struct device *device,
 {
 	const struct tier *tier = cache_hbm(hbmd->cache, device->index);
 
+	memcpy(record->uuid, device->uuid.bytes, sizeof(record->uuid));
 	record->memory += tier->memory ? hbm_memory_bytes(tier->memory) : 0;
 	record->cache = tier->capacity;
 	record->headroom = tier->headroom;

@@ -159,7 +159,8 @@
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */
 #define HBM_RECORD_DEVICE(X, R)                                                                    \
-	X(R, uint32_t, index, , ID, 1, FACT, "DEVICE", "", "Number of the device.")                \
+	X(R, uint32_t, index, , DEVICE, 1, FACT, "DEVICE",                                         \
+	  "", "Number of the device; HBM_WIRE_DEVICE_HOST: host memory for regions.")              \
 	X(R, uint32_t, zero, , ZERO, 1, FACT, "", "", "0")                                         \
 	X(R, char, name, [HBM_WIRE_NAME_BYTES], TEXT, 1, FACT, "NAME", "", "Name of the device.")  \
 	X(R, uint64_t, total, , BYTES, 1, GAUGE, "TOTAL",                                          \
@@ -299,7 +300,7 @@
 #define HBM_RECORD_REGION(X, R)                                                                    \
 	X(R, uint64_t, session, , COUNT, 1, FACT, "SESSION", "", "Session that it belongs to.")    \
 	X(R, uint32_t, region, , ID, 1, FACT, "REGION", "", "Its number in the session.")          \
-	X(R, uint32_t, device, , ID, 1, FACT, "DEVICE", "", "Its device.")                         \
+	X(R, uint32_t, device, , DEVICE, 1, FACT, "DEVICE", "", "Its device, or the host.")        \
 	X(R, uint64_t, address_space, , BYTES, 1, GAUGE, "ADDRESSES",                              \
 	  "", "Address space that it reserves.")                                                   \
 	X(R, uint64_t, slab, , BYTES, 3, FACT, "SLAB", "", "Size of its slabs.")                   \
@@ -499,7 +500,7 @@
 	X(R, uint64_t, end_ns, , NS, 2, FACT, "", "", "When it ended.")                            \
 	X(R, uint64_t, bytes, , BYTES, 2, FACT, "", "", "Bytes moved.")                            \
 	X(R, uint32_t, link, , LINK, 1, FACT, "", "", "Link, an enum hbm_link.")                   \
-	X(R, uint32_t, device, , ID, 1, FACT, "", "", "Device of a device copy.")                  \
+	X(R, uint32_t, device, , DEVICE, 1, FACT, "", "", "Device of a device copy.")                  \
 	X(R, uint32_t, count, , ID, 2, FACT, "", "", "Movements that it stands for.")              \
 	X(R, uint32_t, errors, , ID, 2, FACT, "", "", "Those of them that failed.")
 
