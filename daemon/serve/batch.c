@@ -94,8 +94,7 @@ static void batch_end(struct batch *batch)
 	}
 
 	batch_release_segments(batch);
-	session_complete(batch->request->session, &batch->fence,
-			 batch->count - reply->done - exist);
+	session_complete_request(batch->request, &batch->fence, batch->count - reply->done - exist);
 	request_reply(batch->request, HBM_OK, &reply->count,
 		      sizeof(*reply) - sizeof(reply->header) +
 			      batch->count * sizeof(reply->results[0]));
@@ -105,7 +104,7 @@ static void batch_end(struct batch *batch)
 void batch_refuse(struct batch *batch, int status, const char *why)
 {
 	batch_release_segments(batch);
-	session_complete(batch->request->session, &batch->fence, batch->count);
+	session_complete_request(batch->request, &batch->fence, batch->count);
 	request_refuse(batch->request, status, "%s", why);
 	batch_free(batch);
 }

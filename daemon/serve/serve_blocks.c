@@ -234,20 +234,13 @@ static bool serve_blocks_use_segments(struct work *work, struct slice *slice)
 	return true;
 }
 
-static struct completion_fence serve_blocks_fence(const struct hbm_wire_blocks *message)
-{
-	return (struct completion_fence){.slot = message->fence_slot,
-					 .failed_slot = message->failed_slot,
-					 .value = message->fence_value};
-}
-
 /* Completes the fence of a request that never became a batch: all its blocks have failed. */
 static void serve_blocks_fail(struct request *request)
 {
 	const struct hbm_wire_blocks *message = (const struct hbm_wire_blocks *)request->message;
-	struct completion_fence fence = serve_blocks_fence(message);
+	struct completion_fence fence = parts_fence(message);
 
-	session_complete(request->session, &fence, message->count);
+	session_complete_request(request, &fence, message->count);
 }
 
 static void serve_blocks_arrive(struct batch *batch, const struct hbm_wire_blocks *message)
@@ -255,8 +248,9 @@ static void serve_blocks_arrive(struct batch *batch, const struct hbm_wire_block
 	struct refusal refusal;
 	const struct reason why = refusal_reason(&refusal);
 
-	batch->fence = serve_blocks_fence(message);
+	batch->fence = parts_fence(message);
 	batch->wait = (struct ready_wait){.id = message->header.id,
+					  .parts = batch->request->parts,
 					  .slot = message->ready_slot,
 					  .value = message->ready_value,
 					  .fire = serve_blocks_ready};

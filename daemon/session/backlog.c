@@ -106,11 +106,25 @@ static bool backlog_is_cancellable(const struct request *request)
 		       HBM_WIRE_NO_FENCE;
 }
 
-struct request *backlog_take_cancellable(struct backlog *backlog, const uint64_t *id)
+const struct request *backlog_find(const struct backlog *backlog, uint64_t id)
+{
+	list_for_each (node, &backlog->requests) {
+		const struct request *request = container_of(node, struct request, link);
+		if (request->message->id == id)
+			return request;
+	}
+
+	return NULL;
+}
+
+struct request *backlog_take_cancellable(struct backlog *backlog, const uint64_t *id,
+					 const struct parts *parts)
 {
 	list_for_each (node, &backlog->requests) {
 		struct request *request = container_of(node, struct request, link);
-		if (backlog_is_cancellable(request) && (!id || request->message->id == *id))
+		bool meant =
+			!id || request->message->id == *id || (parts && request->parts == parts);
+		if (meant && backlog_is_cancellable(request))
 			return backlog_remove(backlog, node);
 	}
 

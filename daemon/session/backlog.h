@@ -43,8 +43,11 @@ void backlog_return(struct backlog *backlog, struct request *request,
 /* It has gone on, and has ended. */
 void backlog_resumed_ended(struct backlog *backlog);
 
-/* Takes a request of that id (NULL: any) that has not begun: a RESERVE, or a STORE or LOAD that
- * has a ready fence to wait for. NULL: there is none. */
-struct request *backlog_take_cancellable(struct backlog *backlog, const uint64_t *id);
+/* The request of that id that has not begun, or NULL. */
+const struct request *backlog_find(const struct backlog *backlog, uint64_t id);
+/* Takes a request of that id (NULL: any), or of these parts, unless that is NULL, that has not
+ * begun: a RESERVE, or a STORE or LOAD that has a ready fence to wait for. NULL: there is none. */
+struct request *backlog_take_cancellable(struct backlog *backlog, const uint64_t *id,
+					 const struct parts *parts);
 /* Refuses all with HBM_SHUTDOWN. */
 void backlog_end(struct backlog *backlog);

@@ -223,7 +223,18 @@ static void fences_look(struct fences *fences)
 	fences_go_on(fences, &over);
 }
 
-bool fences_cancel(struct fences *fences, const uint64_t *id)
+const struct ready_wait *fences_find(const struct fences *fences, uint64_t id)
+{
+	list_for_each (node, &fences->waiting) {
+		const struct ready_wait *wait = container_of(node, struct ready_wait, link);
+		if (wait->id == id)
+			return wait;
+	}
+
+	return NULL;
+}
+
+bool fences_cancel(struct fences *fences, const uint64_t *id, const struct parts *parts)
 {
 	struct list over;
 
@@ -231,7 +242,7 @@ bool fences_cancel(struct fences *fences, const uint64_t *id)
 
 	list_for_each_safe (node, after, &fences->waiting) {
 		struct ready_wait *wait = container_of(node, struct ready_wait, link);
-		if (!id || wait->id == *id)
+		if (!id || wait->id == *id || (parts && wait->parts == parts))
 			fences_set_over(wait, HBM_CANCELLED, &over);
 	}
 

@@ -22,13 +22,16 @@
 #define FENCES_TICK_NS 200000u
 #define FENCES_BACKOFF 16 /* one such part of a wait's length passes between two polls */
 
+struct parts;
+
 /* A request that waits until page[slot] >= value. fire() is called on the loop, never
  * from within fences_wait(): HBM_OK once the fence has reached the value, HBM_TIMEOUT
  * after timeout_ns, HBM_CANCELLED when the client cancels the request, HBM_SHUTDOWN when
  * the session ends. */
 struct ready_wait {
 	struct list link;
-	uint64_t id; /* of the request */
+	uint64_t id;         /* of the request */
+	struct parts *parts; /* that it is one of, or NULL */
 	uint32_t slot;
 	uint64_t value, since_ns, deadline_ns;
 	void (*fire)(struct ready_wait *wait, int status);
@@ -64,8 +67,10 @@ void fences_close(struct fences *fences); /* nothing may wait; accepts a zeroed 
 void fences_handed_over(struct fences *fences);
 void fences_complete(struct fences *fences, const struct completion_fence *fence, uint64_t failed);
 void fences_wait(struct fences *fences, struct ready_wait *wait);
-/* Fires the waits of that request (NULL: all waits) with HBM_CANCELLED. False: there was
- * none. */
-bool fences_cancel(struct fences *fences, const uint64_t *id);
+/* Fires the wait of that request (NULL: all waits), and those of these parts, unless that is
+ * NULL, with HBM_CANCELLED. False: there was none. */
+bool fences_cancel(struct fences *fences, const uint64_t *id, const struct parts *parts);
+/* The wait of that request, or NULL. */
+const struct ready_wait *fences_find(const struct fences *fences, uint64_t id);
 /* Fires all waits, and every later one, with HBM_SHUTDOWN; accepts a zeroed one. */
 void fences_end(struct fences *fences);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "daemon/base/foreign_fd.h"
+#include "daemon/session/parts.h"
 
 #define REQUEST_ROOM_MIN 256u
 static_assert(sizeof(struct hbm_wire_refusal) <= REQUEST_ROOM_MIN, "a refusal fits the room");
@@ -72,6 +73,7 @@ static void request_end(struct request *request)
 	if (request->message->opcode == HBM_WIRE_NAMESPACE_OPEN)
 		explicit_bzero(request->bytes, request->room); /* a salt */
 
+	parts_unref(request->parts);
 	free(request);
 	ops->ended(session, resumed);
 }

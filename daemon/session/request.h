@@ -17,6 +17,7 @@
 #include <hbm/wire.h>
 #include <stdbool.h>
 
+struct parts;
 struct request;
 struct session;
 
@@ -38,6 +39,7 @@ struct request {
 	struct session *session; /* the owner, which outlives it */
 	const struct hbm_wire_header *message;
 	struct resumption *resumption; /* the backlog's */
+	struct parts *parts;           /* of a STORE or LOAD; NULL: it is whole by itself */
 	int fd; /* that came with the message, charged for, closed with the request; -1: none */
 	/* The rest is request.c's. */
 	const struct request_ops *ops;

@@ -428,6 +428,7 @@ void session_discard(struct session *session)
 		return;
 
 	turns_stop(&session->owner->turns, &session->player);
+	parts_unref(session->parts);
 	payer_close(&session->payer);
 	user_close(session->user);
 	free(session);
@@ -567,16 +568,28 @@ void session_resume(struct request *request, struct resumption *resumption)
 	turns_wake(&session->owner->turns, &session->player);
 }
 
+/* The parts that a request which waits is one of, or NULL. */
+static struct parts *session_parts_of(const struct session *session, uint64_t id)
+{
+	const struct ready_wait *wait = fences_find(&session->fences, id);
+	const struct request *request = wait ? NULL : backlog_find(&session->backlog, id);
+
+	return wait ? wait->parts : request ? request->parts : NULL;
+}
+
 bool session_cancel(struct session *session, const uint64_t *id)
 {
-	bool any = fences_cancel(&session->fences, id);
+	struct parts *parts = id ? parts_ref(session_parts_of(session, *id)) : NULL;
+	bool any = fences_cancel(&session->fences, id, parts);
 	any |= session_fire_plain_waits(session, id, HBM_CANCELLED);
 	struct request *request;
 
-	while ((request = backlog_take_cancellable(&session->backlog, id))) {
+	while ((request = backlog_take_cancellable(&session->backlog, id, parts))) {
 		session->owner->cancelled(session->owner, request);
 		any = true;
 	}
+
+	parts_unref(parts);
 
 	return any;
 }

@@ -69,6 +69,7 @@
 #include "daemon/session/connection.h"
 #include "daemon/session/fences.h"
 #include "daemon/session/notices.h"
+#include "daemon/session/parts.h"
 #include "daemon/session/request.h"
 #include "daemon/session/turns.h"
 #include "daemon/session/unread.h"
@@ -150,6 +151,7 @@ struct session {
 	struct post closing;   /* pending in state closing */
 	struct list waiting;   /* in owner->waiting */
 	struct player player;
+	struct parts *parts;     /* that the next STORE or LOAD is one of, or NULL */
 	struct list works;       /* struct work */
 	struct list plain_waits; /* struct session_wait */
 	bool readable;           /* its socket may hold a message */
@@ -202,6 +204,10 @@ bool session_survives(const struct session *session);
  * the session still lives. */
 void session_complete(struct session *session, const struct completion_fence *fence,
 		      uint64_t failed);
+/* The same for a request that ends: one of several parts (parts.h) completes nothing before the
+ * last of them. */
+void session_complete_request(const struct request *request, const struct completion_fence *fence,
+			      uint64_t failed);
 /* Sends it a message unasked, whose header is filled in, and counts it: HBM_OK; HBM_LIMIT: it
  * does not read, and this one is dropped; HBM_NOT_FOUND: it has no board, or is not live. */
 int session_ask(struct session *session, const struct hbm_wire_ask *ask);

@@ -162,6 +162,32 @@ static void session_turn_refuse(struct session *session, struct request *request
 	request_refuse(request, status, "%s", why);
 }
 
+void session_complete_request(const struct request *request, const struct completion_fence *fence,
+			      uint64_t failed)
+{
+	if (parts_end_one(request->parts, &failed))
+		session_complete(request->session, fence, failed);
+}
+
+static void session_turn_arrive(struct session *session, struct request *request)
+{
+	unsigned opcode = request->message->opcode;
+	const struct hbm_wire_blocks *blocks = (const void *)request->message;
+	bool has_parts = opcode == HBM_WIRE_STORE || opcode == HBM_WIRE_LOAD;
+	int status = has_parts ? parts_join(&session->parts, blocks, &request->parts) : HBM_OK;
+
+	if (request->parts)
+		request_charge(request, sizeof(*request->parts));
+	if (status == HBM_OK)
+		backlog_add(&session->backlog, request);
+	else
+		session_turn_refuse(session, request, status,
+				    status == HBM_LIMIT
+					    ? "the daemon is out of memory"
+					    : "its fences are not those of the parts before "
+					      "it, of which the last has HBM_WIRE_MORE");
+}
+
 /* Consumes the descriptor that came with the message; negative: none. */
 static void session_turn_take_message(struct session *session, size_t size, int fd)
 {
@@ -185,7 +211,7 @@ static void session_turn_take_message(struct session *session, size_t size, int 
 	else if (kept && request_charge_descriptors(request, 1) != HBM_OK)
 		request_refuse_limit(request, LEDGER_DESCRIPTORS, 1);
 	else if (status == HBM_OK)
-		backlog_add(&session->backlog, request);
+		session_turn_arrive(session, request);
 	else
 		session_turn_refuse(session, request, status, why.reason);
 }

@@ -14,7 +14,8 @@
 
 struct form {
 	const char *name;
-	size_t fixed; /* bytes before any array */
+	uint16_t flags; /* of its header, that are known */
+	size_t fixed;   /* bytes before any array */
 	/* offset of the uint32_t that counts the records of the array; 0: no array */
 	size_t count_at;
 	size_t record;      /* bytes of a record */
@@ -28,7 +29,7 @@ struct form {
 	.count_at = offsetof(struct hbm_wire_keys, count), .record = sizeof(struct hbm_wire_key),  \
 	.check = body_keys
 #define BLOCKS                                                                                     \
-	.count_at = offsetof(struct hbm_wire_blocks, count),                                       \
+	.flags = HBM_WIRE_MORE, .count_at = offsetof(struct hbm_wire_blocks, count),               \
 	.record = sizeof(struct hbm_wire_block),                                                   \
 	.segments_at = offsetof(struct hbm_wire_blocks, segments), .check = body_blocks
 #define RANGES                                                                                     \
@@ -178,9 +179,10 @@ static int validate_check_size(const struct form *form, const void *message, siz
 			    size, expected, count, validate_field(message, form->segments_at));
 }
 
-static int validate_check_header(const struct hbm_wire_header *header, struct refusal *why)
+static int validate_check_header(const struct form *form, const struct hbm_wire_header *header,
+				 struct refusal *why)
 {
-	int status = field_flags("header.flags", header->flags, 0, why);
+	int status = field_flags("header.flags", header->flags, form->flags, why);
 	if (status == HBM_OK && header->status != 0)
 		status = field_refuse(why, HBM_INVALID, "header.status is %d, expected 0",
 				      header->status);
@@ -190,7 +192,7 @@ static int validate_check_header(const struct hbm_wire_header *header, struct re
 static int validate_check_form(const struct form *form, const void *message, size_t size,
 			       struct refusal *why)
 {
-	int status = validate_check_header(message, why);
+	int status = validate_check_header(form, message, why);
 	if (status == HBM_OK)
 		status = validate_check_size(form, message, size, why);
 	if (status == HBM_OK && form->zero_at)

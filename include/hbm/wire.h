@@ -64,7 +64,8 @@ enum hbm_wire_opcode {
 
 /* header.flags */
 #define HBM_WIRE_REPLY 1u /* set in every reply, and in no request */
-#define HBM_WIRE_MORE 2u  /* the reply continues in the next message with the same id */
+/* the reply continues in the next message with the same id; a STORE or LOAD in the next one */
+#define HBM_WIRE_MORE 2u
 /* a message from the daemon that is no reply: an ASK, to a session that has a board */
 #define HBM_WIRE_UNASKED 4u
 

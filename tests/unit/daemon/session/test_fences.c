@@ -186,7 +186,7 @@ static void the_next_look_is_a_sixteenth_away(void **state)
 	age(start(fixture, 2, 9, 1), 1600 * SECOND);
 	run_until(fixture, NULL);
 	assert_true(fixture->fences.tick.at_ns < clock_now() + SECOND);
-	assert_true(fences_cancel(&fixture->fences, NULL));
+	assert_true(fences_cancel(&fixture->fences, NULL, NULL));
 	assert_int_equal(waiter->status, HBM_CANCELLED);
 	assert_int_equal(young->status, HBM_CANCELLED);
 }
@@ -252,7 +252,7 @@ static void who_waits_too_long_is_told_so(void **state)
 	assert_int_equal(late->status, HBM_TIMEOUT);
 	assert_int_equal(reached->status, HBM_OK); /* late, but it is ready */
 	assert_int_equal(early->fired, 0);
-	assert_true(fences_cancel(&fixture->fences, NULL));
+	assert_true(fences_cancel(&fixture->fences, NULL, NULL));
 }
 
 static void one_or_all_are_cancelled(void **state)
@@ -263,19 +263,19 @@ static void one_or_all_are_cancelled(void **state)
 	for (unsigned i = 0; i < 4; i++)
 		start(fixture, i, i, 1);
 
-	assert_false(fences_cancel(&fixture->fences, &(uint64_t){99}));
-	assert_true(fences_cancel(&fixture->fences, &(uint64_t){102}));
+	assert_false(fences_cancel(&fixture->fences, &(uint64_t){99}, NULL));
+	assert_true(fences_cancel(&fixture->fences, &(uint64_t){102}, NULL));
 	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(waiters[i].fired, i == 2);
 	assert_int_equal(waiters[2].status, HBM_CANCELLED);
-	assert_false(fences_cancel(&fixture->fences, &(uint64_t){102}));
+	assert_false(fences_cancel(&fixture->fences, &(uint64_t){102}, NULL));
 
-	assert_true(fences_cancel(&fixture->fences, NULL));
+	assert_true(fences_cancel(&fixture->fences, NULL, NULL));
 	for (unsigned i = 0; i < 4; i++) {
 		assert_int_equal(waiters[i].fired, 1);
 		assert_int_equal(waiters[i].status, HBM_CANCELLED);
 	}
-	assert_false(fences_cancel(&fixture->fences, NULL));
+	assert_false(fences_cancel(&fixture->fences, NULL, NULL));
 	assert_false(timer_is_set(&fixture->fences.tick));
 }
 
