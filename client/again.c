@@ -3,7 +3,7 @@
 
 /* ---- Stores and loads that are over ---- */
 
-static bool again_is_over(const struct hbm *hbm, const struct hbm_wire_blocks *blocks)
+bool hbm_again_is_over(const struct hbm *hbm, const struct hbm_wire_blocks *blocks)
 {
 	/* Acquire: who sees the value sees the failed slot. */
 	return blocks->fence_slot != HBM_WIRE_NO_FENCE &&
@@ -32,7 +32,7 @@ static int again_settle_blocks(struct hbm *hbm, struct ticket *ticket)
 {
 	const struct hbm_wire_blocks *blocks = (const void *)ticket->sent.message;
 
-	return again_is_over(hbm, blocks) ? again_end_blocks(hbm, ticket, blocks) : TICKET_MORE;
+	return hbm_again_is_over(hbm, blocks) ? again_end_blocks(hbm, ticket, blocks) : TICKET_MORE;
 }
 
 /* ---- All ---- */

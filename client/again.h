@@ -14,6 +14,8 @@
 #include "client/connection.h"
 #include "client/ticket.h"
 
+/* Whether its completion fence is set. */
+bool hbm_again_is_over(const struct hbm *hbm, const struct hbm_wire_blocks *blocks);
 /* TICKET_MORE: the request is to be sent again; else the status that it ends with. */
 int hbm_again_settle(struct hbm *hbm, struct ticket *ticket);
 /* The status of a request that was sent again and is answered with that status: what it finds

@@ -4,9 +4,14 @@
 #include "client/cache.h"
 
 #include "client/error.h"
+#include "client/parts.h"
+#include "client/status.h"
 
 #include <errno.h>
 #include <string.h>
+
+/* keys of a message */
+#define KEYS_MOST ((HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(hbm_key))
 
 bool hbm_key_is_valid(const hbm_key *key)
 {
@@ -68,12 +73,11 @@ const struct ticket_kind hbm_kind_amount = {.reply = cache_reply_amount};
 
 static int cache_keys_check(struct hbm *hbm, const hbm_key *keys, size_t count)
 {
-	size_t most = (HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(hbm_key);
-
 	if (count == 0)
 		return hbm_fail(hbm, HBM_INVALID, "no keys");
-	if (count > most)
-		return hbm_fail(hbm, HBM_LIMIT, "%zu keys: a request has at most %zu", count, most);
+	if (count > UINT32_MAX)
+		return hbm_fail(hbm, HBM_LIMIT, "%zu keys: a call has at most %u", count,
+				UINT32_MAX);
 
 	for (size_t i = 0; i < count; i++)
 		if (!hbm_key_is_valid(&keys[i]))
@@ -81,6 +85,54 @@ static int cache_keys_check(struct hbm *hbm, const hbm_key *keys, size_t count)
 					i);
 
 	return 0;
+}
+
+struct keys_call {
+	enum hbm_wire_opcode op;
+	struct hbm_wire_keys *message;
+	const hbm_key *keys;
+	size_t count;
+	struct ticket_answer answer;
+};
+
+/* The request of the keys from `first` on, as many as fit. */
+static void cache_keys_request(const struct keys_call *call, size_t first, struct request *request)
+{
+	size_t left = call->count - first, count = left < KEYS_MOST ? left : KEYS_MOST;
+
+	call->message->count = (uint32_t)count;
+	*request = (struct request){
+		.opcode = call->op,
+		.kind = &hbm_kind_results,
+		.answer = call->answer,
+		.pieces = {{call->message, sizeof(*call->message)},
+			   {(void *)&call->keys[first], count * sizeof(*call->keys)}},
+		.piece_count = 2,
+	};
+	request->answer.count = (uint32_t)count;
+	if (call->answer.results)
+		request->answer.results = &call->answer.results[first];
+}
+
+static int cache_keys_submit_parts(struct hbm *hbm, const struct keys_call *call,
+				   hbm_ticket *ticket)
+{
+	size_t count = (call->count + KEYS_MOST - 1) / KEYS_MOST;
+	struct parts *parts = hbm_parts_new(hbm, call->op, (uint32_t)count, call->answer.lookup);
+	struct request request;
+	bool made = parts;
+
+	for (size_t first = 0; made && first < call->count; first += KEYS_MOST) {
+		cache_keys_request(call, first, &request);
+		made = hbm_parts_add(hbm, parts, &request);
+	}
+	if (made)
+		return hbm_parts_submit(hbm, parts, ticket);
+
+	hbm_parts_free(hbm, parts);
+
+	return hbm_fail(hbm, -ENOMEM, "%s not sent: %s", hbm_opcode_name(call->op),
+			hbm_strerror(-ENOMEM));
 }
 
 /* Sends `message` and the keys after it. The caller has filled in its ns, device, flags and
@@ -96,14 +148,12 @@ static int cache_keys_submit(struct hbm *hbm, enum hbm_wire_opcode op,
 	if (rc)
 		return rc;
 
-	message->count = answer.count = (uint32_t)count;
-	struct request request = {
-		.opcode = op,
-		.kind = &hbm_kind_results,
-		.answer = answer,
-		.pieces = {{message, sizeof(*message)}, {(void *)keys, count * sizeof(*keys)}},
-		.piece_count = 2,
-	};
+	struct keys_call call = {op, message, keys, count, answer};
+	struct request request;
+	if (count > KEYS_MOST)
+		return cache_keys_submit_parts(hbm, &call, ticket);
+
+	cache_keys_request(&call, 0, &request);
 
 	return hbm_request_submit(hbm, &request, ticket);
 }

@@ -3,6 +3,7 @@
 
 #include "client/again.h"
 #include "client/notice.h"
+#include "client/parts.h"
 #include "client/region.h"
 #include "client/request.h"
 #include "client/reserve.h"
@@ -221,7 +222,7 @@ static int reconnect_pin_again(struct hbm *hbm)
 
 	for (uint64_t nth = 0; rc == 0 && (ticket = hbm_ticket_next(&hbm->tickets, nth));
 	     nth = ticket->sent.nth)
-		if (ticket->opcode == HBM_WIRE_STORE)
+		if (ticket->opcode == HBM_WIRE_STORE && !ticket->sent.noted)
 			rc = reconnect_pin_stored(hbm, (const void *)ticket->sent.message);
 
 	return rc;
@@ -408,6 +409,7 @@ static int reconnect_send_again(struct hbm *hbm)
 /* From the next daemon, which has answered HELLO: all that this process has there. */
 static int reconnect_restore(struct hbm *hbm)
 {
+	hbm_parts_reopen(hbm);
 	reconnect_lose(hbm);
 	int rc = reconnect_reconcile(hbm);
 	if (rc == 0)
@@ -523,10 +525,8 @@ static int reconnect_hear(struct hbm *hbm)
 		return rc == -EAGAIN ? reconnect_pause(hbm) : rc;
 
 	rc = reconnect_restore(hbm);
-	if (rc == 0)
-		return 0;
 
-	return reconnect_may_pass(rc) ? reconnect_pause(hbm) : rc < 0 ? rc : -ENOTCONN;
+	return reconnect_may_pass(rc) ? reconnect_pause(hbm) : rc <= 0 ? rc : -ENOTCONN;
 }
 
 /* Does what can be done without waiting. 0: done; -EAGAIN: wait for the descriptor. */

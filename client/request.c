@@ -91,8 +91,10 @@ int hbm_request_handle(struct hbm *hbm, struct message *message)
 	int status = ticket->kind->reply(hbm, ticket, message);
 	if (status == TICKET_BROKEN)
 		return -EPROTO;
-	if (hbm->come_back && status == HBM_OK)
+	if (hbm->come_back && status == HBM_OK && !ticket->sent.noted) {
 		hbm_pins_answered(&hbm->reconnect.pins, ticket, message);
+		ticket->sent.noted = true;
+	}
 	if (ticket->sent.again)
 		status = hbm_again_status(ticket, status);
 
@@ -310,6 +312,18 @@ static void request_wait_turn(struct hbm *hbm, const struct request *request)
 		hbm_request_poll(hbm);
 }
 
+/* Sends or corks the request of a ticket. */
+static int request_start(struct hbm *hbm, const struct request *request, struct ticket *ticket)
+{
+	bool corked =
+		!request->has_fd && hbm_cork_add(&hbm->cork, request->pieces, request->piece_count);
+	int rc = corked ? 0 : request_send(hbm, request);
+	if (rc == 0)
+		hbm_ticket_sent(&hbm->tickets, ticket);
+
+	return rc;
+}
+
 int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 {
 	if (hbm_check_owner(hbm))
@@ -344,18 +358,32 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 		return request_fail(hbm, request, -ENOMEM);
 	}
 
-	bool corked =
-		!request->has_fd && hbm_cork_add(&hbm->cork, request->pieces, request->piece_count);
-	int rc = corked ? 0 : request_send(hbm, request);
+	int rc = request_start(hbm, request, ticket);
 	if (rc) {
 		hbm_ticket_free(&hbm->tickets, ticket);
 		return request_fail(hbm, request, rc);
 	}
 
-	hbm_ticket_sent(&hbm->tickets, ticket);
 	*id = number;
 
 	return 0;
+}
+
+int hbm_request_send_kept(struct hbm *hbm, hbm_ticket id)
+{
+	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
+	struct hbm_wire_header *header = (void *)ticket->sent.message;
+	const struct request request = {
+		.opcode = header->opcode, .pieces = {{header, header->size}}, .piece_count = 1};
+
+	request_wait_turn(hbm, &request);
+	if (hbm->broken)
+		return request_fail(hbm, &request, -ENOTCONN);
+
+	ticket->sent.again = false; /* it was never sent, whatever has happened to others */
+	int rc = request_start(hbm, &request, ticket);
+
+	return rc ? request_fail(hbm, &request, rc) : 0;
 }
 
 /* ---- Corking ---- */
@@ -456,7 +484,7 @@ static int request_ticket_give_back(struct hbm *hbm, struct ticket *ticket)
 	return status;
 }
 
-static int request_ticket_unknown(struct hbm *hbm, hbm_ticket id)
+int hbm_request_unknown(struct hbm *hbm, hbm_ticket id)
 {
 	return hbm_fail(hbm, -EINVAL, "there is no ticket %#llx", (unsigned long long)id);
 }
@@ -468,10 +496,10 @@ int hbm_wait(struct hbm *hbm, hbm_ticket id, int timeout_ms)
 
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
-		return request_ticket_unknown(hbm, id);
+		return hbm_request_unknown(hbm, id);
 
 	int64_t deadline = request_deadline_in(timeout_ms);
-	while (ticket->state == TICKET_WAITING) {
+	while (ticket->state != TICKET_ENDED) {
 		int rc = request_wait(hbm, request_deadline_left(deadline, timeout_ms));
 		if (rc && !hbm->broken)
 			return hbm_fail(hbm, rc, "%s still unanswered: %s",
@@ -487,48 +515,8 @@ int hbm_poll(struct hbm *hbm, hbm_ticket id)
 		return -EPERM;
 	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
 	if (!ticket)
-		return request_ticket_unknown(hbm, id);
+		return hbm_request_unknown(hbm, id);
 	return ticket->state == TICKET_ENDED ? request_ticket_give_back(hbm, ticket) : -EAGAIN;
-}
-
-/* ---- Cancelling ---- */
-
-static int request_cancel(struct hbm *hbm, hbm_ticket target, uint32_t flags)
-{
-	struct hbm_wire_cancel cancel = {.target = target, .flags = flags};
-	struct request request = {
-		.opcode = HBM_WIRE_CANCEL,
-		.kind = &hbm_kind_bare,
-		.pieces = {{&cancel, sizeof(cancel)}},
-		.piece_count = 1,
-	};
-	return hbm_request_query(hbm, &request);
-}
-
-int hbm_cancel(struct hbm *hbm, hbm_ticket id)
-{
-	if (hbm_check_owner(hbm))
-		return -EPERM;
-
-	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
-	if (!ticket)
-		return request_ticket_unknown(hbm, id);
-
-	unsigned int opcode = ticket->opcode;
-	int rc = ticket->state == TICKET_WAITING ? request_cancel(hbm, id, 0) : HBM_NOT_FOUND;
-	if (rc == HBM_NOT_FOUND)
-		return hbm_fail(hbm, rc, "%s has started or ended: it cannot be cancelled",
-				hbm_opcode_name(opcode));
-
-	return rc;
-}
-
-void hbm_request_end_all(struct hbm *hbm)
-{
-	if (hbm->tickets.waiting > 0)
-		request_cancel(hbm, 0, HBM_WIRE_ALL);
-	while (hbm->tickets.waiting > 0)
-		hbm_request_poll(hbm);
 }
 
 /* ---- Dispatching ---- */

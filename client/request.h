@@ -35,6 +35,8 @@ struct unsent {
 /* Sends. 0 and the ticket in *ticket; HBM_LIMIT: the message is too long; or
  * negative errno. On failure nothing was sent, and request->answer remains the caller's. */
 int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *ticket);
+/* Sends the request that an unsent ticket keeps, as above. On failure the ticket is as before. */
+int hbm_request_send_kept(struct hbm *hbm, hbm_ticket id);
 /* Sends, waits, and returns the status of the ticket. For a request that the daemon answers
  * at once the timeout is answer_ms, for others timeout_ms: the connection ends if the
  * daemon sends nothing for so long. */
@@ -44,6 +46,8 @@ int hbm_request_query(struct hbm *hbm, struct request *request);
 void hbm_request_listen(struct hbm *hbm);
 /* Handles at least one reply, or breaks the connection. */
 void hbm_request_poll(struct hbm *hbm);
+/* Notes that there is no such ticket, and returns that error. */
+int hbm_request_unknown(struct hbm *hbm, hbm_ticket id);
 /* Cancels every request that has not begun, and waits for the others. */
 void hbm_request_end_all(struct hbm *hbm);
 /* Hands a message to its ticket. 0, or the negative errno that ends the connection. */

@@ -88,7 +88,7 @@ bool hbm_ticket_keep(struct tickets *tickets, struct ticket *ticket, const struc
 	for (size_t i = 0; i < count; at += pieces[i++].iov_len)
 		memcpy(sent->message + at, pieces[i].iov_base, pieces[i].iov_len);
 	sent->nth = ++tickets->submitted;
-	sent->again = false;
+	sent->again = sent->noted = false;
 
 	return true;
 }
@@ -120,14 +120,34 @@ void hbm_ticket_sent(struct tickets *tickets, struct ticket *ticket)
 	tickets->waiting++;
 }
 
-void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status)
+/* The caller is to be told. */
+static void ticket_report(struct tickets *tickets, struct ticket *ticket, int status)
 {
-	assert(ticket->state == TICKET_WAITING);
-	tickets->waiting--;
 	ticket->state = TICKET_ENDED;
 	ticket->status = status;
 	ticket->epoch = tickets->epoch;
 	tickets->unreported++;
+}
+
+void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status)
+{
+	assert(ticket->state == TICKET_WAITING);
+	tickets->waiting--;
+	if (!ticket->parts) {
+		ticket_report(tickets, ticket, status);
+		return;
+	}
+
+	ticket->state = TICKET_ENDED;
+	ticket->status = status;
+	ticket->part_ended(tickets, ticket);
+}
+
+void hbm_ticket_end_parts(struct tickets *tickets, struct ticket *ticket, int status)
+{
+	assert(ticket->state == TICKET_PARTS);
+	ticket->parts = NULL;
+	ticket_report(tickets, ticket, status);
 }
 
 /* Of what was sent nothing is kept but the memory of a small one. */
@@ -149,7 +169,7 @@ static void ticket_forget(struct ticket *ticket)
 
 void hbm_ticket_free(struct tickets *tickets, struct ticket *ticket)
 {
-	if (ticket->state == TICKET_ENDED && ticket->epoch == tickets->epoch)
+	if (ticket->state == TICKET_ENDED && !ticket->parts && ticket->epoch == tickets->epoch)
 		tickets->unreported--;
 
 	free(ticket->reason);
@@ -175,6 +195,8 @@ void hbm_tickets_clear(struct tickets *tickets)
 		ticket_forget(&tickets->entries[i]);
 		free(tickets->entries[i].sent.message);
 		free(tickets->entries[i].reason);
+		if (tickets->entries[i].state == TICKET_PARTS)
+			free(tickets->entries[i].parts);
 	}
 	free(tickets->entries);
 	*tickets = (struct tickets){0};

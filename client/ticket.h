@@ -3,7 +3,8 @@
  * ticket: the requests of a connection that the caller has not freed.
  *
  * A ticket is free -> unsent (its request is being sent) -> waiting (for the reply) -> ended
- * (its status is known) -> free. Its number is a generation and an index. The generation
+ * (its status is known) -> free. That of a call of several parts (parts.h) is in state parts
+ * instead of waiting, and each part is a ticket of its own, of which the caller knows nothing. Its number is a generation and an index. The generation
  * changes whenever the entry is freed, so that a stale number, or a late reply, finds
  * nothing. The number is also the id of the request on the wire. It is never 0.
  *
@@ -21,9 +22,11 @@
 struct borrowing;
 struct commit;
 struct message;
+struct parts;
 struct returning;
 struct share;
 struct ticket;
+struct tickets;
 
 /* Other results of ticket_kind.reply beside a status; no errno is as large. */
 enum {
@@ -70,9 +73,10 @@ struct sent {
 	uint64_t nth; /* of all that were submitted */
 	int fd;       /* that goes with it, owned; -1: none */
 	bool again;   /* it was sent again */
+	bool noted;   /* what its reply says is pinned is noted (pins.h) */
 };
 
-enum ticket_state { TICKET_FREE, TICKET_UNSENT, TICKET_WAITING, TICKET_ENDED };
+enum ticket_state { TICKET_FREE, TICKET_UNSENT, TICKET_WAITING, TICKET_PARTS, TICKET_ENDED };
 
 struct ticket {
 	uint32_t generation, next_free, epoch;
@@ -83,6 +87,10 @@ struct ticket {
 	const char *device_call; /* the device call that failed, or NULL */
 	int device_result;
 	char *reason; /* the daemon's reason for a refusal, or NULL; owned */
+	/* NULL, or those that it is one of, or in state parts those it has, then owned */
+	struct parts *parts;
+	/* one of several parts: called when it has ended, of which the caller is not told */
+	void (*part_ended)(struct tickets *tickets, struct ticket *ticket);
 	struct sent sent;
 	const struct ticket_kind *kind;
 	struct ticket_answer answer;
@@ -112,6 +120,8 @@ void hbm_tickets_mark_unsent(struct tickets *tickets);
 /* Its request has been sent. */
 void hbm_ticket_sent(struct tickets *tickets, struct ticket *ticket);
 void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status);
+/* All its parts have ended. */
+void hbm_ticket_end_parts(struct tickets *tickets, struct ticket *ticket, int status);
 void hbm_ticket_free(struct tickets *tickets, struct ticket *ticket);
 /* The number of tickets that have ended since the last call. */
 int hbm_tickets_report(struct tickets *tickets);

@@ -430,7 +430,17 @@ struct hbm_lookup {
  * Array calls. `results` has room for `count` results and must stay valid until the ticket
  * ends; it may be NULL. If the ticket ends HBM_OK, it has the status of each block, which
  * may be another: HBM_MISS if the block is not in the cache, HBM_EXISTS if it already is.
- * A request of more than HBM_WIRE_MESSAGE_MAX bytes is refused with HBM_LIMIT.
+ *
+ * A call may have any number of keys and blocks; only what one block has is limited, by
+ * limits.block_segments, and to the segments that fit in a message (HBM_LIMIT). What is larger
+ * than a message (8,189 keys, 2,047 blocks of one segment) is sent as several requests, at
+ * most half of requests_in_flight at a time: a submit that has more of them to send handles
+ * replies meanwhile. It remains one call, with one ticket: the ready fence holds for all of it,
+ * the other fences are set once, when all of it has ended, and it is cancelled as a whole. If
+ * the daemon refuses a part, for a segment that is not committed or a limit, the ticket ends
+ * with the status of the first that it has refused, and `results` has that status for the
+ * blocks of a refused part, and for all others what has become of them; HBM_SHUTDOWN: the
+ * connection ended before that was known.
  *
  * If hbm_submit_X() does not return 0, nothing was sent and no fence will be set.
  *

@@ -368,7 +368,7 @@ struct hbm_switch_options {
 	/* When group g of the layout has arrived, as of struct hbm_buffer, the daemon sets fence
 	 * fence_slot + g of the pool's connection to fence_value; if something fails, too. In
 	 * HBM_ORDER_LAYER each layer is a group, and layer 0 is the first to arrive. Each group is
-	 * one request, of at most 2047 slabs (HBM_LIMIT); of a resume, all are sent at once. */
+	 * one load; of a resume, all are sent at once. */
 	bool has_fences;
 	uint32_t fence_slot;
 	uint64_t fence_value;

@@ -138,12 +138,15 @@ static void test_the_longest_message(void **state)
 	(void)state;
 	enum { MOST = (HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_keys)) / sizeof(hbm_key) };
 	hbm_key *many = malloc((MOST + 1) * sizeof(*many));
-	hbm_result *results = malloc(MOST * sizeof(*results));
+	hbm_result *results = malloc((MOST + 1) * sizeof(*results));
 	memset(many, 7, (MOST + 1) * sizeof(*many));
-	memset(results, 0xff, MOST * sizeof(*results));
+	memset(results, 0xff, (MOST + 1) * sizeof(*results));
 	struct hbm_lookup answer;
-	assert_int_equal(hbm_lookup(hbm, 1, many, MOST + 1, &answer, results), HBM_LIMIT);
+	assert_int_equal(hbm_lookup(hbm, 1, many, MOST + 1, &answer, results), 0);
+	assert_int_equal(fake.seen[HBM_WIRE_LOOKUP], 2);
+	assert_int_equal(answer.resident, MOST + 1);
 	assert_int_equal(hbm_lookup(hbm, 1, many, MOST, &answer, results), 0);
+	assert_int_equal(fake.seen[HBM_WIRE_LOOKUP], 3);
 	assert_int_equal(answer.resident, MOST);
 	assert_int_equal(results[MOST - 1].tier, HBM_TIER_HBM);
 	free(results);
