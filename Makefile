@@ -48,6 +48,7 @@ DEPS_PACK := $(DEPS_BUILD) libcmocka-dev
 DEPS_ANALYZE := $(DEPS_BUILD) clang-tidy
 DEPS_FUZZ = $(DEPS_BUILD) libcmocka-dev libclang-rt-$(shell clang -dumpversion | cut -d . -f 1)-dev
 DEPS_COVERAGE := $(DEPS_CHECK) gcovr
+DEPS_PYTHON := $(DEPS_BUILD) python3-dev python3-setuptools python3-wheel # optional: without them the tests of the package are skipped
 
 # ---- Warnings: each catches something the others do not. ----
 WARN := -Wall -Wextra
@@ -312,7 +313,7 @@ LINTS := $(sort $(wildcard tests/lint/*.sh))
 # Sanitizers have nothing to say of lint scripts.
 check: $(BUILD)/.deps-CHECK ## build and run every test; the last line is "N passed, N failed"
 	@$(SUBMAKE) tests
-	@$(RUN_TESTS) $(TESTS) $(if $(SANITIZE),,-- $(LINTS))
+	@$(RUN_TESTS) $(TESTS) $(if $(SANITIZE),,-- tests/python.sh $(LINTS))
 
 # The programs that start threads in the process under test, or in a daemon.
 THREADED_TESTS := test_attempt test_foreign_fd test_log_queue test_worker test_completions test_hash_pool test_copy_queue \
@@ -356,6 +357,10 @@ analyze: $(BUILD)/.deps-ANALYZE ## look for bugs with clang-tidy and the checks 
 	@$(SUBMAKE) -s compile_commands.json
 	@printf '%s\n' $(PRODUCT_SRC) | xargs -P $(shell nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' \
 		--extra-arg=-Wno-unknown-warning-option -p . 2>&1 | { ! grep -vE '^[0-9]+ warnings? generated' ; }
+
+python: $(BUILD)/.deps-PYTHON ## build the wheel of the Python package, hbm, into build/python
+	@$(SUBMAKE) $(BUILD)/libhbm.a
+	@BUILD=$(BUILD) client/python/build
 
 coverage: $(BUILD)/.deps-COVERAGE ## run the test programs and say how many lines and branches of the product they reach
 	@$(SUBMAKE) COVERAGE=1 tests
@@ -441,4 +446,4 @@ clean: ## remove everything that was built
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z].*:.*## /{printf "  make %-21s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all tests deps check soak check-threads check-systemd demo bench lint analyze coverage coverage-run fuzz fuzzers mutants gpu-check gpu-pack install uninstall dist clean help FORCE
+.PHONY: all tests deps check python soak check-threads check-systemd demo bench lint analyze coverage coverage-run fuzz fuzzers mutants gpu-check gpu-pack install uninstall dist clean help FORCE

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Client of hbmd, the owner of a host's KV-cache memory.
+
+    import hbm
+
+    with hbm.Connection() as connection:
+        cache = connection.namespace("my-model", block_bytes=65536)
+        keys = [hbm.key(f"block {i}") for i in range(64)]
+        cache.store(keys, blocks, parents=hbm.chain(keys)).wait()
+        found = cache.lookup(keys)
+        statuses = cache.load(keys[:found.resident], buffers).wait()
+
+It is a thin layer over libhbm: what its functions promise is in libhbm(3) and <hbm/hbm.h>. Sizes
+and offsets are in bytes, times in seconds, unless a name says otherwise.
+"""
+
+from . import _native
+from .connection import Connection, DeviceMemory, Fence, Info
+from .errors import ConnectionLost, Driver, Encoding, Error, Refused, Status, Tier, make_error
+from .memory import Region, Spans
+from .namespace import Amount, Key, Lookup, Namespace, chain, key
+from .ticket import Ticket
+
+_native.use(Ticket, make_error)
+
+__version__ = _native.VERSION
+
+__all__ = [
+    "Amount", "Connection", "ConnectionLost", "DeviceMemory", "Driver", "Encoding", "Error", "Fence",
+    "Info", "Key", "Lookup", "Namespace", "Refused", "Region", "Spans", "Status", "Ticket", "Tier",
+    "chain", "key",
+]

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory that the daemon owns and this process has mapped: regions, and spans of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Iterable, Optional
+
+from . import _native
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ["Region", "Spans"]
+
+
+class Region(_native.Region):
+    """A contiguous range of device addresses, backed by memory where it is committed.
+
+    ``Connection.region()`` makes one. ``address`` is its device address and never changes,
+    ``bytes`` how many it has (whole slabs of ``slab`` bytes), ``device`` the daemon's number of the
+    device.
+
+    Where this process can reach the bytes (``is_host``: a host region, or a region of the soft
+    device) it is a buffer: ``memoryview(region)``, ``numpy.frombuffer(region, ...)``. While a view
+    is alive the region can be neither closed nor decommitted, nor its connection closed:
+    ``BufferError``. A region that is collected is closed.
+    """
+
+    __slots__ = ("__weakref__",)
+
+    def commit(self, offset: int = 0, bytes: Optional[int] = None) -> None:
+        """Backs a range, in bytes and of whole slabs, with memory; the rest from ``offset`` on by
+        default. Raises ``Refused``: NO_SPACE, LIMIT, EXISTS."""
+        self._commit(offset, self.bytes - offset if bytes is None else bytes)
+
+    def decommit(self, offset: int = 0, bytes: Optional[int] = None) -> None:
+        """Unmaps a range of whole slabs and gives its memory back. Synchronise your streams
+        first. Raises ``BufferError`` while there are views of the region, or requests that use it
+        are in flight."""
+        self._decommit(offset, self.bytes - offset if bytes is None else bytes)
+
+    def view(self, offset: int = 0, bytes: Optional[int] = None) -> memoryview:
+        """The bytes of a committed range, writable unless the region is ``read_only``.
+
+        Raises ``BufferError`` where they are device memory, or not committed throughout.
+        """
+        return memoryview(self._range(offset, self.bytes - offset if bytes is None else bytes))
+
+    def publish(
+        self, name: str, offset: int = 0, bytes: Optional[int] = None, *, gid: Optional[int] = None
+    ) -> None:
+        """Gives a committed range a name, so that its memory outlives this process, until
+        ``Connection.unpublish()``. ``gid``: that group may attach it, too."""
+        self._publish(name, offset, self.bytes - offset if bytes is None else bytes, gid)
+
+    def __enter__(self) -> "Region":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.bytes
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return "<hbm.Region, closed>"
+        return f"<hbm.Region of {self.bytes} bytes at {self.address:#x}, device {self.device}>"
+
+
+class Spans(_native.Spans):
+    """Ranges of one region, of equal size: where the blocks of a store or load are.
+
+    ``offsets``: of each, in bytes from the begin of the region: any sequence of ints, or a buffer
+    of 64-bit integers (numpy's int64, ``array.array("q")``). ``bytes``: of each; 0 or left out:
+    ``block_bytes`` of the namespace.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, region: Region, offsets: Iterable[int], bytes: Optional[int] = None) -> "Spans":
+        return super().__new__(cls, region, offsets, bytes)
+
+
+def attach(connection: "Connection", name: str, uid: int, flags: int) -> Region:
+    """See ``Connection.attach()``."""
+    return Region._attach(connection, uid, name, flags)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Namespaces: families of blocks of the cache, and what is done with blocks."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from . import _native
+from .errors import Status, Tier
+from .memory import Region, Spans
+from .ticket import Ticket
+
+__all__ = ["Amount", "Key", "Lookup", "Namespace", "chain", "key"]
+
+#: One buffer of n keys of 16 bytes, or a sequence of buffers of one.
+Keys = Union[bytes, bytearray, memoryview, Sequence[bytes]]
+#: Where n blocks are: see ``Namespace.store()``.
+Where = Union[Spans, Sequence[Any], Sequence[Sequence[Tuple[Region, int, int]]]]
+#: (slot, value), and for ``done`` also (slot, value, slot of the number of failures).
+Point = Tuple[int, ...]
+
+_OP = _native.OPCODE
+_EXISTS = (int(Status.OK), int(Status.EXISTS))
+
+
+class Key:
+    """Keys are ``bytes`` of ``Key.SIZE``."""
+
+    SIZE = _native.LIMITS["KEY_BYTES"]
+
+
+def key(data: Union[str, bytes, bytearray, memoryview]) -> bytes:
+    """A key for any text or bytes: their BLAKE2b hash of 16 bytes."""
+    if isinstance(data, str):
+        data = data.encode()
+    return hashlib.blake2b(data, digest_size=Key.SIZE).digest()
+
+
+def chain(keys: Keys, parent: Optional[bytes] = None) -> bytes:
+    """The parents of blocks of which each continues the one before it, as ``parents`` of a store;
+    the first continues ``parent``, or is a root."""
+    joined = bytes(keys) if isinstance(keys, (bytes, bytearray, memoryview)) else b"".join(keys)
+    return (parent or bytes(Key.SIZE)) + joined[: -Key.SIZE] if joined else b""
+
+
+class Lookup(NamedTuple):
+    """What is in the cache, of the keys of a lookup."""
+
+    resident: int  #: how many are, without a gap from the first one on
+    load_seconds: float  #: estimated time to load these
+    present: List[bool]  #: whether each is
+
+
+class Amount(NamedTuple):
+    """What was dropped."""
+
+    blocks: int
+    bytes: int  #: as stored
+
+
+class Namespace(_native.Namespace):
+    """A family of interchangeable blocks of ``block_bytes`` each; ``Connection.namespace()`` opens
+    one. Blocks are found by keys: 16 bytes each, as one ``bytes`` of n * 16 or a sequence of n."""
+
+    __slots__ = ("__weakref__", "_connection")
+
+    def lookup(self, keys: Keys) -> Lookup:
+        """Which of the blocks are in the cache."""
+        resident, seconds, statuses = self._lookup(keys)
+        return Lookup(resident, seconds, [status in _EXISTS for status in statuses])
+
+    def store(
+        self,
+        keys: Keys,
+        where: Where,
+        *,
+        parents: Union[None, Keys, Sequence[Optional[bytes]]] = None,
+        tier: Optional[Tier] = None,
+        durable: bool = False,
+        pin: bool = False,
+        lend: bool = False,
+        ready: Optional[Point] = None,
+        done: Optional[Point] = None,
+    ) -> Ticket:
+        """Stores a block for each key, and returns at once.
+
+        ``where``, of n blocks of ``block_bytes`` each, is one of
+
+        * ``Spans(region, offsets)``;
+        * a sequence of n lists of segments ``(region, offset, bytes)``, which make up a block;
+        * a sequence of n buffers, contiguous and of ``block_bytes``: any memory of this process.
+
+        It is not to be written until the ticket has ended. Of each block the ticket tells OK,
+        EXISTS (it is in the cache already, and stays as it is), or why it was not stored.
+
+        ``parents``: the key that each block continues, or ``None`` for a root (``chain()``);
+        ``None``: all are roots. ``tier``: where they are to go, instead of where the policy puts
+        them. ``durable``, ``pin``, ``lend``: see struct hbm_block of libhbm(3). ``ready``: begin
+        when that fence has that value; ``done``: set that fence to that value at the end.
+        """
+        ticket = self._store(keys, where, ready, done, parents, tier or 0, durable, pin, lend)
+        ticket._connection = self._connection
+        return ticket
+
+    def load(
+        self, keys: Keys, where: Where, *, ready: Optional[Point] = None, done: Optional[Point] = None
+    ) -> Ticket:
+        """Loads the block of each key, and returns at once.
+
+        Everything is as for ``store()``, and the buffers are writable. Of each block the ticket
+        tells OK, or MISS or why else it was not loaded: what is there then is not to be read.
+        """
+        ticket = self._load(keys, where, ready, done)
+        ticket._connection = self._connection
+        return ticket
+
+    def prefetch(self, keys: Keys, device: int = 0, *, deadline: float = 0.0) -> Ticket:
+        """Moves blocks to the HBM tier of a device, as a use of them; the ticket ends when they
+        are there. ``deadline``: seconds from now; 0: none."""
+        return self._of_keys("PREFETCH", keys, device, int(deadline * 1e6))
+
+    def move(self, keys: Keys, tier: Tier, device: int = 0) -> Ticket:
+        """Moves blocks to a tier, without a use of them; the ticket ends when it is decided."""
+        return self._of_keys("MOVE", keys, device, int(tier))
+
+    def touch(self, keys: Keys) -> Ticket:
+        """Counts as a use of the blocks."""
+        return self._of_keys("TOUCH", keys)
+
+    def pin(self, keys: Keys) -> Ticket:
+        """Keeps blocks from being evicted, until as many ``unpin()`` or the connection's end."""
+        return self._of_keys("PIN", keys)
+
+    def unpin(self, keys: Keys) -> Ticket:
+        """Takes a pin from each of the blocks."""
+        return self._of_keys("UNPIN", keys)
+
+    def retain(self, keys: Keys, priority: int = 1, *, seconds: float = 0.0) -> Ticket:
+        """Has blocks and their ancestors evicted after those of a lower priority, for so long; 0:
+        for as long as the daemon allows. Priority 0 releases them."""
+        return self._of_keys("RETAIN", keys, priority, int(seconds * 1e6))
+
+    def remove(self, keys: Keys) -> List[bool]:
+        """Drops blocks and their descendants; whether each was there."""
+        ticket = self._of_keys("REMOVE", keys)
+        return [status == Status.OK for status in ticket.wait()]
+
+    def drop(self, *, pinned: bool = False) -> Amount:
+        """Drops all blocks of the namespace, as after a change of the weights; it stays open.
+        ``pinned``: also those that others have pinned, for operators."""
+        ticket = self._drop(int(pinned))
+        ticket.wait()
+        return Amount(*ticket._amount())
+
+    def _of_keys(self, op: str, keys: Keys, device: int = 0, number: int = 0) -> Ticket:
+        ticket = self._keys(_OP[op], keys, device, number)
+        ticket._connection = self._connection
+        return ticket
+
+    def __enter__(self) -> "Namespace":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<hbm.Namespace {self.number}, blocks of {self.block_bytes} bytes>"

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tickets: requests in flight, and afterwards their results."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Callable, Generator, List, Optional, Sequence
+
+from . import _native
+from .errors import Status
+
+__all__ = ["Ticket"]
+
+_STATUS = [Status(number) if number in Status._value2member_map_ else number for number in range(256)]
+
+
+class Ticket(_native.Ticket):
+    """A request in flight.
+
+    It goes on whether anybody waits for it or not; it keeps the memory that it reads or writes,
+    and dropping it changes nothing. ``await ticket`` waits in the running loop without a thread.
+    """
+
+    __slots__ = ("__weakref__", "_connection")
+
+    def wait(self, timeout: Optional[float] = None) -> List[Status]:
+        """Waits at most ``timeout`` seconds (``None``: no limit) and returns ``results``.
+
+        Raises ``TimeoutError`` when it has not ended by then: it goes on. Raises ``Refused`` or
+        ``ConnectionLost`` if the request as a whole has failed.
+        """
+        if not self._wait(timeout):
+            raise TimeoutError("the ticket has not ended")
+        return self.results
+
+    @property
+    def results(self) -> List[Status]:
+        """The status of each block, in the order of the keys.
+
+        Raises ``RuntimeError`` before it has ended, else as ``wait()``.
+        """
+        return [_STATUS[number] for number in self._statuses()]
+
+    def add_done_callback(self, callback: Callable[["Ticket"], Any]) -> None:
+        """Calls ``callback(ticket)`` when it has ended, or now if it has.
+
+        It is called by the thread that finds that out: in ``dispatch()``, in ``wait()``, or in any
+        other call on the connection. What it raises goes to ``sys.unraisablehook``.
+        """
+        self._call_later(callback)
+
+    def __len__(self) -> int:
+        return self._count()
+
+    def __await__(self) -> Generator[Any, None, List[Status]]:
+        if not self.done():
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+
+            def tell(_: "Ticket") -> None:
+                try:
+                    loop.call_soon_threadsafe(_set, future)
+                except RuntimeError:  # the loop is closed
+                    pass
+
+            connection = self._connection
+            connection._watch(loop)
+            try:
+                self.add_done_callback(tell)
+                yield from future
+            finally:
+                connection._unwatch(loop)
+        return self.results
+
+    def __repr__(self) -> str:
+        return f"<hbm.Ticket of {len(self)}, {'ended' if self._ended() else 'in flight'}>"
+
+
+def _set(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def gather(tickets: Sequence[Ticket]) -> List[List[Status]]:
+    """Awaits all of them: the results of each."""
+    return [await ticket for ticket in tickets]

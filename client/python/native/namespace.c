@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* namespace: the type of namespaces, and the calls on blocks of one. */
+#include "native.h"
+
+#include "blocks.h"
+#include "connection.h"
+#include "core.h"
+#include "job.h"
+#include "op.h"
+#include "ticket.h"
+
+#include <stdlib.h>
+
+PyTypeObject *native_namespace_type;
+
+struct namespace {
+	PyObject_HEAD
+	struct core *core; /* counted */
+	uint32_t ns;
+	uint64_t block_bytes;
+	bool open;
+};
+
+static bool namespace_check(const struct namespace *self)
+{
+	if (!self->open)
+		native_raise_closed("namespace");
+	return self->open;
+}
+
+/* ---- Its life ---- */
+
+static PyObject *namespace_make(PyTypeObject *type, PyObject *args, PyObject *kwds)
+{
+	struct hbm_namespace_options options = {.model = NULL};
+	PyObject *connection, *weights, *block_bytes, *element_bytes, *logical_bytes;
+	int encoding, ephemeral, memory_only, wipe_on_free;
+	struct namespace *self;
+	struct core *core;
+	struct call call;
+	uint32_t ns = 0;
+
+	if (kwds && PyDict_Size(kwds) > 0) {
+		PyErr_SetString(PyExc_TypeError, "no keywords");
+		return NULL;
+	}
+	if (!PyArg_ParseTuple(args, "OsssOOiOOppp", &connection, &options.model, &options.layout,
+			      &options.salt, &weights, &block_bytes, &encoding, &element_bytes,
+			      &logical_bytes, &ephemeral, &memory_only, &wipe_on_free))
+		return NULL;
+
+	core = connection_core(connection);
+	if (!core || !native_u64(weights, "weights", &options.weights) ||
+	    !native_u64(block_bytes, "block_bytes", &options.block_bytes) ||
+	    !native_u32(element_bytes, "element_bytes", &options.element_bytes) ||
+	    !native_u64(logical_bytes, "logical_bytes", &options.logical_bytes))
+		return NULL;
+	if (options.block_bytes == 0) {
+		PyErr_SetString(PyExc_ValueError, "blocks of 0 bytes");
+		return NULL;
+	}
+
+	options.encoding = (enum hbm_encoding)encoding;
+	options.ephemeral = ephemeral;
+	options.memory_only = memory_only;
+	options.wipe_on_free = wipe_on_free;
+	self = native_new(type);
+	if (!self)
+		return NULL;
+	if (!core_enter(&call, core) ||
+	    core_leave(&call, hbm_namespace_open(call.hbm, &options, &ns)) < 0) {
+		Py_DECREF(self);
+		return NULL;
+	}
+
+	core->refs++;
+	self->core = core;
+	self->ns = ns;
+	self->block_bytes = options.block_bytes;
+	self->open = true;
+
+	return (PyObject *)self;
+}
+
+/* False: an exception is set. */
+static bool namespace_close_it(struct namespace *self)
+{
+	struct call call;
+
+	if (!self->open)
+		return true;
+	self->open = false;
+	if (self->core->closed)
+		return true;
+
+	return core_enter(&call, self->core) &&
+	       core_leave(&call, hbm_namespace_close(call.hbm, self->ns)) == 0;
+}
+
+static void namespace_dealloc(PyObject *object)
+{
+	struct namespace *self = (struct namespace *)object;
+	PyObject *type, *value, *trace;
+
+	PyErr_Fetch(&type, &value, &trace);
+	if (!namespace_close_it(self))
+		PyErr_Clear();
+	PyErr_Restore(type, value, trace);
+	if (self->core)
+		core_unref(self->core);
+	native_free(object);
+}
+
+static PyObject *namespace_close(PyObject *object, PyObject *none)
+{
+	(void)none;
+	if (!namespace_close_it((struct namespace *)object))
+		return NULL;
+
+	Py_RETURN_NONE;
+}
+
+static PyObject *namespace_closed(PyObject *object, void *closure)
+{
+	(void)closure;
+	return PyBool_FromLong(!((struct namespace *)object)->open);
+}
+
+static PyObject *namespace_number(PyObject *object, void *closure)
+{
+	(void)closure;
+	return PyLong_FromUnsignedLong(((struct namespace *)object)->ns);
+}
+
+static PyObject *namespace_block_bytes(PyObject *object, void *closure)
+{
+	(void)closure;
+	return PyLong_FromUnsignedLongLong(((struct namespace *)object)->block_bytes);
+}
+
+/* ---- Tickets ---- */
+
+typedef int namespace_submit_fn(struct hbm *hbm, const struct namespace *self, struct op *op,
+				const void *what);
+
+static int drop_submit(struct hbm *hbm, const struct namespace *self, struct op *op,
+		       const void *flags)
+{
+	return hbm_submit_namespace_drop(hbm, self->ns, *(const uint32_t *)flags, &op->amount,
+					 &op->ticket);
+}
+
+/* Submits an op and gives it up. NULL: an exception is set. */
+static PyObject *namespace_submit(struct namespace *self, struct op *op,
+				  namespace_submit_fn *submit, const void *what)
+{
+	PyObject *ticket = ticket_new(self->core, op);
+	struct call call;
+	int status;
+
+	if (!ticket || !core_enter(&call, self->core)) {
+		op_unref(op);
+		Py_XDECREF(ticket);
+		return NULL;
+	}
+
+	if (op->count == 0 && submit != drop_submit) { /* of no blocks: it is over */
+		op->state = OP_FINISHED;
+		core_leave(&call, 0);
+		op_unref(op);
+		return ticket;
+	}
+
+	status = submit(call.hbm, self, op, what);
+	if (status == 0)
+		core_add(&call, op);
+	if (core_leave(&call, status) == 0)
+		return ticket;
+
+	op_unref(op);
+	Py_DECREF(ticket);
+
+	return NULL;
+}
+
+/* ---- Stores and loads ---- */
+
+struct transfer {
+	bool store;
+	struct blocks blocks;
+	struct hbm_sync sync;
+};
+
+static int transfer_submit(struct hbm *hbm, const struct namespace *self, struct op *op,
+			   const void *what)
+{
+	const struct transfer *transfer = what;
+
+	if (op->job)
+		return 0; /* it begins when it is looked at first */
+
+	return (transfer->store ? hbm_submit_store : hbm_submit_load)(
+		hbm, self->ns, transfer->blocks.blocks, op->count, &transfer->sync, op->results,
+		&op->ticket);
+}
+
+/* None, or a tuple of a slot and a value; of a second slot, too. */
+static bool transfer_fence(PyObject *fence, const char *what, uint32_t *slot, uint64_t *value,
+			   uint32_t *failed)
+{
+	Py_ssize_t count;
+
+	*slot = HBM_WIRE_NO_FENCE;
+	if (fence == Py_None)
+		return true;
+
+	count = PyTuple_Check(fence) ? PyTuple_Size(fence) : 0;
+	if (count != 2 && !(failed && count == 3)) {
+		PyErr_Format(PyExc_TypeError, "%s: a tuple (slot, value%s)", what,
+			     failed ? "[, slot of the number of failures]" : "");
+		return false;
+	}
+
+	return native_u32(PyTuple_GetItem(fence, 0), what, slot) &&
+	       native_u64(PyTuple_GetItem(fence, 1), what, value) &&
+	       (count == 2 || native_u32(PyTuple_GetItem(fence, 2), what, failed));
+}
+
+/* What goes for all blocks of a store. */
+struct transfer_policy {
+	enum hbm_tier tier;
+	bool pin, lend, durable;
+};
+
+static void transfer_set_policy(struct transfer *transfer, size_t count,
+				const struct transfer_policy *policy)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct hbm_block *block = &transfer->blocks.blocks[i];
+
+		block->tier = policy->tier;
+		block->pin = policy->pin;
+		block->lend = policy->lend;
+		block->durable = policy->durable;
+	}
+}
+
+/* Gives blocks that are in no region to a job of the op. */
+static bool transfer_use_memory(const struct namespace *self, struct transfer *transfer,
+				struct op *op)
+{
+	const struct job_options options = {.store = transfer->store,
+					    .ns = self->ns,
+					    .block_bytes = self->block_bytes,
+					    .blocks = transfer->blocks.blocks,
+					    .memory = transfer->blocks.memory,
+					    .sync = transfer->sync};
+
+	if (!transfer->blocks.memory)
+		return true;
+	if (transfer->store && transfer->sync.ready_slot != HBM_WIRE_NO_FENCE) {
+		PyErr_SetString(PyExc_ValueError,
+				"a ready fence for a store of memory that is in no region");
+		return false;
+	}
+
+	op->job = job_new(&options);
+	if (!op->job)
+		return false;
+	transfer->blocks.blocks = NULL;
+	transfer->blocks.memory = NULL;
+
+	return true;
+}
+
+/* (keys, where, ready, done) and for a store (parents, tier, durable, pin, lend) */
+struct transfer_args {
+	PyObject *keys, *where, *ready, *done, *parents;
+	struct transfer_policy policy;
+};
+
+static PyObject *namespace_transfer(struct namespace *self, bool store,
+				    const struct transfer_args *args)
+{
+	struct transfer transfer = {.store = store};
+	PyObject *ticket = NULL;
+	struct op *op = NULL;
+	struct keys keys;
+
+	if (!namespace_check(self) || !keys_parse(args->keys, &keys))
+		return NULL;
+
+	if (transfer_fence(args->ready, "ready", &transfer.sync.ready_slot,
+			   &transfer.sync.ready_value, NULL) &&
+	    transfer_fence(args->done, "done", &transfer.sync.fence_slot,
+			   &transfer.sync.fence_value, &transfer.sync.failed_slot))
+		op = op_new(keys.count);
+	if (op && blocks_parse(args->where, &keys, self->block_bytes, !store, self->core, op,
+			       &transfer.blocks) &&
+	    (!store || blocks_parents(args->parents, &transfer.blocks, keys.count))) {
+		transfer_set_policy(&transfer, keys.count, &args->policy);
+		if (transfer_use_memory(self, &transfer, op)) {
+			ticket = namespace_submit(self, op, transfer_submit, &transfer);
+			op = NULL;
+		}
+	}
+
+	if (op)
+		op_unref(op);
+	keys_free(&keys);
+	blocks_free(&transfer.blocks);
+
+	return ticket;
+}
+
+static PyObject *namespace_store(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+	struct transfer_args transfer;
+	long tier;
+
+	if (count != 9) {
+		PyErr_SetString(PyExc_TypeError, "nine arguments");
+		return NULL;
+	}
+
+	tier = PyLong_AsLong(args[5]);
+	if (tier == -1 && PyErr_Occurred())
+		return NULL;
+	if (tier < HBM_TIER_NONE || tier > HBM_TIER_NVME) {
+		PyErr_SetString(PyExc_ValueError, "no such tier");
+		return NULL;
+	}
+
+	transfer = (struct transfer_args){.keys = args[0],
+					  .where = args[1],
+					  .ready = args[2],
+					  .done = args[3],
+					  .parents = args[4],
+					  .policy = {.tier = (enum hbm_tier)tier,
+						     .durable = PyObject_IsTrue(args[6]) == 1,
+						     .pin = PyObject_IsTrue(args[7]) == 1,
+						     .lend = PyObject_IsTrue(args[8]) == 1}};
+	if (PyErr_Occurred())
+		return NULL;
+
+	return namespace_transfer((struct namespace *)object, true, &transfer);
+}
+
+static PyObject *namespace_load(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+	struct transfer_args transfer;
+
+	if (count != 4) {
+		PyErr_SetString(PyExc_TypeError, "four arguments");
+		return NULL;
+	}
+
+	transfer = (struct transfer_args){
+		.keys = args[0], .where = args[1], .ready = args[2], .done = args[3]};
+
+	return namespace_transfer((struct namespace *)object, false, &transfer);
+}
+
+/* ---- Keys ---- */
+
+/* lookup(keys): (leading run, seconds, bytes: the status of each) */
+static PyObject *namespace_lookup(PyObject *object, PyObject *argument)
+{
+	struct namespace *self = (struct namespace *)object;
+	struct hbm_lookup answer = {.resident = 0};
+	PyObject *statuses = NULL;
+	hbm_result *results;
+	struct keys keys;
+	struct call call;
+
+	if (!namespace_check(self) || !keys_parse(argument, &keys))
+		return NULL;
+	if (keys.count == 0) {
+		keys_free(&keys);
+		return Py_BuildValue("idy", 0, 0.0, "");
+	}
+
+	results = calloc(keys.count + 1, sizeof(*results));
+	if (!results)
+		PyErr_NoMemory();
+	else if (core_enter(&call, self->core) &&
+		 core_leave(&call, hbm_lookup(call.hbm, self->ns, keys.keys, keys.count, &answer,
+					      results)) == 0)
+		statuses = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)keys.count);
+	for (size_t i = 0; statuses && i < keys.count; i++)
+		PyBytes_AsString(statuses)[i] = (char)results[i].status;
+	keys_free(&keys);
+	free(results);
+
+	return statuses ? Py_BuildValue("IdN", answer.resident, (double)answer.load_ns / 1e9,
+					statuses)
+			: NULL;
+}
+
+/* What is asked for keys: an opcode and its arguments. */
+struct keys_request {
+	struct keys keys;
+	long op;
+	uint32_t device;
+	uint64_t number;
+};
+
+static int keys_submit(struct hbm *hbm, const struct namespace *self, struct op *op,
+		       const void *what)
+{
+	const struct keys_request *request = what;
+	const hbm_key *keys = request->keys.keys;
+
+	switch (request->op) {
+	case HBM_WIRE_PREFETCH:
+		return hbm_submit_prefetch(hbm, self->ns, request->device, keys, op->count,
+					   request->number, op->results, &op->ticket);
+	case HBM_WIRE_MOVE:
+		return hbm_submit_move(hbm, self->ns, (enum hbm_tier)request->number,
+				       request->device, keys, op->count, op->results, &op->ticket);
+	case HBM_WIRE_RETAIN:
+		return hbm_submit_retain(hbm, self->ns, request->device, request->number, keys,
+					 op->count, op->results, &op->ticket);
+	default:
+		return hbm_submit_keys(hbm, (enum hbm_wire_opcode)request->op, self->ns,
+				       request->device, keys, op->count, op->results, &op->ticket);
+	}
+}
+
+/* keys(op, keys, device or flags or priority, number): a ticket */
+static PyObject *namespace_keys(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+	struct namespace *self = (struct namespace *)object;
+	struct keys_request request = {.op = 0};
+	PyObject *ticket = NULL;
+	struct op *op;
+
+	if (count != 4) {
+		PyErr_SetString(PyExc_TypeError, "four arguments");
+		return NULL;
+	}
+	request.op = PyLong_AsLong(args[0]);
+	if ((request.op == -1 && PyErr_Occurred()) || !namespace_check(self) ||
+	    !native_u32(args[2], "device", &request.device) ||
+	    !native_u64(args[3], "number", &request.number) || !keys_parse(args[1], &request.keys))
+		return NULL;
+
+	op = op_new(request.keys.count);
+	if (op)
+		ticket = namespace_submit(self, op, keys_submit, &request);
+	keys_free(&request.keys);
+
+	return ticket;
+}
+
+/* ---- Drop ---- */
+
+static PyObject *namespace_drop(PyObject *object, PyObject *number)
+{
+	struct namespace *self = (struct namespace *)object;
+	uint32_t flags;
+	struct op *op;
+
+	if (!namespace_check(self) || !native_u32(number, "flags", &flags))
+		return NULL;
+	op = op_new(0);
+
+	return op ? namespace_submit(self, op, drop_submit, &flags) : NULL;
+}
+
+/* ---- The type ---- */
+
+static PyMethodDef namespace_methods[] = {
+	{"close", namespace_close, METH_NOARGS, NULL},
+	{"_store", (PyCFunction)(void (*)(void))namespace_store, METH_FASTCALL, NULL},
+	{"_load", (PyCFunction)(void (*)(void))namespace_load, METH_FASTCALL, NULL},
+	{"_lookup", namespace_lookup, METH_O, NULL},
+	{"_keys", (PyCFunction)(void (*)(void))namespace_keys, METH_FASTCALL, NULL},
+	{"_drop", namespace_drop, METH_O, NULL},
+	{.ml_name = NULL}};
+
+bool native_add_namespace(PyObject *module)
+{
+	static PyGetSetDef members[] = {
+		{"closed", namespace_closed, NULL, "whether it was closed", NULL},
+		{"number", namespace_number, NULL, "the daemon's number of it", NULL},
+		{"block_bytes", namespace_block_bytes, NULL, "bytes of a block", NULL},
+		{.name = NULL}};
+	static PyType_Slot slots[] = {{Py_tp_new, namespace_make},
+				      {Py_tp_dealloc, namespace_dealloc},
+				      {Py_tp_methods, namespace_methods},
+				      {Py_tp_getset, members},
+				      {0, NULL}};
+	static PyType_Spec spec = {.name = "hbm._native.Namespace",
+				   .basicsize = sizeof(struct namespace),
+				   .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+				   .slots = slots};
+
+	native_namespace_type = native_type(module, "Namespace", &spec);
+
+	return native_namespace_type != NULL;
+}

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "region.h"
+
+#include "area.h"
+#include "connection.h"
+#include "core.h"
+
+#include <errno.h>
+
+PyTypeObject *native_region_type, *native_range_type;
+
+struct area *region_area(PyObject *object, const struct core *core)
+{
+	struct region *self = (struct region *)object;
+
+	if (!PyObject_TypeCheck(object, native_region_type)) {
+		PyErr_SetString(PyExc_TypeError, "not a region");
+		return NULL;
+	}
+
+	if (self->area && self->area->region && self->core == core)
+		return self->area;
+	if (!self->area || !self->area->region)
+		native_raise_closed("region");
+	else
+		PyErr_SetString(PyExc_ValueError, "a region of another connection");
+
+	return NULL;
+}
+
+/* ---- Its life ---- */
+
+static int region_create(struct call *call, const struct hbm_region_options *options, bool commit,
+			 struct hbm_region **out)
+{
+	struct hbm_range all = {.offset = 0};
+	int status = hbm_region_create(call->hbm, options, out);
+
+	if (status || !commit)
+		return status;
+
+	all.region = *out;
+	all.bytes = hbm_region_bytes(*out);
+	status = hbm_commit(call->hbm, &all, 1);
+	if (status) {
+		hbm_region_destroy(call->hbm, *out);
+		*out = NULL;
+	}
+
+	return status;
+}
+
+/* Takes over what was made. NULL: an exception is set. */
+static PyObject *region_wrap(PyTypeObject *type, struct core *core, struct hbm_region *region,
+			     bool committed)
+{
+	struct region *self = native_new(type);
+	struct area *area = self ? area_new(core, region, committed) : NULL;
+
+	if (!area) {
+		Py_XDECREF((PyObject *)self);
+		return NULL; /* it stays the connection's */
+	}
+
+	core->refs++;
+	self->core = core;
+	self->area = area;
+
+	return (PyObject *)self;
+}
+
+static PyObject *region_make(PyTypeObject *type, PyObject *args, PyObject *kwds)
+{
+	PyObject *connection, *bytes, *device, *slab;
+	struct hbm_region_options options;
+	struct hbm_region *region = NULL;
+	struct core *core;
+	struct call call;
+	int commit;
+
+	if (kwds && PyDict_Size(kwds) > 0) {
+		PyErr_SetString(PyExc_TypeError, "no keywords");
+		return NULL;
+	}
+	if (!PyArg_ParseTuple(args, "OOOOp", &connection, &bytes, &device, &slab, &commit))
+		return NULL;
+
+	options = (struct hbm_region_options){.device = 0};
+	core = connection_core(connection);
+	if (!core || !native_u64(bytes, "bytes", &options.address_space) ||
+	    !native_u32(device, "device", &options.device) ||
+	    !native_u64(slab, "slab", &options.slab) || !core_enter(&call, core))
+		return NULL;
+	if (core_leave(&call, region_create(&call, &options, commit, &region)) < 0)
+		return NULL;
+
+	return region_wrap(type, core, region, commit);
+}
+
+/* attach(type, connection, uid, name, flags) */
+static PyObject *region_attach(PyObject *type, PyObject *args)
+{
+	PyObject *connection;
+	unsigned int uid, flags;
+	const char *name;
+	struct hbm_region *region = NULL;
+	struct core *core;
+	struct call call;
+	PyObject *made;
+
+	if (!PyArg_ParseTuple(args, "OIsI", &connection, &uid, &name, &flags))
+		return NULL;
+	core = connection_core(connection);
+	if (!core || !core_enter(&call, core))
+		return NULL;
+	if (core_leave(&call, hbm_region_attach(call.hbm, uid, name, flags, &region)) < 0)
+		return NULL;
+
+	made = region_wrap((PyTypeObject *)type, core, region, true);
+	if (made)
+		((struct region *)made)->area->read_only = !(flags & HBM_ATTACH_WRITE);
+
+	return made;
+}
+
+static void region_dealloc(PyObject *object)
+{
+	struct region *self = (struct region *)object;
+
+	if (self->area)
+		area_unref(self->area);
+	if (self->core)
+		core_unref(self->core);
+	native_free(object);
+}
+
+static PyObject *region_close(PyObject *object, PyObject *none)
+{
+	struct area *area = ((struct region *)object)->area;
+
+	(void)none;
+	if (!area || !area->region)
+		Py_RETURN_NONE;
+	if (!area_is_unused(area, "close") || !area_close(area))
+		return NULL;
+
+	Py_RETURN_NONE;
+}
+
+/* ---- Ranges of it ---- */
+
+static bool region_range(struct region *self, PyObject *const *args, Py_ssize_t count,
+			 uint64_t *offset, uint64_t *bytes)
+{
+	if (count != 2) {
+		PyErr_SetString(PyExc_TypeError, "an offset and a number of bytes");
+		return false;
+	}
+
+	return native_u64(args[0], "offset", offset) && native_u64(args[1], "bytes", bytes) &&
+	       area_check(self->area, *offset, *bytes);
+}
+
+static PyObject *region_commit(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+	struct region *self = (struct region *)object;
+	struct hbm_range range = {.offset = 0};
+	struct call call;
+	int status;
+
+	if (!region_range(self, args, count, &range.offset, &range.bytes))
+		return NULL;
+
+	range.region = self->area->region;
+	self->area->pins++; /* it is not closed meanwhile */
+	status = core_enter(&call, self->core)
+			 ? core_leave(&call, hbm_commit(call.hbm, &range, 1))
+			 : -1;
+	self->area->pins--;
+	if (status < 0)
+		return NULL;
+	area_set_committed(self->area, range.offset, range.bytes, true);
+
+	Py_RETURN_NONE;
+}
+
+static PyObject *region_decommit(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+	struct region *self = (struct region *)object;
+	struct hbm_range range = {.offset = 0};
+	struct call call;
+	int status;
+
+	if (!region_range(self, args, count, &range.offset, &range.bytes) ||
+	    !area_is_unused(self->area, "decommit"))
+		return NULL;
+	if (range.offset % self->area->slab || range.bytes % self->area->slab) {
+		PyErr_SetString(PyExc_ValueError, "a range that is not of whole slabs");
+		return NULL;
+	}
+	if (!area_is_committed(self->area, range.offset, range.bytes)) {
+		PyErr_SetString(PyExc_ValueError, "a range that is not committed");
+		return NULL;
+	}
+
+	range.region = self->area->region;
+	self->area->pins++;
+	area_set_committed(self->area, range.offset, range.bytes, false); /* no new views of it */
+	status = core_enter(&call, self->core)
+			 ? core_leave(&call, hbm_decommit(call.hbm, &range, 1))
+			 : -1;
+	self->area->pins--;
+	if (status < 0)
+		return NULL;
+
+	Py_RETURN_NONE;
+}
+
+/* publish(name, offset, bytes, gid or None) */
+static PyObject *region_publish(PyObject *object, PyObject *args)
+{
+	struct region *self = (struct region *)object;
+	struct hbm_publish_options options = {.for_group = false};
+	struct hbm_region *region;
+	PyObject *offset, *bytes, *gid;
+	uint64_t at, size;
+	struct call call;
+	int status;
+
+	if (!PyArg_ParseTuple(args, "sOOO", &options.name, &offset, &bytes, &gid) ||
+	    !native_u64(offset, "offset", &at) || !native_u64(bytes, "bytes", &size) ||
+	    !area_check(self->area, at, size))
+		return NULL;
+	options.for_group = gid != Py_None;
+	if (options.for_group && !native_u32(gid, "gid", &options.gid))
+		return NULL;
+
+	region = self->area->region;
+	self->area->pins++;
+	status = core_enter(&call, self->core)
+			 ? core_leave(&call,
+				      hbm_region_publish(call.hbm, region, at, size, &options))
+			 : -1;
+	self->area->pins--;
+	if (status < 0)
+		return NULL;
+
+	Py_RETURN_NONE;
+}
+
+/* ---- Facts ---- */
+
+static PyObject *region_fact(PyObject *object, void *which)
+{
+	struct area *area = ((struct region *)object)->area;
+	uint64_t facts[] = {area->address, area->bytes, area->slab, area->device};
+
+	if (!area->region) {
+		native_raise_closed("region");
+		return NULL;
+	}
+
+	return PyLong_FromUnsignedLongLong(facts[(uintptr_t)which]);
+}
+
+static PyObject *region_closed(PyObject *object, void *closure)
+{
+	(void)closure;
+	return PyBool_FromLong(((struct region *)object)->area->region == NULL);
+}
+
+static PyObject *region_is_host(PyObject *object, void *closure)
+{
+	(void)closure;
+	return PyBool_FromLong(((struct region *)object)->area->memory != NULL);
+}
+
+static PyObject *region_read_only(PyObject *object, void *closure)
+{
+	(void)closure;
+	return PyBool_FromLong(((struct region *)object)->area->read_only);
+}
+
+/* ---- Views ---- */
+
+/* A committed range of a region whose bytes this process can reach. */
+struct range {
+	PyObject_HEAD
+	struct region *region; /* counted */
+	uint64_t offset, bytes;
+};
+
+static int region_export(struct region *region, uint64_t offset, uint64_t bytes, PyObject *self,
+			 Py_buffer *view, int flags)
+{
+	struct area *area = region->area;
+
+	view->obj = NULL;
+	if (!area_check(area, offset, bytes))
+		return -1;
+	if (!area->memory) {
+		PyErr_SetString(PyExc_BufferError, "the region is device memory");
+		return -1;
+	}
+	if (!area_is_committed(area, offset, bytes)) {
+		PyErr_SetString(PyExc_BufferError, "the range is not committed throughout");
+		return -1;
+	}
+	if (PyBuffer_FillInfo(view, self, area->memory + offset, (Py_ssize_t)bytes, area->read_only,
+			      flags) < 0)
+		return -1;
+	area->views++;
+
+	return 0;
+}
+
+static int region_get_buffer(PyObject *object, Py_buffer *view, int flags)
+{
+	struct region *self = (struct region *)object;
+
+	return region_export(self, 0, self->area->bytes, object, view, flags);
+}
+
+static void region_release_buffer(PyObject *object, Py_buffer *view)
+{
+	(void)view;
+	((struct region *)object)->area->views--;
+}
+
+static int range_get_buffer(PyObject *object, Py_buffer *view, int flags)
+{
+	struct range *self = (struct range *)object;
+
+	return region_export(self->region, self->offset, self->bytes, object, view, flags);
+}
+
+static void range_release_buffer(PyObject *object, Py_buffer *view)
+{
+	(void)view;
+	((struct range *)object)->region->area->views--;
+}
+
+static void range_dealloc(PyObject *object)
+{
+	Py_XDECREF((PyObject *)((struct range *)object)->region);
+	native_free(object);
+}
+
+static PyObject *region_range_of(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+	struct region *self = (struct region *)object;
+	uint64_t offset, bytes;
+	struct range *range;
+
+	if (!region_range(self, args, count, &offset, &bytes))
+		return NULL;
+
+	range = native_new(native_range_type);
+	if (!range)
+		return NULL;
+	range->region = (struct region *)Py_NewRef(object);
+	range->offset = offset;
+	range->bytes = bytes;
+
+	return (PyObject *)range;
+}
+
+/* ---- The types ---- */
+
+static PyMethodDef region_methods[] = {
+	{"close", region_close, METH_NOARGS, NULL},
+	{"_commit", (PyCFunction)(void (*)(void))region_commit, METH_FASTCALL, NULL},
+	{"_decommit", (PyCFunction)(void (*)(void))region_decommit, METH_FASTCALL, NULL},
+	{"_range", (PyCFunction)(void (*)(void))region_range_of, METH_FASTCALL, NULL},
+	{"_publish", region_publish, METH_VARARGS, NULL},
+	{"_attach", region_attach, METH_VARARGS | METH_CLASS, NULL},
+	{.ml_name = NULL}};
+
+static PyGetSetDef region_members[] = {
+	{"address", region_fact, NULL, "device address of its first byte", (void *)0},
+	{"bytes", region_fact, NULL, "how many it has: whole slabs", (void *)1},
+	{"slab", region_fact, NULL, "bytes of a slab", (void *)2},
+	{"device", region_fact, NULL, "the daemon's number of the device", (void *)3},
+	{"closed", region_closed, NULL, "whether it was closed", NULL},
+	{"read_only", region_read_only, NULL, "whether it may not be written", NULL},
+	{"is_host", region_is_host, NULL, "whether this process can reach its bytes", NULL},
+	{.name = NULL}};
+
+static bool region_add_range(PyObject *module)
+{
+	static PyType_Slot slots[] = {{Py_tp_dealloc, range_dealloc},
+				      {Py_bf_getbuffer, range_get_buffer},
+				      {Py_bf_releasebuffer, range_release_buffer},
+				      {0, NULL}};
+	static PyType_Spec spec = {.name = "hbm._native.Range",
+				   .basicsize = sizeof(struct range),
+				   .flags = Py_TPFLAGS_DEFAULT |
+					    Py_TPFLAGS_DISALLOW_INSTANTIATION,
+				   .slots = slots};
+
+	native_range_type = native_type(module, "Range", &spec);
+
+	return native_range_type != NULL;
+}
+
+bool native_add_region(PyObject *module)
+{
+	static PyType_Slot slots[] = {{Py_tp_new, region_make},
+				      {Py_tp_dealloc, region_dealloc},
+				      {Py_tp_methods, region_methods},
+				      {Py_tp_getset, region_members},
+				      {Py_bf_getbuffer, region_get_buffer},
+				      {Py_bf_releasebuffer, region_release_buffer},
+				      {0, NULL}};
+	static PyType_Spec spec = {.name = "hbm._native.Region",
+				   .basicsize = sizeof(struct region),
+				   .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+				   .slots = slots};
+
+	native_region_type = native_type(module, "Region", &spec);
+
+	return native_region_type != NULL && region_add_range(module);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* region: the type of regions, of their ranges with the buffer protocol, and DLPack. */
+#pragma once
+
+#include "native.h"
+
+struct area;
+struct core;
+
+struct region {
+	PyObject_HEAD
+	struct core *core; /* counted */
+	struct area *area; /* counted */
+};
+
+/* The area of a region that is open and of that connection. NULL: an exception is set. */
+struct area *region_area(PyObject *object, const struct core *core);
