@@ -77,8 +77,11 @@ static void catalog_placed(struct block_listener *listener, uint32_t number, str
 	struct catalog *catalog = container_of(listener, struct catalog, listener);
 
 	(void)from;
-	if (to == catalog->options.cache->nvme)
-		catalog_mark(catalog, number);
+	if (to != catalog->options.cache->nvme || catalog->recovering)
+		return;
+
+	catalog_changes_came(&catalog->changes, number);
+	catalog_mark(catalog, number);
 }
 
 /* It may leave a copy: what there is will be seen when it is written. */
@@ -140,6 +143,8 @@ static void catalog_fail(struct catalog *catalog)
 	catalog->failures++;
 	catalog->retry_ns = clock_now() + RETRY_NS;
 	catalog_batch_take_back(catalog->made, &catalog->source);
+	if (catalog->data_failed)
+		catalog_changes_fail(&catalog->changes);
 	catalog_waits_fail(&catalog->waits, catalog->data_failed);
 }
 
@@ -154,6 +159,8 @@ static void catalog_succeed(struct catalog *catalog)
 		catalog->unflushed = 0;
 		catalog->flushed_ns = clock_now();
 		catalog->durable += list_length(&catalog->waits.flushing);
+		for (uint32_t i = 0; i < catalog->made->batch.change_count; i++)
+			catalog_waits_trust(&catalog->waits, catalog->made->numbers[i]);
 		catalog_waits_succeed(&catalog->waits);
 	}
 }

@@ -62,6 +62,29 @@ uint32_t catalog_changes_take(struct catalog_changes *changes)
 	return number;
 }
 
+void catalog_changes_came(struct catalog_changes *changes, uint32_t number)
+{
+	changes->table[number].came = changes->failed + 1;
+}
+
+bool catalog_changes_doubt(const struct catalog_changes *changes, uint32_t number)
+{
+	uint32_t came = changes->table[number].came;
+
+	return came != 0 && came <= changes->failed;
+}
+
+void catalog_changes_flushed(struct catalog_changes *changes, uint32_t number)
+{
+	if (!catalog_changes_doubt(changes, number))
+		changes->table[number].came = 0;
+}
+
+void catalog_changes_fail(struct catalog_changes *changes)
+{
+	changes->failed++;
+}
+
 void catalog_changes_record(struct catalog_changes *changes, uint32_t number, uint64_t stamp,
 			    uint32_t unit)
 {

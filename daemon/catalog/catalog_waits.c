@@ -9,7 +9,7 @@ enum catalog_wait_fate {
 };
 
 void catalog_waits_init(struct catalog_waits *waits, struct cache *cache,
-			const struct catalog_changes *changes)
+			struct catalog_changes *changes)
 {
 	*waits = (struct catalog_waits){.cache = cache, .changes = changes};
 	list_init(&waits->waiting);
@@ -51,22 +51,39 @@ static bool catalog_waits_is_on_nvme(const struct catalog_waits *waits, uint32_t
 	       (block->actual == waits->cache->nvme->number || block->copied);
 }
 
+static bool catalog_waits_doubt(const struct catalog_waits *waits, const struct catalog_wait *wait)
+{
+	uint32_t number = catalog_waits_block(waits, wait);
+
+	return catalog_waits_is_on_nvme(waits, number) &&
+	       catalog_changes_doubt(waits->changes, number);
+}
+
 static void catalog_waits_distrust(struct catalog_waits *waits, const struct catalog_wait *wait)
 {
 	uint32_t number = catalog_waits_block(waits, wait);
 
-	if (number != 0 && !cache_is_pinned(waits->cache, number))
+	if (catalog_waits_doubt(waits, wait) && !cache_is_pinned(waits->cache, number))
 		cache_drop(waits->cache, number);
+}
+
+void catalog_waits_trust(struct catalog_waits *waits, uint32_t number)
+{
+	const struct block *block = cache_block(waits->cache, number);
+	const struct catalog_entry *entry = &waits->changes->table[number];
+
+	if (number != 0 && entry->stamp != 0 && block->unit == entry->unit &&
+	    block->actual == waits->cache->nvme->number)
+		catalog_changes_flushed(waits->changes, number);
 }
 
 /* What is in the tier by now was in the flush, or may have been. */
 static void catalog_waits_distrust_all(struct catalog_waits *waits)
 {
-	waits->distrusts = true;
 	list_for_each_safe (node, after, &waits->waiting) {
 		struct catalog_wait *wait = container_of(node, struct catalog_wait, link);
 
-		if (catalog_waits_is_on_nvme(waits, catalog_waits_block(waits, wait))) {
+		if (catalog_waits_doubt(waits, wait)) {
 			list_remove(node);
 			list_push_back(&waits->flushing, node);
 		}
@@ -108,8 +125,7 @@ bool catalog_waits_any(const struct catalog_waits *waits)
 
 void catalog_waits_add(struct catalog_waits *waits, struct catalog_wait *wait)
 {
-	if (wait->again && waits->distrusts &&
-	    catalog_waits_is_on_nvme(waits, catalog_waits_block(waits, wait))) {
+	if (wait->again && catalog_waits_doubt(waits, wait)) {
 		catalog_waits_distrust(waits, wait);
 		wait->done(wait, HBM_IO);
 		return;
@@ -161,6 +177,10 @@ bool catalog_waits_begin(struct catalog_waits *waits)
 
 void catalog_waits_succeed(struct catalog_waits *waits)
 {
+	list_for_each (node, &waits->flushing)
+		catalog_waits_trust(
+			waits,
+			catalog_waits_block(waits, container_of(node, struct catalog_wait, link)));
 	catalog_waits_answer(&waits->flushing, HBM_OK);
 	catalog_waits_unbar(waits);
 }

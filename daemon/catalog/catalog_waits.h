@@ -9,10 +9,8 @@
  * A wait names its block by namespace and key, and finds it again before each flush. So it keeps
  * nothing alive, and what has been dropped meanwhile, or stored again as another, is an answer.
  *
- * Of a flush of the data that has failed it is not known what the disk has: the kernel may
- * count as written what is not, and succeed the next time. So no block that was in the tier by
- * then becomes durable afterwards. One that is to be is dropped, so that a store writes it again,
- * unless it is pinned.
+ * A block whose bytes are in doubt (catalog_changes.h) does not become durable. One that is to be is
+ * dropped, so that a store writes it again, unless it is pinned.
  */
 #pragma once
 
@@ -40,13 +38,12 @@ struct catalog_waits {
 	struct list barriers;
 	bool barred; /* the flush in flight has all that changed before them */
 	struct cache *cache;
-	const struct catalog_changes *changes;
+	struct catalog_changes *changes;
 	struct list waiting, flushing;
-	bool distrusts; /* a flush of the data has failed */
 };
 
 void catalog_waits_init(struct catalog_waits *waits, struct cache *cache,
-			const struct catalog_changes *changes);
+			struct catalog_changes *changes);
 /* May be answered from within. */
 void catalog_waits_add(struct catalog_waits *waits, struct catalog_wait *wait);
 bool catalog_waits_empty(const struct catalog_waits *waits); /* none, of either kind */
@@ -58,7 +55,11 @@ bool catalog_waits_any(const struct catalog_waits *waits);
 bool catalog_waits_begin(struct catalog_waits *waits);
 /* The flush that followed has succeeded. */
 void catalog_waits_succeed(struct catalog_waits *waits);
-/* It has failed: that of the data, or only the catalog's file. */
+/* It has failed: that of the data (catalog_changes_fail() is called before), or only the catalog's
+ * file. */
 void catalog_waits_fail(struct catalog_waits *waits, bool data);
+/* A flush that began after the block had its record has succeeded: if its bytes are still where
+ * that says, they are on the disk. */
+void catalog_waits_trust(struct catalog_waits *waits, uint32_t number);
 /* HBM_IO to all, of both kinds. */
 void catalog_waits_give_up(struct catalog_waits *waits);
