@@ -210,14 +210,24 @@ int blocks_keep_copies(struct blocks *blocks, struct tier *tier)
 	return 0;
 }
 
-/* The block has left that extent for a tier above: the extent stays as its copy if there is
- * room, otherwise it is freed. */
+/* The block has left that extent. For a tier above: the extent stays as its copy if there is room,
+ * otherwise it is freed. For another of the same tier: when no record names it. */
 static void block_leave_extent(struct blocks *blocks, uint32_t number, struct place old,
 			       const struct tier *to)
 {
 	uint64_t bytes = block_bytes_in(blocks, number, old.tier);
 	bool up = old.tier == blocks->copies.tier && to->number < old.tier->number;
 
+	if (old.tier == to) {
+		const struct namespace *ns =
+			namespaces_get(blocks->namespaces, block_get(blocks, number)->ns);
+
+		tier_leave(old.tier, &(struct left_extent){.unit = old.unit,
+							   .wipe = ns->wipe_on_free,
+							   .bytes = bytes,
+							   .payer = namespace_wiper(ns)});
+		return;
+	}
 	if (!up || !tier_keep_copy(old.tier, bytes)) {
 		block_free_extent(blocks, number, old, bytes);
 		return;

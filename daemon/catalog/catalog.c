@@ -3,6 +3,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/catalog/catalog_batch.h"
+#include "daemon/catalog/catalog_left.h"
 #include "daemon/catalog/catalog_recovery.h"
 #include "daemon/catalog/catalog_store.h"
 #include "daemon/loop/loop.h"
@@ -29,6 +30,7 @@ struct catalog {
 	struct catalog_ids ids;
 	struct catalog_source source;
 	struct catalog_waits waits;
+	struct catalog_left left;
 	struct catalog_contents contents;
 	struct catalog_recovery recovery;
 	struct catalog_bounds bounds;
@@ -128,7 +130,8 @@ static bool catalog_prepare(struct catalog *catalog, bool flush)
 {
 	catalog->records = catalog->changes.records;
 	catalog_batch_make(catalog->made, &catalog->source);
-	catalog->flush = catalog_waits_begin(&catalog->waits) || flush;
+	catalog->flush = catalog_waits_begin(&catalog->waits) || flush ||
+			 catalog->options.cache->nvme->left.count > 0;
 
 	return catalog->made->batch.change_count > 0 || catalog->flush;
 }
@@ -146,6 +149,8 @@ static void catalog_fail(struct catalog *catalog)
 	if (catalog->data_failed)
 		catalog_changes_fail(&catalog->changes);
 	catalog_waits_fail(&catalog->waits, catalog->data_failed);
+	if (catalog->flush)
+		catalog_left_fail(&catalog->left, catalog->data_failed);
 }
 
 static void catalog_succeed(struct catalog *catalog)
@@ -270,6 +275,18 @@ void catalog_flush_all(struct catalog *catalog, struct catalog_barrier *barrier)
 	else
 		barrier->done(barrier);
 	catalog_arm(catalog);
+}
+
+static void catalog_flush_left(void *arg, struct catalog_barrier *barrier)
+{
+	catalog_flush_all(arg, barrier);
+}
+
+static void catalog_free_left(void *arg)
+{
+	struct catalog *catalog = arg;
+
+	catalog->options.progress(catalog->options.arg);
 }
 
 /* What its record says may change, even if the block does not. */
@@ -423,6 +440,7 @@ static void catalog_go_without(struct catalog *catalog, const char *why)
 		    why);
 	catalog_contents_clear(&catalog->contents);
 	catalog_waits_give_up(&catalog->waits);
+	catalog_left_end(&catalog->left);
 	catalog_begin_keeping(catalog, CATALOG_WITHOUT);
 }
 
@@ -475,12 +493,16 @@ static int catalog_set_up(struct catalog *catalog)
 	if (r == 0 && !(catalog->made = malloc(sizeof(*catalog->made))))
 		r = -ENOMEM;
 
+	if (r == 0)
+		r = catalog_left_open(&catalog->left);
+
 	return r < 0 ? r : worker_new(&catalog->worker, options->loop, "catalog", NULL, NULL);
 }
 
 static void catalog_free(struct catalog *catalog)
 {
 	catalog_store_close(catalog->store);
+	catalog_left_close(&catalog->left);
 	catalog_ids_close(&catalog->ids);
 	catalog_changes_close(&catalog->changes);
 	free(catalog->path);
@@ -495,6 +517,10 @@ int catalog_open(struct catalog **out, const struct catalog_options *options)
 		return -ENOMEM;
 
 	catalog->options = *options;
+	catalog->left = (struct catalog_left){.tier = options->cache->nvme,
+					      .flush = catalog_flush_left,
+					      .progress = catalog_free_left,
+					      .arg = catalog};
 	catalog->path = strdup(options->path);
 	catalog->options.path = catalog->path;
 	int r = catalog->path ? catalog_set_up(catalog) : -ENOMEM;
@@ -546,6 +572,7 @@ static bool catalog_leaves_bytes(const struct catalog *catalog)
 	const struct cache *cache = catalog->options.cache;
 
 	return cache->nvme->wipes.bytes > 0 || cache->nvme->wipes.kept ||
+	       left_extents_have_wiped(&cache->nvme->left) ||
 	       namespaces_have_wiped(cache->namespaces, true);
 }
 

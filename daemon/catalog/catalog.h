@@ -27,6 +27,9 @@
  * checksum says so when it is loaded (move.h), and it is a miss. Without checksums
  * (hbmd.checksum = off) the records are therefore believed after a clean stop only.
  *
+ * A block that moves within the tier is found in one of its two places at any time: the old one is
+ * used again when the record of the new one is flushed (catalog_left.h).
+ *
  * A durable block (cache.h) does not wait for these times: the client that stores it waits, and what
  * is there by then is flushed together, as soon as the flush before has ended (catalog_waits.h).
  *

@@ -61,6 +61,19 @@ static void catalog_batch_name(struct catalog_made *made, struct catalog_source 
 		made->forgotten[batch->forgotten_count++] = change->forgotten;
 }
 
+/* Its bytes have moved within the tier, and a flush has failed since: they may be on the disk only
+ * where its record says (catalog_left.h). */
+static bool catalog_batch_stays(const struct catalog_source *source, uint32_t number)
+{
+	const struct cache *cache = source->cache;
+	const struct block *block = cache_block(cache, number);
+	const struct catalog_entry *entry = &source->changes->table[number];
+
+	return entry->stamp != 0 && index_used(cache->index, number) && block_is_complete(block) &&
+	       block->durable && block->actual == cache->nvme->number &&
+	       block->unit != entry->unit && catalog_changes_doubt(source->changes, number);
+}
+
 static void catalog_batch_add(struct catalog_made *made, struct catalog_source *source,
 			      uint32_t number)
 {
@@ -96,6 +109,8 @@ void catalog_batch_make(struct catalog_made *made, struct catalog_source *source
 		uint32_t number = catalog_changes_take(source->changes);
 		if (number == 0)
 			break;
+		if (catalog_batch_stays(source, number))
+			continue;
 		catalog_batch_add(made, source, number);
 	}
 }

@@ -30,7 +30,8 @@ struct catalog_source {
 	uint64_t stamp; /* the last that was given */
 };
 
-/* Takes changes from the queue. The batch may be empty in the end. */
+/* Takes changes from the queue. The batch may be empty in the end. A block that has moved within the
+ * tier, to where its bytes are in doubt, keeps its record. */
 void catalog_batch_make(struct catalog_made *made, struct catalog_source *source);
 /* The transaction has failed: all is as before, and queued again. */
 void catalog_batch_take_back(const struct catalog_made *made, struct catalog_source *source);

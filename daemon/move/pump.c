@@ -144,7 +144,8 @@ static uint64_t pump_wanted(struct mover *mover, struct tier *tier)
 static void pump_make_room(struct mover *mover, struct tier *tier)
 {
 	uint64_t bytes = pump_wanted(mover, tier);
-	if (bytes == 0 || tier->lost || tier->moving > tier->held ||
+	uint64_t held = tier->held + (tier->left.failing ? tier->left.bytes : 0);
+	if (bytes == 0 || tier->lost || tier->moving > held ||
 	    extent_largest(tier->extents) >= bytes)
 		return;
 
@@ -245,18 +246,19 @@ static void pump_once(struct mover *mover)
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
 		pump_make_room(mover, &cache->tiers[i]);
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
-		if (!mover->again && mover_is_idle(mover))
+		if (!mover->again && mover_is_idle(mover) && !tier_will_free_left(&cache->tiers[i]))
 			pump_refuse_first(mover, &cache->tiers[i]);
 }
 
 /* The promise of pump.h: if something waits for an extent, a transfer is active that will
- * end. */
+ * end, or a flush of records. */
 static bool pump_can_go_on(const struct mover *mover)
 {
 	const struct cache *cache = mover->cache;
 
 	for (uint32_t i = 1; i <= cache->tier_count; i++)
-		if (!fair_queue_empty(&cache->tiers[i].waiting) && mover_is_idle(mover))
+		if (!fair_queue_empty(&cache->tiers[i].waiting) && mover_is_idle(mover) &&
+		    !tier_will_free_left(&cache->tiers[i]))
 			return false;
 
 	return true;

@@ -49,7 +49,8 @@ static enum outcome vacate_move(struct vacate *vacate, uint32_t number)
 	struct tier *tier = vacate->tier;
 	uint64_t bytes = block_bytes_in(&mover->cache->blocks, number, tier);
 	if (tier->silent || tier->lost || !ledger_has_room(&mover->for_policy, LEDGER_MOVES, 1) ||
-	    !move_may_begin(mover, false, number, tier))
+	    !move_may_begin(mover, false, number, tier) ||
+	    !left_extents_have_room(&tier->left, mover_moves(mover) + 1))
 		return NO_ROOM;
 
 	struct place to = {tier, tier_alloc(tier, bytes)};

@@ -65,6 +65,7 @@ static bool catalog_setup_ends_wipes(const struct hbmd *hbmd)
 
 	return hbmd->nvme && nvme_file_expects_wipes(hbmd->nvme) && !cache->nvme->dirty &&
 	       cache->nvme->wipes.bytes == 0 && !cache->nvme->wipes.kept &&
+	       !left_extents_have_wiped(&cache->nvme->left) &&
 	       !namespaces_have_wiped(cache->namespaces, false);
 }
 

@@ -68,6 +68,7 @@ void tier_clear(struct tier *tier)
 	tier->extents = extent_pool_free(tier->extents);
 	late_extents_clear(&tier->late);
 	wipes_clear(&tier->wipes);
+	left_extents_close(&tier->left);
 }
 
 void tier_set_usable(struct tier *tier)
@@ -269,6 +270,43 @@ void tier_wipe(struct tier *tier, uint32_t unit, uint64_t bytes, struct fair_pay
 	else if (late_extents_free_wiped(&tier->late, unit, bytes) ||
 		 !wipes_add(&tier->wipes, &wipe))
 		tier_fail(tier, unit, bytes);
+}
+
+static void tier_free_as_left(struct tier *tier, const struct left_extent *extent)
+{
+	if (extent->wipe)
+		tier_wipe(tier, extent->unit, extent->bytes, extent->payer);
+	else
+		tier_free(tier, extent->unit, extent->bytes);
+}
+
+void tier_leave(struct tier *tier, const struct left_extent *extent)
+{
+	if (!tier->left.list || tier->lost) {
+		tier_free_as_left(tier, extent);
+		return;
+	}
+
+	left_extents_add(&tier->left, extent);
+	tier->left.left(tier->left.arg);
+}
+
+void tier_free_left(struct tier *tier, uint32_t count)
+{
+	struct left_extent extent;
+
+	for (; count > 0 && left_extents_take(&tier->left, &extent); count--)
+		tier_free_as_left(tier, &extent);
+}
+
+void tier_fail_left(struct tier *tier)
+{
+	struct left_extent extent;
+
+	while (left_extents_take(&tier->left, &extent)) {
+		tier->wipes.kept |= extent.wipe;
+		tier_fail(tier, extent.unit, extent.bytes);
+	}
 }
 
 void tier_free_late(struct tier *tier)

@@ -30,6 +30,9 @@
  * by one: until all are, none is allocated, and nothing of the tier is usable. In memory as the
  * tier grows.
  *
+ * A block may move within a tier. Where the tier has records on a disk (left_extents.h), the extent
+ * that it leaves is free when these say so.
+ *
  * A tier whose I/O has no answer is silent: nothing is moved to it or read from it until
  * it answers; what it holds stays. Extents that an I/O without an answer uses are held:
  * they cannot be freed before it ends.
@@ -41,6 +44,7 @@
 #include "daemon/tier/bad_extents.h"
 #include "daemon/tier/extent.h"
 #include "daemon/tier/late_extents.h"
+#include "daemon/tier/left_extents.h"
 #include "daemon/tier/wipes.h"
 #include "kernels/driver/driver.h"
 
@@ -143,6 +147,7 @@ struct tier {
 	struct bad_extents bad;
 	struct late_extents late;
 	struct wipes wipes; /* of moving: extents that are to be overwritten, and that are now */
+	struct left_extents left; /* of moving: what blocks have left for others of this tier */
 	uint32_t inbound_first, inbound_last; /* target here, bytes elsewhere */
 	struct fair_queue waiting;            /* struct extent_request */
 
@@ -197,6 +202,18 @@ struct extent_request *tier_take_waiting(struct tier *tier);
 void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes); /* frees a moving extent */
 /* Frees it once its bytes have been overwritten (daemon/move/wiper.h): until then it is moving. */
 void tier_wipe(struct tier *tier, uint32_t unit, uint64_t bytes, struct fair_payer payer);
+/* A block has left the extent for another of the tier: frees it, or has it overwritten, when no
+ * record names it any more (left_extents.h). */
+void tier_leave(struct tier *tier, const struct left_extent *extent);
+/* No record names the first `count` of those any more. The second: it may be that the blocks are
+ * nowhere else, and all of them are not used again. */
+void tier_free_left(struct tier *tier, uint32_t count);
+void tier_fail_left(struct tier *tier);
+/* Whether some of it will be free although nothing moves. */
+static inline bool tier_will_free_left(const struct tier *tier)
+{
+	return tier->left.count > 0 && !tier->left.failing;
+}
 /* Frees the end of a moving extent. */
 void tier_shrink(struct tier *tier, uint32_t unit, uint64_t bytes, uint64_t kept);
 /* A write into a moving extent has failed: it is not used again. */

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -31,7 +32,7 @@ static struct kv kv;
 static struct power power;
 static hbm_result results[SLOTS];
 static struct seed seed;
-static const char *flush_ms = "20";
+static const char *flush_ms = "20", *copies = "nvme.copies=100%";
 
 static int setup(void **state)
 {
@@ -49,6 +50,7 @@ static void begin(void)
 				    "device.cache=1MiB",
 				    "ddr.size=1MiB",
 				    "nvme.size=8MiB",
+				    copies,
 				    "nvme.catalog_ms=1",
 				    flushes,
 				    NULL};
@@ -256,12 +258,66 @@ static void test_what_is_durable_stays(void **state)
 	flush_ms = "20";
 }
 
+/* ---- what moves ---- */
+
+#define BELOW 80u
+
+static void *shrink(void *arg)
+{
+	(void)hbm_resize(arg, HBM_TIER_NVME, 0, 2u << 20);
+
+	return NULL;
+}
+
+/* Blocks that are durable lie where the tier is about to end. Some have moved when it gets its size
+ * back, and others are stored where they were. */
+static void test_what_is_durable_stays_as_the_tier_shrinks(void **state)
+{
+	const struct hbm_block on_nvme = {.tier = HBM_TIER_NVME},
+			       kept = {.durable = true, .pin = true};
+
+	(void)state;
+	seed_open(&seed, "test_what_is_durable_stays_as_the_tier_shrinks");
+	flush_ms = "60000";
+	copies = "nvme.copies=0";
+	for (int round = 0; round < ROUNDS / 2; round++) {
+		pthread_t thread;
+
+		begin();
+		struct hbm *hbm = spawn_connect(&daemon_);
+		for (uint64_t i = 0; i < BELOW; i += 8)
+			assert_int_equal(kv_store_roots(&kv, 0, 1 + i, 8, &on_nvme, results), 0);
+		assert_int_equal(kv_store_roots(&kv, 0, DURABLE, SOME, &kept, results), 0);
+		assert_int_equal(kv_keys(&kv, HBM_WIRE_REMOVE, 1, BELOW, 0, results), 0);
+		assert_int_equal(pthread_create(&thread, NULL, shrink, hbm), 0);
+		sleep_us(seed_below(&seed, 20000));
+		(void)hbm_resize(kv.hbm, HBM_TIER_NVME, 0, 8u << 20);
+		for (uint64_t i = 0; i < BELOW; i += 8)
+			assert_int_equal(kv_store_roots(&kv, 0, 1 + i, 8, &on_nvme, results), 0);
+		cut();
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		hbm_close(hbm);
+
+		begin();
+		expect_durable(SOME);
+		assert_true(spawn_balanced(&daemon_));
+		assert_int_equal(kv_keys(&kv, HBM_WIRE_REMOVE, DURABLE, SOME, 0, results), 0);
+		kv_close(&kv);
+		assert_int_equal(spawn_stop(&daemon_), 0);
+	}
+
+	flush_ms = "20";
+	copies = "nvme.copies=100%";
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_what_is_flushed_stays, setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_at_any_moment, setup, stage_teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_durable_stays, setup, stage_teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_durable_stays_as_the_tier_shrinks,
+						setup, stage_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
