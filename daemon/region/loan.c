@@ -281,6 +281,16 @@ struct loan *loan_find(const struct borrower *borrower, uint64_t id)
 	return NULL;
 }
 
+bool loan_is_earlier(const struct borrower *borrower, uint64_t id)
+{
+	return id > 0 && id <= borrower->earlier;
+}
+
+void borrower_go_on(struct borrower *borrower, uint64_t last_id)
+{
+	borrower->last_id = borrower->earlier = last_id;
+}
+
 /* ---- the end ---- */
 
 /* What it takes along at most if it is settled now. */

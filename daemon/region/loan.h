@@ -32,6 +32,7 @@ struct borrower {
 	struct list exports;
 	uint64_t count, bytes; /* of loans */
 	uint64_t last_id;
+	uint64_t earlier;     /* up to that number loans are an earlier daemon's, and gone */
 	bool ended;           /* it gets no more loans */
 	bool released;        /* its process is gone, and so is what it had */
 	struct list settling; /* struct export, that its end is still to look at */
@@ -65,6 +66,10 @@ int loan_new(struct loan **out, struct borrower *borrower);
 /* Returns it. Accepts NULL, returns NULL. */
 struct loan *loan_free(struct loan *loan);
 struct loan *loan_find(const struct borrower *borrower, uint64_t id);
+/* Whether an earlier daemon may have given it: it needs no RETURN. */
+bool loan_is_earlier(const struct borrower *borrower, uint64_t id);
+/* Loans of this daemon have higher numbers than those of the daemons before. */
+void borrower_go_on(struct borrower *borrower, uint64_t last_id);
 
 /* A reply to the session is to be of these slabs, until it is sent or given up. *named: the
  * session has the descriptors, and keeps them until then. NULL: no memory. */

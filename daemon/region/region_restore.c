@@ -463,5 +463,5 @@ struct region_restored regions_restore(const struct region_restore *form)
 void regions_go_on(struct regions *regions, const struct region_kept *kept)
 {
 	regions->last_id = (uint32_t)state_counter(kept->state, STATE_LAST_REGION);
-	regions->borrower.last_id = region_kept_starts(kept) << 40;
+	borrower_go_on(&regions->borrower, region_kept_starts(kept) << 40);
 }

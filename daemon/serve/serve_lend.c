@@ -73,11 +73,15 @@ void serve_borrow(struct hbmd *hbmd, struct request *request)
 
 /* ---- RETURN ---- */
 
-/* Marks the loans: the first that there is not, or is marked already; count: all are. */
+/* Marks the loans: the first that there is not, or is marked already; count: all are. Those of an
+ * earlier daemon are gone already. */
 static uint32_t serve_lend_mark(const struct borrower *borrower,
 				const struct hbm_wire_return *message)
 {
 	for (uint32_t i = 0; i < message->count; i++) {
+		if (loan_is_earlier(borrower, message->loans[i]))
+			continue;
+
 		struct loan *loan = loan_find(borrower, message->loans[i]);
 		if (!loan || loan->marked)
 			return i;
@@ -86,6 +90,16 @@ static uint32_t serve_lend_mark(const struct borrower *borrower,
 	}
 
 	return message->count;
+}
+
+static void serve_lend_unmark(const struct borrower *borrower,
+			      const struct hbm_wire_return *message, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct loan *loan = loan_find(borrower, message->loans[i]);
+		if (loan)
+			loan->marked = false;
+	}
 }
 
 void serve_return(struct hbmd *hbmd, struct request *request)
@@ -98,8 +112,7 @@ void serve_return(struct hbmd *hbmd, struct request *request)
 	if (marked < message->count) {
 		unsigned long long bad = message->loans[marked];
 
-		for (uint32_t i = 0; i < marked; i++)
-			loan_find(borrower, message->loans[i])->marked = false;
+		serve_lend_unmark(borrower, message, marked);
 		request_refuse(request, HBM_NOT_FOUND,
 			       "loans[%u] is %llu: no loan of this session, or named twice", marked,
 			       bad);

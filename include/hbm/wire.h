@@ -609,7 +609,7 @@ static_assert(sizeof(struct hbm_wire_borrowed) == 40, "wire layout");
 
 /* RETURN: the client has unmapped what it borrowed, or will not touch it again. Reply: a bare
  * header; HBM_NOT_FOUND: one of them is no loan of the session, or named twice; none was
- * returned. */
+ * returned. Loans of a daemon before are gone already, and may be named beside others. */
 struct hbm_wire_return {
 	struct hbm_wire_header header;
 	uint32_t count, zero;

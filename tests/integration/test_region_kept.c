@@ -277,10 +277,39 @@ static void test_what_is_borrowed_stays(void **state)
 
 	const struct hbm_range slot = slot_range(&client, 3);
 	assert_int_equal(hbm_decommit(client.kv.hbm, &slot, 1), 0);
-	(void)hbm_return(client.kv.hbm, loans, 2); /* no daemon knows them any more */
+	assert_int_equal(hbm_return(client.kv.hbm, loans, 2), 0); /* of a daemon before */
 	client_close(&client);
 	free(wanted);
 	free(seen);
+	finish(stored);
+}
+
+/* Loans of two daemons are returned together, and none stays. */
+static void test_old_loans_are_returned_with_new_ones(void **state)
+{
+	(void)state;
+	start();
+	unsigned stored = keeper_stored(&daemon_);
+	const hbm_key key = kv_key(7);
+	struct hbm_loan *loans[3];
+	hbm_result results[1];
+	struct client client;
+
+	client_open(&client);
+	for (unsigned i = 0; i < 3; i++) {
+		if (i > 0)
+			keeper_kill(&daemon_);
+		assert_int_equal(kv_store(&client.kv, 0, 7, 1, 0, results), 0);
+		assert_int_equal(hbm_borrow(client.kv.hbm, client.kv.ns, 0, 0, &key, 1, &loans[i],
+					    results),
+				 0);
+		assert_int_equal(results[0].status, HBM_OK);
+	}
+
+	assert_int_equal(device_record(client.kv.hbm).loans, 1);
+	assert_int_equal(hbm_return(client.kv.hbm, loans, 3), 0);
+	assert_int_equal(device_record(client.kv.hbm).loans, 0);
+	client_close(&client);
 	finish(stored);
 }
 
@@ -466,6 +495,7 @@ int main(int argc, char **argv)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_what_is_mapped_stays),      TEST(test_what_is_borrowed_stays),
+		TEST(test_old_loans_are_returned_with_new_ones),
 		TEST(test_what_is_lent_is_lent_anew), TEST(test_a_client_dies),
 		TEST(test_killed_at_any_moment),
 	};
