@@ -315,10 +315,24 @@ static void borrow_abandon(struct hbm *hbm, struct ticket *ticket)
 	borrow_end(hbm, ticket);
 }
 
+/* What was to be returned is gone with the daemon. */
+static int borrow_again(struct hbm *hbm, struct ticket *ticket)
+{
+	struct borrowing *borrowing = ticket->answer.borrowing;
+	if (!borrowing->undoing)
+		return TICKET_MORE;
+
+	int failure = borrowing->failure;
+	borrow_end(hbm, ticket);
+
+	return failure;
+}
+
 static const struct ticket_kind kind_borrow = {
 	.reply = borrow_reply_borrow,
 	.takes_lost_fds = true,
 	.abandon = borrow_abandon,
+	.again = borrow_again,
 };
 
 static int borrow_check(struct hbm *hbm, uint32_t device, const hbm_key *keys, size_t count)

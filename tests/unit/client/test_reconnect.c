@@ -471,6 +471,41 @@ static void commits_begin_anew_and_what_was_given_back_is(void **state)
 	assert_int_equal(gave_back, 2);
 }
 
+/* A loan whose slab is none that this process could import. */
+static bool answer_borrow(struct fake *self, const struct hbm_wire_header *request)
+{
+	struct {
+		struct hbm_wire_borrowed head;
+		struct hbm_wire_loan loan;
+		struct hbm_wire_piece piece;
+		struct hbm_wire_slab slab;
+	} reply = {
+		.head = {.count = 1, .pieces = 1, .slabs = 1},
+		.loan = {.loan = 1, .pieces = 1},
+		.piece = {.bytes = 65536},
+		.slab = {.slab = 1, .bytes = SLAB, .sent = 1},
+	};
+
+	if (answer(self, request))
+		return true;
+	return request->opcode == HBM_WIRE_BORROW &&
+	       fake_reply_message(self, request, &reply, sizeof(reply), &self->doorbell, 1);
+}
+
+static void a_borrow_that_is_being_undone_is(void **state)
+{
+	(void)state;
+	struct hbm_loan *loan;
+
+	fake.answer = answer_borrow;
+	die_on(HBM_WIRE_RETURN, 1);
+	assert_int_equal(hbm_borrow(hbm, 5, 0, 0, &one_key, 1, &loan, NULL), HBM_DEVICE);
+	assert_null(loan);
+	assert_int_equal(hellos, 2);
+	assert_int_equal(heard_count, 2); /* it is not asked for again, nor returned */
+	assert_int_equal(lookup(), 0);
+}
+
 #define STAGE(test) cmocka_unit_test_setup_teardown(test, setup, fake_stage_teardown)
 
 int main(void)
@@ -490,6 +525,7 @@ int main(void)
 		STAGE(what_has_set_its_fence_is_over),
 		STAGE(a_block_that_was_stored_already_is_stored),
 		STAGE(commits_begin_anew_and_what_was_given_back_is),
+		STAGE(a_borrow_that_is_being_undone_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
