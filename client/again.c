@@ -65,19 +65,22 @@ static void again_stored(const struct ticket *ticket)
 
 int hbm_again_status(const struct ticket *ticket, int status)
 {
+	const bool again = ticket->sent.again;
+
 	switch (ticket->opcode) {
 	case HBM_WIRE_STORE:
-		if (status == HBM_OK)
+		if (again && status == HBM_OK)
 			again_stored(ticket);
 		return status;
 	case HBM_WIRE_DECOMMIT:
 		return status != HBM_NOT_FOUND ? status : ticket->device_call ? HBM_DEVICE : HBM_OK;
 	case HBM_WIRE_REGION_DESTROY:
 	case HBM_WIRE_BOARD_CLOSE:
-	case HBM_WIRE_UNPUBLISH:
 	case HBM_WIRE_NAMESPACE_CLOSE:
-	case HBM_WIRE_SESSION_END:
 		return status == HBM_NOT_FOUND ? HBM_OK : status;
+	case HBM_WIRE_UNPUBLISH:
+	case HBM_WIRE_SESSION_END:
+		return again && status == HBM_NOT_FOUND ? HBM_OK : status;
 	default:
 		return status;
 	}

@@ -18,6 +18,6 @@
 bool hbm_again_is_over(const struct hbm *hbm, const struct hbm_wire_blocks *blocks);
 /* TICKET_MORE: the request is to be sent again; else the status that it ends with. */
 int hbm_again_settle(struct hbm *hbm, struct ticket *ticket);
-/* The status of a request that was sent again and is answered with that status: what it finds
- * done already, it has done. */
+/* The status of a request that was sent again, or late, and is answered with that status: what it
+ * finds done already, it has done, or the daemon that it comes to as it was told what is mapped. */
 int hbm_again_status(const struct ticket *ticket, int status);

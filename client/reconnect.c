@@ -388,7 +388,7 @@ static int reconnect_send_again(struct hbm *hbm)
 	int rc = 0;
 
 	hbm_cork_forget(&hbm->cork);
-	hbm_tickets_mark_unsent(&hbm->tickets);
+	hbm_tickets_mark_late(&hbm->tickets);
 	for (uint64_t nth = 0; rc == 0 && (ticket = hbm_ticket_next(&hbm->tickets, nth));) {
 		nth = ticket->sent.nth;
 

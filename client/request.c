@@ -95,7 +95,7 @@ int hbm_request_handle(struct hbm *hbm, struct message *message)
 		hbm_pins_answered(&hbm->reconnect.pins, ticket, message);
 		ticket->sent.noted = true;
 	}
-	if (ticket->sent.again)
+	if (ticket->sent.again || ticket->sent.late)
 		status = hbm_again_status(ticket, status);
 
 	if (status != TICKET_MORE) {
@@ -324,14 +324,44 @@ static int request_start(struct hbm *hbm, const struct request *request, struct 
 	return rc;
 }
 
+/* A ticket for the request, whose header is filled in. NULL: no memory, or no descriptors. */
+static struct ticket *request_ticket_new(struct hbm *hbm, struct request *request, size_t size,
+					 hbm_ticket *number)
+{
+	struct ticket *ticket = hbm_ticket_new(&hbm->tickets, number);
+	if (!ticket)
+		return NULL;
+
+	ticket->opcode = (uint16_t)request->opcode;
+	ticket->kind = request->kind;
+	ticket->answer = request->answer;
+	struct hbm_wire_header *header = request->pieces[0].iov_base;
+	*header = (struct hbm_wire_header){
+		.size = (uint32_t)size, .opcode = ticket->opcode, .id = *number};
+	if (hbm->come_back &&
+	    !hbm_ticket_keep(&hbm->tickets, ticket, request->pieces, request->piece_count,
+			     request->has_fd ? request->fd : -1)) {
+		hbm_ticket_free(&hbm->tickets, ticket);
+		return NULL;
+	}
+
+	return ticket;
+}
+
+/* Waits its turn and sends it. The table of tickets may move meanwhile. */
+static int request_send_ticket(struct hbm *hbm, const struct request *request, hbm_ticket number)
+{
+	request_wait_turn(hbm, request);
+	if (hbm->broken)
+		return -ENOTCONN;
+
+	return request_start(hbm, request, hbm_ticket_find(&hbm->tickets, number));
+}
+
 int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 {
 	if (hbm_check_owner(hbm))
 		return -EPERM;
-
-	request_wait_turn(hbm, request);
-	if (hbm->broken)
-		return request_fail(hbm, request, -ENOTCONN);
 
 	size_t size = 0;
 	for (size_t i = 0; i < request->piece_count; i++)
@@ -340,27 +370,15 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 		return hbm_fail(hbm, HBM_LIMIT, "%s of %zu bytes: a request has at most %d",
 				hbm_opcode_name(request->opcode), size, HBM_WIRE_MESSAGE_MAX);
 
+	/* Before it waits: a daemon that follows meanwhile has been told what it gives back. */
 	hbm_ticket number;
-	struct ticket *ticket = hbm_ticket_new(&hbm->tickets, &number);
+	struct ticket *ticket = request_ticket_new(hbm, request, size, &number);
 	if (!ticket)
 		return request_fail(hbm, request, -ENOMEM);
 
-	ticket->opcode = (uint16_t)request->opcode;
-	ticket->kind = request->kind;
-	ticket->answer = request->answer;
-	struct hbm_wire_header *header = request->pieces[0].iov_base;
-	*header = (struct hbm_wire_header){
-		.size = (uint32_t)size, .opcode = ticket->opcode, .id = number};
-	if (hbm->come_back &&
-	    !hbm_ticket_keep(&hbm->tickets, ticket, request->pieces, request->piece_count,
-			     request->has_fd ? request->fd : -1)) {
-		hbm_ticket_free(&hbm->tickets, ticket);
-		return request_fail(hbm, request, -ENOMEM);
-	}
-
-	int rc = request_start(hbm, request, ticket);
+	int rc = request_send_ticket(hbm, request, number);
 	if (rc) {
-		hbm_ticket_free(&hbm->tickets, ticket);
+		hbm_ticket_free(&hbm->tickets, hbm_ticket_find(&hbm->tickets, number));
 		return request_fail(hbm, request, rc);
 	}
 
@@ -371,17 +389,11 @@ int hbm_request_submit(struct hbm *hbm, struct request *request, hbm_ticket *id)
 
 int hbm_request_send_kept(struct hbm *hbm, hbm_ticket id)
 {
-	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
-	struct hbm_wire_header *header = (void *)ticket->sent.message;
+	struct hbm_wire_header *header = (void *)hbm_ticket_find(&hbm->tickets, id)->sent.message;
 	const struct request request = {
 		.opcode = header->opcode, .pieces = {{header, header->size}}, .piece_count = 1};
 
-	request_wait_turn(hbm, &request);
-	if (hbm->broken)
-		return request_fail(hbm, &request, -ENOTCONN);
-
-	ticket->sent.again = false; /* it was never sent, whatever has happened to others */
-	int rc = request_start(hbm, &request, ticket);
+	int rc = request_send_ticket(hbm, &request, id);
 
 	return rc ? request_fail(hbm, &request, rc) : 0;
 }

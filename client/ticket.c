@@ -88,7 +88,7 @@ bool hbm_ticket_keep(struct tickets *tickets, struct ticket *ticket, const struc
 	for (size_t i = 0; i < count; at += pieces[i++].iov_len)
 		memcpy(sent->message + at, pieces[i].iov_base, pieces[i].iov_len);
 	sent->nth = ++tickets->submitted;
-	sent->again = sent->noted = false;
+	sent->again = sent->late = sent->noted = false;
 
 	return true;
 }
@@ -107,11 +107,11 @@ struct ticket *hbm_ticket_next(const struct tickets *tickets, uint64_t nth)
 	return next;
 }
 
-void hbm_tickets_mark_unsent(struct tickets *tickets)
+void hbm_tickets_mark_late(struct tickets *tickets)
 {
 	for (uint32_t i = 0; i < tickets->size; i++)
 		if (tickets->entries[i].state == TICKET_UNSENT)
-			tickets->entries[i].sent.again = true;
+			tickets->entries[i].sent.late = true;
 }
 
 void hbm_ticket_sent(struct tickets *tickets, struct ticket *ticket)

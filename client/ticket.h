@@ -74,6 +74,7 @@ struct sent {
 	int fd;       /* that goes with it, owned; -1: none */
 	bool again;   /* it was sent again */
 	bool noted;   /* what its reply says is pinned is noted (pins.h) */
+	bool late;    /* it was not sent yet when another daemon followed */
 };
 
 enum ticket_state { TICKET_FREE, TICKET_UNSENT, TICKET_WAITING, TICKET_PARTS, TICKET_ENDED };
@@ -115,8 +116,8 @@ bool hbm_ticket_keep(struct tickets *tickets, struct ticket *ticket, const struc
 		     size_t count, int fd);
 /* Of those that wait, the one that was submitted next behind the n-th. NULL: none. */
 struct ticket *hbm_ticket_next(const struct tickets *tickets, uint64_t nth);
-/* What is kept and not sent yet may find it done. */
-void hbm_tickets_mark_unsent(struct tickets *tickets);
+/* Another daemon has followed: what is kept and not sent yet is late. */
+void hbm_tickets_mark_late(struct tickets *tickets);
 /* Its request has been sent. */
 void hbm_ticket_sent(struct tickets *tickets, struct ticket *ticket);
 void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status);

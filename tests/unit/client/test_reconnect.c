@@ -506,6 +506,66 @@ static void a_borrow_that_is_being_undone_is(void **state)
 	assert_int_equal(lookup(), 0);
 }
 
+/* The first daemon answers no lookup; the next one has nothing that was not told. */
+static bool answer_untold(struct fake *self, const struct hbm_wire_header *request)
+{
+	if (answer(self, request))
+		return true;
+	if (request->opcode == HBM_WIRE_LOOKUP)
+		return hellos == 1;
+
+	bool gives_back =
+		request->opcode == HBM_WIRE_DECOMMIT || request->opcode == HBM_WIRE_REGION_DESTROY;
+
+	return gives_back && fake_reply(self, request, HBM_NOT_FOUND);
+}
+
+/* The next daemon is told what is mapped before the request that has unmapped some is sent. */
+static void what_waits_its_turn_may_have_been_given_back(void **state)
+{
+	(void)state;
+
+	for (unsigned destroy = 0; destroy < 2; destroy++) {
+		hbm_ticket tickets[63];
+
+		fake.answer = answer;
+		connect_with(&(struct hbm_options){.socket = fake.path});
+		open_region();
+		fake.answer = answer_untold;
+		hellos = 1;
+		die_on(HBM_WIRE_LOOKUP, 63);
+		for (unsigned i = 0; i < 63; i++)
+			assert_int_equal(
+				hbm_submit_lookup(hbm, 5, &one_key, 1, NULL, NULL, &tickets[i]), 0);
+		if (destroy)
+			assert_int_equal(hbm_region_destroy(hbm, region), 0);
+		else
+			assert_int_equal(
+				hbm_decommit(hbm, &(struct hbm_range){region, 0, SLAB}, 1), 0);
+		assert_int_equal(hellos, 2);
+
+		/* Of this daemon: refused as it is. */
+		if (!destroy)
+			assert_int_equal(hbm_region_destroy(hbm, region), HBM_NOT_FOUND);
+		for (unsigned i = 0; i < 63; i++)
+			assert_int_equal(hbm_wait(hbm, tickets[i], -1), 0);
+	}
+}
+
+/* A store that was not sent before finds a block of another. */
+static void a_late_store_is_none_that_was_done(void **state)
+{
+	(void)state;
+	hbm_result result;
+
+	open_region();
+	fake_hang_up(&fake);
+	fake.answer = answer_exists;
+	assert_int_equal(hbm_wait(hbm, submit(false, NULL, &result), -1), 0);
+	assert_int_equal(hellos, 2);
+	assert_int_equal(result.status, HBM_EXISTS);
+}
+
 #define STAGE(test) cmocka_unit_test_setup_teardown(test, setup, fake_stage_teardown)
 
 int main(void)
@@ -526,6 +586,8 @@ int main(void)
 		STAGE(a_block_that_was_stored_already_is_stored),
 		STAGE(commits_begin_anew_and_what_was_given_back_is),
 		STAGE(a_borrow_that_is_being_undone_is),
+		STAGE(what_waits_its_turn_may_have_been_given_back),
+		STAGE(a_late_store_is_none_that_was_done),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
