@@ -419,10 +419,12 @@ int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t 
 {
 	if (hbm_check_owner(hbm))
 		return -EPERM;
-	if (hbm->broken)
-		return hbm_fail(hbm, -ENOTCONN, "DECOMMIT not sent: %s", hbm_strerror(-ENOTCONN));
 
 	int rc = hbm_ranges_check(hbm, ranges, count);
+	if (rc == 0)
+		hbm_shares_await(hbm, ranges, count);
+	if (hbm->broken)
+		return hbm_fail(hbm, -ENOTCONN, "DECOMMIT not sent: %s", hbm_strerror(-ENOTCONN));
 	if (rc == 0)
 		rc = hbm_ranges_turn(hbm, ranges, count, SLAB_MAPPED, SLAB_MAPPED, HBM_NOT_FOUND);
 	if (rc)

@@ -43,6 +43,7 @@ struct hbm {
 	struct list unsent;  /* struct unsent: messages to send when there is room */
 	struct cork cork;    /* requests to send together */
 	struct list regions; /* struct hbm_region */
+	struct list shares;  /* struct share, in flight */
 	struct list loans;   /* struct hbm_loan */
 	struct list boards;  /* struct board */
 	struct list books;   /* struct books, of its pools */

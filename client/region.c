@@ -476,8 +476,10 @@ int hbm_region_destroy(struct hbm *hbm, struct hbm_region *region)
 	if (!region || region->hbm != hbm)
 		return hbm_fail(hbm, HBM_INVALID, "not a region of this connection");
 
+	const struct hbm_range all = {region, 0, region->address_space};
 	while (region->commits > 0)
 		hbm_request_poll(hbm);
+	hbm_shares_await(hbm, &all, 1);
 	if (!region->guest)
 		region_address_free(region);
 

@@ -35,6 +35,9 @@ struct hbm_region *hbm_region_new(struct hbm *hbm, uint32_t device, uint64_t add
 bool hbm_region_slab_is_valid(uint64_t slab);
 /* hbm_use_device(), unless it is host memory, for which there is none to use. */
 int hbm_region_device_usable(struct hbm *hbm, uint32_t device);
+/* Before ranges are given back: waits for the answers to SHAREs of which they are sources, where
+ * the session outlives the daemon (share.c). */
+void hbm_shares_await(struct hbm *hbm, const struct hbm_range *ranges, size_t count);
 /* False: gpu.failed_call failed. */
 bool hbm_region_reserve(struct hbm_region *region);
 

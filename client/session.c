@@ -140,6 +140,7 @@ static int session_open(struct hbm *hbm, const struct hbm_options *options)
 	hbm->channel.fd = hbm->doorbell = -1;
 	list_init(&hbm->unsent);
 	list_init(&hbm->regions);
+	list_init(&hbm->shares);
 	list_init(&hbm->loans);
 	list_init(&hbm->boards);
 	list_init(&hbm->books);

@@ -10,6 +10,9 @@
  * answered, and where the device refuses, nothing was asked of the daemon that is to be undone.
  * If the daemon refuses, the targets are unmapped again. Slabs on loan are mapped by the
  * handles of the loan.
+ *
+ * Where the session outlives the daemon, a request that gives the sources back waits for the
+ * answer: the next daemon would be told neither of the sources nor of the targets.
  */
 #include "client/error.h"
 #include "client/loan.h"
@@ -23,20 +26,27 @@
 #include <string.h>
 
 struct share {
+	struct list link; /* in hbm->shares, while it is in flight */
 	size_t count;
+	struct hbm_range *sources; /* behind the targets; of a loan: region is NULL */
 	struct hbm_range targets[];
 };
 
 static struct share *share_new(const struct hbm_share *shares, size_t count)
 {
-	struct share *share = malloc(sizeof(*share) + count * sizeof(share->targets[0]));
+	struct share *share = malloc(sizeof(*share) + 2 * count * sizeof(share->targets[0]));
 	if (!share)
 		return NULL;
 
+	list_init(&share->link);
 	share->count = count;
-	for (size_t i = 0; i < count; i++)
+	share->sources = &share->targets[count];
+	for (size_t i = 0; i < count; i++) {
 		share->targets[i] = (struct hbm_range){shares[i].target, shares[i].target_offset,
 						       shares[i].bytes};
+		share->sources[i] = (struct hbm_range){shares[i].loan ? NULL : shares[i].source,
+						       shares[i].source_offset, shares[i].bytes};
+	}
 
 	return share;
 }
@@ -236,6 +246,7 @@ static void share_unmap(const struct share *share)
 static void share_end(struct ticket *ticket)
 {
 	share_count(ticket->answer.share, -1);
+	list_remove(&ticket->answer.share->link);
 	free(ticket->answer.share);
 	ticket->answer.share = NULL;
 }
@@ -317,10 +328,12 @@ static int share_begin(struct hbm *hbm, const struct hbm_share *shares, struct s
 	if (rc == 0)
 		rc = share_send(hbm, shares, share, ticket);
 
-	if (rc)
+	if (rc) {
 		share_unmap(share);
-	else
+	} else {
 		share_count(share, 1);
+		list_push_back(&hbm->shares, &share->link);
+	}
 
 	return rc;
 }
@@ -353,4 +366,39 @@ int hbm_share(struct hbm *hbm, const struct hbm_share *shares, size_t count)
 	hbm_ticket ticket;
 	int rc = hbm_submit_share(hbm, shares, count, &ticket);
 	return rc ? rc : hbm_wait(hbm, ticket, -1);
+}
+
+/* ---- Giving sources back ---- */
+
+static bool share_has_source(const struct share *share, const struct hbm_range *range)
+{
+	for (size_t i = 0; i < share->count; i++) {
+		const struct hbm_range *source = &share->sources[i];
+
+		if (source->region == range->region &&
+		    source->offset < range->offset + range->bytes &&
+		    range->offset < source->offset + source->bytes)
+			return true;
+	}
+
+	return false;
+}
+
+static bool share_is_awaited(const struct hbm *hbm, const struct hbm_range *ranges, size_t count)
+{
+	list_for_each (node, &hbm->shares) {
+		const struct share *share = container_of(node, struct share, link);
+
+		for (size_t i = 0; i < count; i++)
+			if (share_has_source(share, &ranges[i]))
+				return true;
+	}
+
+	return false;
+}
+
+void hbm_shares_await(struct hbm *hbm, const struct hbm_range *ranges, size_t count)
+{
+	while (hbm->come_back && share_is_awaited(hbm, ranges, count))
+		hbm_request_poll(hbm);
 }

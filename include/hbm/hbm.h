@@ -270,8 +270,9 @@ struct hbm_share {
 /* Shares, all or none. The targets are not committed (HBM_EXISTS), their sources are
  * (HBM_NOT_FOUND) and are no targets of the same call (HBM_INVALID); several targets may have
  * one source. The targets are mapped in this process at once, and may be used when the ticket
- * has ended HBM_OK. The sources may be decommitted at any time after the call. HBM_DEVICE: a
- * device call failed, here or in the daemon. */
+ * has ended HBM_OK. The sources may be decommitted at any time after the call; where
+ * hbm_info.survives, that waits for the answer to this. HBM_DEVICE: a device call failed, here or in
+ * the daemon. */
 HBM_API int hbm_submit_share(struct hbm *hbm, const struct hbm_share *shares, size_t count,
 			     hbm_ticket *ticket);
 HBM_API int hbm_share(struct hbm *hbm, const struct hbm_share *shares, size_t count);

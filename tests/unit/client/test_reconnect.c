@@ -566,6 +566,54 @@ static void a_late_store_is_none_that_was_done(void **state)
 	assert_int_equal(result.status, HBM_EXISTS);
 }
 
+/* What is given back behind a share of it is there still for the next daemon. */
+static void a_share_does_not_lose_its_source(void **state)
+{
+	(void)state;
+
+	for (unsigned destroy = 0; destroy < 2; destroy++) {
+		const struct hbm_region_options options = {.address_space = SLAB, .slab = SLAB};
+		struct hbm_region *target;
+		hbm_ticket ticket;
+
+		open_region();
+		assert_int_equal(hbm_region_create(hbm, &options, &target), 0);
+		const struct hbm_share share = {region, target, .bytes = SLAB};
+		heard_count = 0;
+		die_on(HBM_WIRE_SHARE, 1);
+		assert_int_equal(hbm_submit_share(hbm, &share, 1, &ticket), 0);
+		if (destroy)
+			assert_int_equal(hbm_region_destroy(hbm, region), 0);
+		else
+			assert_int_equal(
+				hbm_decommit(hbm, &(struct hbm_range){region, 0, SLAB}, 1), 0);
+		assert_int_equal(hbm_wait(hbm, ticket, -1), 0);
+
+		uint32_t first = 2 * destroy + 1; /* of the regions of this turn */
+		unsigned at = destroy ? 2 : 0;    /* behind those of the one before */
+		assert_int_equal(told_count, at + 4);
+		assert_memory_equal(told + at,
+				    ((struct hbm_wire_range[]){{first, 0, 0, 0},
+							       {first, 0, 0, SLAB},
+							       {first + 1, 0, 0, 0},
+							       {0, 0, 0, 0}}),
+				    4 * sizeof(told[0]));
+		assert_int_equal(heard_count, 3);
+		assert_int_equal(heard[1], HBM_WIRE_SHARE);
+
+		/* The targets are mapped. */
+		if (!destroy) {
+			assert_int_equal(hbm_region_destroy(hbm, region), 0);
+			die_on(HBM_WIRE_LOOKUP, 1);
+			assert_int_equal(lookup(), 0);
+			assert_told((struct hbm_wire_range[]){{first + 1, 0, 0, 0},
+							      {first + 1, 0, 0, SLAB},
+							      {0, 0, 0, 0}},
+				    3);
+		}
+	}
+}
+
 #define STAGE(test) cmocka_unit_test_setup_teardown(test, setup, fake_stage_teardown)
 
 int main(void)
@@ -588,6 +636,7 @@ int main(void)
 		STAGE(a_borrow_that_is_being_undone_is),
 		STAGE(what_waits_its_turn_may_have_been_given_back),
 		STAGE(a_late_store_is_none_that_was_done),
+		STAGE(a_share_does_not_lose_its_source),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
