@@ -586,6 +586,7 @@ static int reconnect_come_back(struct hbm *hbm, int timeout_ms)
 
 	reconnect->pause_ms = 0;
 	hbm->away = rc != 0;
+	reconnect->times += rc == 0;
 
 	return rc;
 }

@@ -436,10 +436,12 @@ static int request_submit_wait(struct hbm *hbm, struct request *request, int tim
 	if (rc)
 		return rc;
 
-	/* While there is no daemon that could answer, another limit holds. */
-	do
+	/* The limit is for each daemon anew, and not for the time without one. */
+	uint64_t times;
+	do {
+		times = hbm->reconnect.times;
 		rc = hbm_wait(hbm, ticket, timeout_ms);
-	while (rc == -ETIMEDOUT && hbm->away);
+	} while (rc == -ETIMEDOUT && (hbm->away || hbm->reconnect.times != times));
 	if (rc == -ETIMEDOUT)
 		hbm_request_break(hbm, rc);
 

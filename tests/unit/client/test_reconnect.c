@@ -540,8 +540,8 @@ static void what_waits_its_turn_may_have_been_given_back(void **state)
 		if (destroy)
 			assert_int_equal(hbm_region_destroy(hbm, region), 0);
 		else
-			assert_int_equal(
-				hbm_decommit(hbm, &(struct hbm_range){region, 0, SLAB}, 1), 0);
+			assert_int_equal(hbm_decommit(hbm, &(struct hbm_range){region, 0, SLAB}, 1),
+					 0);
 		assert_int_equal(hellos, 2);
 
 		/* Of this daemon: refused as it is. */
@@ -585,8 +585,8 @@ static void a_share_does_not_lose_its_source(void **state)
 		if (destroy)
 			assert_int_equal(hbm_region_destroy(hbm, region), 0);
 		else
-			assert_int_equal(
-				hbm_decommit(hbm, &(struct hbm_range){region, 0, SLAB}, 1), 0);
+			assert_int_equal(hbm_decommit(hbm, &(struct hbm_range){region, 0, SLAB}, 1),
+					 0);
 		assert_int_equal(hbm_wait(hbm, ticket, -1), 0);
 
 		uint32_t first = 2 * destroy + 1; /* of the regions of this turn */
@@ -614,6 +614,30 @@ static void a_share_does_not_lose_its_source(void **state)
 	}
 }
 
+/* To be back takes it longer than it may be silent. */
+static bool answer_slowly(struct fake *self, const struct hbm_wire_header *request)
+{
+	if (answer(self, request))
+		return true;
+	if (request->opcode == HBM_WIRE_RECONCILE)
+		usleep(600000);
+	if (request->opcode == HBM_WIRE_NAMESPACE_CLOSE)
+		usleep(50000);
+
+	return false;
+}
+
+static void the_time_without_a_daemon_is_not_that_of_an_answer(void **state)
+{
+	(void)state;
+
+	connect_with(&(struct hbm_options){.socket = fake.path, .answer_ms = 500});
+	fake.answer = answer_slowly;
+	die_on(HBM_WIRE_NAMESPACE_CLOSE, 1);
+	assert_int_equal(hbm_namespace_close(hbm, 5), 0);
+	assert_int_equal(lookup(), 0);
+}
+
 #define STAGE(test) cmocka_unit_test_setup_teardown(test, setup, fake_stage_teardown)
 
 int main(void)
@@ -637,6 +661,7 @@ int main(void)
 		STAGE(what_waits_its_turn_may_have_been_given_back),
 		STAGE(a_late_store_is_none_that_was_done),
 		STAGE(a_share_does_not_lose_its_source),
+		STAGE(the_time_without_a_daemon_is_not_that_of_an_answer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
