@@ -12,8 +12,8 @@
  * 	publication	it has its slots			it is closed
  *
  * A record is there before a reply says so, and gone before a reply says that; what was under
- * way when the daemon was killed is settled with the client when it comes back. The word of a slab says whether it was released, and which session holds it
- * then: its descriptor is parked no longer, as that would hold the memory itself.
+ * way when the daemon was killed is settled with the client when it comes back. The word of a slab says whether it is released, and which session may
+ * hold it then: its descriptor is parked no longer, as that would hold the memory itself.
  *
  * Regions of publications are those of session 0. Memory that is neither is not kept: slabs
  * that are ready, and the HBM tier.
@@ -55,8 +55,7 @@ struct kept_region {
 	uint32_t read_only; /* 1: as it is attached */
 };
 
-/* The word: 0, KEPT_RELEASING, or KEPT_HELD and the session that holds it, or 0. */
-#define KEPT_RELEASING 1u
+/* The word: 0, or KEPT_HELD and the session that may hold it, or 0. */
 #define KEPT_HELD (UINT64_C(1) << 63)
 
 struct kept_slab {

@@ -120,7 +120,6 @@ static void slab_release_done(struct job *job)
 		    held_release_ended(&slabs->held, &slab->part, slab->result == CUDA_SUCCESS);
 	if (slab->result == CUDA_SUCCESS && held) {
 		slabs->books.held += slab->bytes;
-		slab_keep_held(slab);
 	} else if (slab->result == CUDA_SUCCESS) {
 		slabs->books.uncreated += slab->bytes;
 		slab_unuse(slab);

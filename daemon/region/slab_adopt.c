@@ -3,8 +3,7 @@
  * slab_adopt: how a pool begins with the slabs of an earlier daemon: region_kept.h. Each is
  * imported by its parked descriptor, leased and without a session until slab_adopt_for().
  * What was held is held, until the device shows that it is free: it has no descriptor any more.
- * What was being released in that moment is taken for free. If it is not, because a client held
- * it, the books call more free than there is: slab_request.c.
+ * So is what was being released in that moment, as a client may hold it.
  */
 #include "daemon/region/slab.h"
 
@@ -72,19 +71,13 @@ int slab_keep(struct slab *slab, int fd)
 void slab_unpark(struct slab *slab)
 {
 	const struct region_kept *kept = slab->slabs->kept;
+	uint64_t session = slab->part.holder ? slab->part.holder->session : 0;
 
 	if (!kept || !kept->state || slab->kept == 0)
 		return;
 
-	region_kept_set(kept, STATE_SLABS, slab->kept, KEPT_RELEASING);
+	region_kept_set(kept, STATE_SLABS, slab->kept, KEPT_HELD | session);
 	parking_drop(kept->parking, parking_id(PARK_SLAB, slab->id));
-}
-
-void slab_keep_held(struct slab *slab)
-{
-	uint64_t session = slab->part.holder ? slab->part.holder->session : 0;
-
-	region_kept_set(slab->slabs->kept, STATE_SLABS, slab->kept, KEPT_HELD | session);
 }
 
 void slab_unkeep(struct slab *slab)
@@ -188,15 +181,14 @@ int slab_adopt_all(struct slabs *slabs)
 		if (memcmp(kept->uuid, slabs->device->uuid.bytes, sizeof(kept->uuid)) != 0)
 			continue;
 
-		bool releasing = state_word(state, STATE_SLABS, i) == KEPT_RELEASING;
-		struct slab *slab = releasing ? NULL : slab_adopt(slabs, i);
+		struct slab *slab = slab_adopt(slabs, i);
 		if (slab) {
 			slabs->adopted[slabs->adopted_count++] = slab;
 			continue;
 		}
 
 		state_drop(state, STATE_SLABS, i);
-		lost += !releasing;
+		lost++;
 	}
 
 	qsort(slabs->adopted, slabs->adopted_count, sizeof(struct slab *), slab_adopt_compare);

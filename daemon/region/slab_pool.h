@@ -70,10 +70,10 @@ void slab_budget_leave(struct slabs *slabs);
 void slab_pump(struct slabs *slabs);
 
 /* A slab that is kept is about to be released: its descriptor is parked no longer, as that would
- * hold the memory itself. */
+ * hold the memory itself. Until it is known that its memory is free the next daemon takes it for
+ * held. */
 void slab_unpark(struct slab *slab);
-void slab_keep_held(struct slab *slab); /* it is released, and held */
-void slab_unkeep(struct slab *slab);    /* its memory is free, or out of reach */
+void slab_unkeep(struct slab *slab); /* its memory is free, or out of reach */
 /* Takes what an earlier daemon has kept of the device; before anything is created. -ENOMEM. */
 int slab_adopt_all(struct slabs *slabs);
 

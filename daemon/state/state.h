@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define STATE_VERSION 1 /* of all of it: one with another is refused */
+#define STATE_VERSION 2 /* of all of it: one with another is refused */
 #define STATE_NONE UINT32_MAX
 #define STATE_CAPACITY_MAX (1u << 30) /* records of a table */
 

@@ -179,6 +179,33 @@ static void test_what_was_given_back_is_held(void **state)
 	close(fds[2]);
 }
 
+static bool one_is_held(void *arg)
+{
+	return books_of(arg, 0).held == SLAB;
+}
+
+/* Killed while it is being released: nobody knows yet whether the client holds it. */
+static void test_what_was_being_released_is_held(void **state)
+{
+	struct restore_rig *rig = *state;
+	struct region *region = restore_rig_make(rig, 0, 0, 4);
+	int fds[2];
+
+	assert_int_equal(restore_rig_commit(rig, region, 0, 2, fds), HBM_OK);
+	assert_int_equal(restore_rig_decommit(rig, region, 0, 2), HBM_OK);
+	close(fds[0]);
+	restore_rig_kill(rig);
+	assert_int_equal(ledger_used(&rig->clients[0].payer, LEDGER_HELD),
+			 books_of(rig, 0).held);
+	assert_in_range(books_of(rig, 0).held, SLAB, 2 * SLAB);
+
+	/* What it does not hold is free as soon as the device is asked. */
+	pool_run(&rig->pool, one_is_held, rig);
+	assert_int_equal(ledger_used(&rig->clients[0].payer, LEDGER_HELD), SLAB);
+	close(fds[1]);
+	restore_rig_run_free(rig);
+}
+
 /* A slab that does not come back leaves its slot empty. */
 static void test_a_lost_slab(void **state)
 {
@@ -369,6 +396,7 @@ int main(void)
 		TEST(test_a_client_s_mapping_goes_on),
 		TEST(test_what_nobody_has_is_free),
 		TEST(test_what_was_given_back_is_held),
+		TEST(test_what_was_being_released_is_held),
 		TEST(test_a_lost_slab),
 		TEST(test_reservations),
 		TEST(test_publications),
