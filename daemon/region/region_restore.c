@@ -247,6 +247,7 @@ static bool region_restore_slot(struct restoring *restoring, uint32_t record)
 		slot_fill(region, kept->slot, slab);
 	if (kept->flags & KEPT_LENT && slab->slots == 1)
 		region_restore_lent(restoring, slab);
+	slab->borrowed |= (kept->flags & KEPT_LENT) != 0;
 
 	region->slots[kept->slot].read_only = kept->flags != 0;
 	region->slots[kept->slot].kept = record + 1;

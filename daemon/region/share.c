@@ -35,7 +35,7 @@ static int share_check_slot(const struct share_source *source, const struct slot
 		return HBM_NOT_FOUND;
 	if (slot->slab->stuck)
 		return HBM_DEVICE;
-	if (slot->lent && !source->read_only)
+	if ((slot->lent || slot->slab->borrowed) && !source->read_only)
 		return HBM_DENIED;
 	if (slot->read_only && slot->slab->publication && !source->read_only)
 		return HBM_DENIED;

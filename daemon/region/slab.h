@@ -58,6 +58,7 @@ struct slab {
 	struct publication *publication; /* that has it; NULL: none */
 	bool exported, placed;
 	bool returning; /* it was idle, and is on its way back */
+	bool borrowed;  /* it was lent by an earlier daemon: read-only in whatever slot */
 	/* the device refused to unmap it, or a copy may use it: it stays mapped in the daemon.
 	 * Of a shared one the loop and the control worker may have to do with different slots. */
 	_Atomic bool stuck;

@@ -76,7 +76,8 @@ int slot_keep(struct region *region, uint64_t i, struct slab *slab, int fd)
 		.slab = slab->id,
 		.slot = i,
 		.region = region->id,
-		.flags = (slot->read_only ? KEPT_READ_ONLY : 0) | (slot->lent ? KEPT_LENT : 0),
+		.flags = (slot->read_only ? KEPT_READ_ONLY : 0) |
+			 (slot->lent || slab->borrowed ? KEPT_LENT : 0),
 	};
 
 	return region_kept_add(slabs_kept(region->device->slabs), STATE_SLOTS, &body, 0,

@@ -227,6 +227,27 @@ static void test_what_is_mapped_stays(void **state)
 	finish(stored);
 }
 
+/* What was lent by a daemon before is shared to be read, and so is what shares it. */
+static void assert_only_read(struct client *client, uint64_t slot)
+{
+	struct hbm_share share = {.source = client->region,
+				  .target = client->region,
+				  .source_offset = slot * SLAB,
+				  .target_offset = 4 * SLAB,
+				  .bytes = SLAB};
+	struct hbm_range target = slot_range(client, 4);
+
+	assert_int_equal(hbm_share(client->kv.hbm, &share, 1), HBM_DENIED);
+	share.flags = HBM_SHARE_READ_ONLY;
+	assert_int_equal(hbm_share(client->kv.hbm, &share, 1), 0);
+	keeper_kill(&daemon_);
+	share.source_offset = 4 * SLAB;
+	share.target_offset = 5 * SLAB;
+	share.flags = 0;
+	assert_int_equal(hbm_share(client->kv.hbm, &share, 1), HBM_DENIED);
+	assert_int_equal(hbm_decommit(client->kv.hbm, &target, 1), 0);
+}
+
 /* What is borrowed stays as it is, in a slot, which is the session's own then, and without one. */
 static void test_what_is_borrowed_stays(void **state)
 {
@@ -276,6 +297,7 @@ static void test_what_is_borrowed_stays(void **state)
 	}
 
 	const struct hbm_range slot = slot_range(&client, 3);
+	assert_only_read(&client, 3);
 	assert_int_equal(hbm_decommit(client.kv.hbm, &slot, 1), 0);
 	assert_int_equal(hbm_return(client.kv.hbm, loans, 2), 0); /* of a daemon before */
 	client_close(&client);
@@ -300,9 +322,9 @@ static void test_old_loans_are_returned_with_new_ones(void **state)
 		if (i > 0)
 			keeper_kill(&daemon_);
 		assert_int_equal(kv_store(&client.kv, 0, 7, 1, 0, results), 0);
-		assert_int_equal(hbm_borrow(client.kv.hbm, client.kv.ns, 0, 0, &key, 1, &loans[i],
-					    results),
-				 0);
+		assert_int_equal(
+			hbm_borrow(client.kv.hbm, client.kv.ns, 0, 0, &key, 1, &loans[i], results),
+			0);
 		assert_int_equal(results[0].status, HBM_OK);
 	}
 
@@ -494,9 +516,11 @@ int main(int argc, char **argv)
 	seed_open(&seed, "region_kept");
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_what_is_mapped_stays),      TEST(test_what_is_borrowed_stays),
+		TEST(test_what_is_mapped_stays),
+		TEST(test_what_is_borrowed_stays),
 		TEST(test_old_loans_are_returned_with_new_ones),
-		TEST(test_what_is_lent_is_lent_anew), TEST(test_a_client_dies),
+		TEST(test_what_is_lent_is_lent_anew),
+		TEST(test_a_client_dies),
 		TEST(test_killed_at_any_moment),
 	};
 	alarm(100);
