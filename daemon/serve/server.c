@@ -223,10 +223,10 @@ struct session *server_find_session(const struct server *server, uint64_t id)
 	return NULL;
 }
 
-bool server_has_away(const struct server *server)
+bool server_awaits_clients(const struct server *server)
 {
 	list_for_each (node, &server->sessions)
-		if (container_of(node, struct session, link)->state == SESSION_AWAY)
+		if (session_is_awaited(container_of(node, struct session, link)))
 			return true;
 
 	return false;

@@ -44,8 +44,8 @@ void server_drain(struct server *server, void (*drained)(void *arg), void *arg);
 void server_leave(struct server *server);
 struct server *server_close(struct server *server); /* removes the socket file it made */
 
-/* Whether one of those may still come back. */
-bool server_has_away(const struct server *server);
+/* Whether the client of one of those may still have to open its namespaces again. */
+bool server_awaits_clients(const struct server *server);
 /* Makes the sessions that an earlier daemon has kept: those are away whose processes live. Before
  * it serves. */
 void server_restore_sessions(struct server *server);

@@ -87,7 +87,7 @@ void restoration_setup_say(const struct hbmd *hbmd)
 
 bool restoration_setup_release(struct hbmd *hbmd)
 {
-	if (hbmd->server && server_has_away(hbmd->server))
+	if (hbmd->server && server_awaits_clients(hbmd->server))
 		return false;
 
 	namespaces_release_restored(hbmd->cache->namespaces);

@@ -26,7 +26,7 @@ int restoration_setup_take_ddr(const struct hbmd *hbmd);
 int restoration_setup_open(struct hbmd *hbmd, void (*ended)(void *arg), void *arg);
 /* Says what has come back. */
 void restoration_setup_say(const struct hbmd *hbmd);
-/* Namespaces of before without blocks go, unless a session that is away may open one again: false,
+/* Namespaces of before without blocks go, unless a client may still open one again: false,
  * and it is to be called later. */
 bool restoration_setup_release(struct hbmd *hbmd);
 /* Whether all that will come back has. */

@@ -132,7 +132,8 @@ struct session {
 	struct charge descriptors;    /* for those that it needs, as above */
 	struct fair_payer fair_payer; /* takes turns on links and disk */
 	bool returned; /* its client has come back, and not said yet what it has (reconcile.h) */
-	uint32_t kept; /* its record in the state, or STATE_NONE */
+	uint64_t returned_ns; /* when it came back, of clock.h; 0: it did not have to */
+	uint32_t kept;        /* its record in the state, or STATE_NONE */
 	uint8_t token[HBM_WIRE_TOKEN_BYTES]; /* all zero: its client does not come back */
 	/* The rest is session.c's. */
 	struct charge silent_charge; /* until it has been greeted */

@@ -158,7 +158,16 @@ int session_return(struct session *away, struct request *request)
 
 	request->connection = &away->connection;
 	away->returned = true;
+	away->returned_ns = clock_now();
 	session_greeted(away);
 
 	return 0;
+}
+
+bool session_is_awaited(const struct session *session)
+{
+	bool reopens = session->returned || (session->returned_ns != 0 &&
+					     clock_now() - session->returned_ns < SESSION_REOPENS_NS);
+
+	return session->state == SESSION_AWAY || (session->state == SESSION_LIVE && reopens);
 }

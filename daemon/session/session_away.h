@@ -19,6 +19,10 @@
 
 #include "daemon/session/session.h"
 
+/* For how long a client that has come back may still be opening its namespaces again: as long as
+ * libhbm waits for one answer. */
+#define SESSION_REOPENS_NS UINT64_C(10000000000)
+
 /* What of a session is passed on as descriptors. */
 enum session_away_part { SESSION_AWAY_FENCES, SESSION_AWAY_DOORBELL };
 
@@ -37,3 +41,5 @@ bool session_may_return(const struct session *away, const struct session *greeti
 /* Moves the connection of the request's session, which ends, to that one, which is live then; the
  * reply to the request goes there. Negative errno: the connection has ended. */
 int session_return(struct session *away, struct request *request);
+/* Whether its client may still have to come back, or to ask for what it had open. */
+bool session_is_awaited(const struct session *session);

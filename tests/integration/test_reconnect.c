@@ -13,6 +13,7 @@
 #include "tests/support/keeper_rig.h"
 #include "tests/support/kv.h"
 #include "tests/support/pool_rig.h"
+#include "tests/support/raw.h"
 #include "tests/support/stage.h"
 
 #include <errno.h>
@@ -120,6 +121,60 @@ static void test_calls_wait_and_succeed(void **state)
 
 	assert_int_equal(hbm_info(hbm)->session, session);
 	hbm_close(hbm);
+	finish();
+}
+
+/* ---- Namespaces ---- */
+
+/* A client of its own words, whose session outlives the daemon. */
+static int begin_raw(struct hbm_wire_hello_resume *resume)
+{
+	struct hbm_wire_hello_resume_reply reply;
+	int socket = raw_connect(&daemon_);
+
+	memset(resume, 0, sizeof(*resume));
+	raw_hello_fill(&resume->hello);
+	resume->hello.header.size = sizeof(*resume);
+	raw_call(socket, resume, &reply, sizeof(reply));
+	resume->session = reply.hello.session;
+	memcpy(resume->state, reply.state, sizeof(resume->state));
+	memcpy(resume->token, reply.token, sizeof(resume->token));
+
+	return socket;
+}
+
+/* What a client had open is there while it opens that again, however long it takes. */
+static void test_a_namespace_waits_for_its_client(void **state)
+{
+	(void)state;
+	struct hbm_wire_hello_resume resume;
+	struct hbm_wire_hello_resume_reply reply;
+	struct hbm_wire_namespace_open_flags open = {
+		.header = RAW_HEADER(NAMESPACE_OPEN, sizeof(open)),
+		.spec = {.model = "m", .block_bytes = BLOCK},
+		.flags = HBM_WIRE_EPHEMERAL};
+	struct raw_ranges end = {
+		.head = {.header = RAW_HEADER(RECONCILE, sizeof(end)), .count = 1}};
+	struct hbm_wire_namespace_reply first, again;
+	struct hbm_wire_header header;
+
+	start(sets);
+	int socket = begin_raw(&resume);
+	raw_call(socket, &open, &first, sizeof(first));
+	keeper_kill(&daemon_);
+	close(socket);
+
+	/* The daemon looks for clients that are to come back once a second. */
+	socket = raw_connect(&daemon_);
+	raw_call(socket, &resume, &reply, sizeof(reply));
+	usleep(1100000);
+	raw_call(socket, &end, &header, sizeof(header));
+	usleep(1100000);
+	uint32_t other = raw_namespace(socket, 2 * BLOCK);
+	raw_call(socket, &open, &again, sizeof(again));
+	assert_int_equal(again.ns, first.ns);
+	assert_int_not_equal(again.ns, other);
+	close(socket);
 	finish();
 }
 
@@ -365,6 +420,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_calls_wait_and_succeed),
+		TEST(test_a_namespace_waits_for_its_client),
 		TEST(test_stores_and_loads_in_flight),
 		TEST(test_sequences_go_on),
 		TEST(test_what_is_shown_is_of_the_next_daemon),
