@@ -186,19 +186,26 @@ static void server_restore_parts(struct server *server, struct session *session)
 	server_restore_part(server, session, SESSION_AWAY_DOORBELL, PARK_DOORBELL);
 }
 
-void server_restore_sessions(struct server *server)
+int server_restore_sessions(struct server *server, char *error, size_t error_size)
 {
 	struct state *state = server->owner.state;
 	uint64_t gone = 0;
 	if (!state)
-		return;
+		return 0;
 
 	server->last_id = state_counter(state, STATE_LAST_SESSION);
 	for (uint32_t i = 0; (i = state_next(state, STATE_SESSIONS, i)) != STATE_NONE; i++) {
 		struct session *session;
-		if (session_restore(&session, &server->owner, i) < 0) {
+		int r = session_restore(&session, &server->owner, i);
+		if (r == -ESRCH) {
 			gone++;
 			continue;
+		}
+		if (r < 0) {
+			snprintf(error, error_size,
+				 "cannot make a session of the daemon before again: %s",
+				 strerror(-r));
+			return r;
 		}
 
 		server->count++;
@@ -210,6 +217,8 @@ void server_restore_sessions(struct server *server)
 		log_notice(
 			"sessions of the daemon before: %llu, and %llu whose processes have ended",
 			(unsigned long long)server->count, (unsigned long long)gone);
+
+	return 0;
 }
 
 struct session *server_find_session(const struct server *server, uint64_t id)

@@ -47,8 +47,9 @@ struct server *server_close(struct server *server); /* removes the socket file i
 /* Whether the client of one of those may still have to open its namespaces again. */
 bool server_awaits_clients(const struct server *server);
 /* Makes the sessions that an earlier daemon has kept: those are away whose processes live. Before
- * it serves. */
-void server_restore_sessions(struct server *server);
+ * it serves. Negative errno: it cannot be told whether one lives, whose memory is not to be used
+ * again; all is kept for the next start. */
+int server_restore_sessions(struct server *server, char *error, size_t error_size);
 /* The session of that number, or NULL. */
 struct session *server_find_session(const struct server *server, uint64_t id);
 /* All that those sessions have is theirs again: what cannot come back is dead from now on. */

@@ -282,8 +282,10 @@ static int hbmd_set_up_server(struct service *service, char *error, size_t error
 		server_tenants_changed(hbmd->server);
 	}
 
+	if (r == 0)
+		r = server_restore_sessions(hbmd->server, error, error_size);
+
 	if (r == 0) {
-		server_restore_sessions(hbmd->server);
 		restore_regions(hbmd);
 		server_sessions_restored(hbmd->server);
 		r = pressure_open(&hbmd->pressure, hbmd);

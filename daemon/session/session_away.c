@@ -65,10 +65,10 @@ int session_restore(struct session **out, struct session_owner *owner, uint32_t 
 	const struct session_kept *kept = state_body(owner->state, STATE_SESSIONS, record);
 	struct session *session = NULL;
 	int r = session_away_new(&session, owner, kept);
-	if (r < 0) {
+	if (r == -ESRCH)
 		state_drop(owner->state, STATE_SESSIONS, record);
+	if (r < 0)
 		return r;
-	}
 
 	session->kept = record;
 	*out = session;
@@ -166,8 +166,9 @@ int session_return(struct session *away, struct request *request)
 
 bool session_is_awaited(const struct session *session)
 {
-	bool reopens = session->returned || (session->returned_ns != 0 &&
-					     clock_now() - session->returned_ns < SESSION_REOPENS_NS);
+	bool reopens =
+		session->returned || (session->returned_ns != 0 &&
+				      clock_now() - session->returned_ns < SESSION_REOPENS_NS);
 
 	return session->state == SESSION_AWAY || (session->state == SESSION_LIVE && reopens);
 }

@@ -26,8 +26,8 @@
 /* What of a session is passed on as descriptors. */
 enum session_away_part { SESSION_AWAY_FENCES, SESSION_AWAY_DOORBELL };
 
-/* Makes the session of a record, away. -ESRCH: its process has ended; or another negative errno.
- * The record is dropped then. */
+/* Makes the session of a record, away. -ESRCH: its process has ended, and the record is dropped.
+ * After another negative errno it stays: the process may live, and have its memory mapped. */
 int session_restore(struct session **out, struct session_owner *owner, uint32_t record);
 /* Takes a descriptor that an earlier daemon has parked for it, and consumes it. */
 void session_restore_part(struct session *session, enum session_away_part part, int fd);

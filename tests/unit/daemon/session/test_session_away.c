@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -259,6 +260,31 @@ static void a_process_that_has_ended_has_no_session(void **state)
 	assert_int_equal(restore(rig, &foreign, 0), -ESRCH);
 }
 
+/* It may live: nothing that it has may be used again. */
+static void a_process_that_cannot_be_looked_at_keeps_its_record(void **state)
+{
+	struct session_rig *rig = *state;
+	const struct session_kept kept = record_of(getpid());
+	struct rlimit limit, none;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	int r = restore(rig, &kept, 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(r, -EMFILE);
+	assert_int_equal(state_count(rig->owner.state, STATE_SESSIONS), 1);
+
+	assert_int_equal(session_restore(&rig->session, &rig->owner,
+					 state_next(rig->owner.state, STATE_SESSIONS, 0)),
+			 0);
+	unmap(restore_fences(rig->session));
+	session_restored(rig->session);
+	assert_int_equal(rig->session->state, SESSION_AWAY);
+	session_end(rig->session);
+}
+
 static void a_process_that_ends_ends_its_session(void **state)
 {
 	struct session_rig *rig = *state;
@@ -433,6 +459,7 @@ int main(void)
 		RIG(a_session_waits_for_its_client),
 		RIG(what_cannot_come_back_is_dead),
 		RIG(a_process_that_has_ended_has_no_session),
+		RIG(a_process_that_cannot_be_looked_at_keeps_its_record),
 		RIG(a_process_that_ends_ends_its_session),
 		RIG(a_client_goes_on_with_its_session),
 		RIG(nobody_else_goes_on_with_it),
