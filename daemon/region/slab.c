@@ -348,9 +348,10 @@ int slabs_open_kept(struct slabs **out, struct device *device, struct loop *loop
 	slabs->retry.fire = slab_retry_fire;
 	slabs->retry_ns = RETRY_FIRST_NS;
 	slabs->kept = kept;
-	if (slab_adopt_all(slabs) < 0) {
-		free(slabs);
-		return -ENOMEM;
+	int r = slab_adopt_all(slabs);
+	if (r < 0) {
+		slabs_close(slabs);
+		return r;
 	}
 
 	*out = slabs;

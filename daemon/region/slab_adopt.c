@@ -3,7 +3,8 @@
  * slab_adopt: how a pool begins with the slabs of an earlier daemon: region_kept.h. Each is
  * imported by its parked descriptor, leased and without a session until slab_adopt_for().
  * What was held is held, until the device shows that it is free: it has no descriptor any more.
- * So is what was being released in that moment, as a client may hold it.
+ * So are what was being released in that moment, and what cannot be imported: a client may hold
+ * it.
  */
 #include "daemon/region/slab.h"
 
@@ -135,11 +136,13 @@ static bool slab_adopt_import(struct slabs *slabs, struct slab *slab)
 	return true;
 }
 
-/* NULL: it is lost, or there is no memory. */
-static struct slab *slab_adopt(struct slabs *slabs, uint32_t record)
+/* Whether it was not imported. NULL: no memory. */
+static struct slab *slab_adopt(struct slabs *slabs, uint32_t record, bool *lost)
 {
-	const struct kept_slab *kept = state_body(slabs->kept->state, STATE_SLABS, record);
-	struct slab *slab = slabs_is_size(kept->bytes) ? slab_new(slabs, kept->bytes) : NULL;
+	struct state *state = slabs->kept->state;
+	const struct kept_slab *kept = state_body(state, STATE_SLABS, record);
+	bool held = state_word(state, STATE_SLABS, record) != 0;
+	struct slab *slab = slab_new(slabs, kept->bytes);
 	if (!slab)
 		return NULL;
 
@@ -147,14 +150,18 @@ static struct slab *slab_adopt(struct slabs *slabs, uint32_t record)
 	slab->kept = record + 1;
 	slab->exported = true;
 	slab->promise = &slabs->promises.unowned;
-	if (state_word(slabs->kept->state, STATE_SLABS, record) != 0) {
+	*lost = !held && !slab_adopt_import(slabs, slab);
+	if (*lost)
+		region_kept_set(slabs->kept, STATE_SLABS, slab->kept, KEPT_HELD | kept->session);
+	if (*lost || held)
 		slab_adopt_held(slabs, slab);
-	} else if (!slab_adopt_import(slabs, slab)) {
-		free(slab);
-		return NULL;
-	}
 
 	return slab;
+}
+
+static bool slab_adopt_is_of(const struct slabs *slabs, const struct kept_slab *kept)
+{
+	return memcmp(kept->uuid, slabs->device->uuid.bytes, sizeof(kept->uuid)) == 0;
 }
 
 static int slab_adopt_compare(const void *left, const void *right)
@@ -169,6 +176,7 @@ int slab_adopt_all(struct slabs *slabs)
 	struct state *state = slabs->kept ? slabs->kept->state : NULL;
 	uint64_t budget = slabs->books.budget, lost = 0;
 	uint32_t count = state ? state_count(state, STATE_SLABS) : 0;
+	bool is_lost = false;
 	if (count == 0)
 		return 0;
 
@@ -178,22 +186,26 @@ int slab_adopt_all(struct slabs *slabs)
 
 	for (uint32_t i = 0; (i = state_next(state, STATE_SLABS, i)) != STATE_NONE; i++) {
 		const struct kept_slab *kept = state_body(state, STATE_SLABS, i);
-		if (memcmp(kept->uuid, slabs->device->uuid.bytes, sizeof(kept->uuid)) != 0)
+		if (!slab_adopt_is_of(slabs, kept))
 			continue;
 
-		struct slab *slab = slab_adopt(slabs, i);
-		if (slab) {
-			slabs->adopted[slabs->adopted_count++] = slab;
+		if (!slabs_is_size(kept->bytes)) {
+			state_drop(state, STATE_SLABS, i);
 			continue;
 		}
 
-		state_drop(state, STATE_SLABS, i);
-		lost++;
+		struct slab *slab = slab_adopt(slabs, i, &is_lost);
+		if (!slab)
+			return -ENOMEM;
+
+		slabs->adopted[slabs->adopted_count++] = slab;
+		lost += is_lost;
 	}
 
 	qsort(slabs->adopted, slabs->adopted_count, sizeof(struct slab *), slab_adopt_compare);
 	if (lost > 0)
-		log_warning("device %u: %llu slabs of the daemon before are lost",
+		log_warning("device %u: %llu slabs of the daemon before cannot be imported: their "
+			    "clients hold them",
 			    slabs->device->index, (unsigned long long)lost);
 	if (slabs->books.budget > budget)
 		log_warning("device %u: clients have %llu MiB more than device.memory has for "

@@ -195,8 +195,7 @@ static void test_what_was_being_released_is_held(void **state)
 	assert_int_equal(restore_rig_decommit(rig, region, 0, 2), HBM_OK);
 	close(fds[0]);
 	restore_rig_kill(rig);
-	assert_int_equal(ledger_used(&rig->clients[0].payer, LEDGER_HELD),
-			 books_of(rig, 0).held);
+	assert_int_equal(ledger_used(&rig->clients[0].payer, LEDGER_HELD), books_of(rig, 0).held);
 	assert_in_range(books_of(rig, 0).held, SLAB, 2 * SLAB);
 
 	/* What it does not hold is free as soon as the device is asked. */
@@ -206,7 +205,7 @@ static void test_what_was_being_released_is_held(void **state)
 	restore_rig_run_free(rig);
 }
 
-/* A slab that does not come back leaves its slot empty. */
+/* A slab that does not come back leaves its slot empty; its client may hold it. */
 static void test_a_lost_slab(void **state)
 {
 	struct restore_rig *rig = *state;
@@ -220,9 +219,33 @@ static void test_a_lost_slab(void **state)
 	assert_int_equal(rig->restored.slots, 2);
 	assert_int_equal(region->committed, 2 * SLAB);
 	assert_int_equal(books_of(rig, 0).leased, 2 * SLAB);
+	assert_int_equal(books_of(rig, 0).held, SLAB);
+	assert_int_equal(ledger_used(&rig->clients[0].payer, LEDGER_HELD), SLAB);
 	assert_int_equal(region_rig_address(region, SLAB, SLAB), HBM_NOT_FOUND);
 	assert_int_equal(restore_rig_read(rig, region, 2), WORD + 2);
 	commit(rig, region, 1, 1);
+}
+
+/* A client has it mapped that the device does not give the daemon again. */
+static void test_a_slab_that_is_not_imported(void **state)
+{
+	struct restore_rig *rig = *state;
+	struct region *region = restore_rig_make(rig, 0, 0, 4);
+	int fds[2];
+
+	assert_int_equal(restore_rig_commit(rig, region, 0, 2, fds), HBM_OK);
+	setenv("HBM_SOFT_FAIL", "cuMemImportFromShareableHandle:1", 1);
+	restore_rig_kill(rig);
+	unsetenv("HBM_SOFT_FAIL");
+	assert_int_equal(books_of(rig, 0).leased, SLAB);
+	assert_int_equal(books_of(rig, 0).held, SLAB);
+	assert_int_equal(ledger_used(&rig->clients[0].payer, LEDGER_HELD), SLAB);
+	restore_rig_kill(rig);
+	assert_int_equal(ledger_used(&rig->clients[0].payer, LEDGER_HELD), SLAB);
+	assert_int_equal(ledger_used(&rig->user->payer, LEDGER_MEMORY), 2 * SLAB);
+	close(fds[0]);
+	close(fds[1]);
+	restore_rig_run_free(rig);
 }
 
 static void test_reservations(void **state)
@@ -398,6 +421,7 @@ int main(void)
 		TEST(test_what_was_given_back_is_held),
 		TEST(test_what_was_being_released_is_held),
 		TEST(test_a_lost_slab),
+		TEST(test_a_slab_that_is_not_imported),
 		TEST(test_reservations),
 		TEST(test_publications),
 		TEST(test_a_full_state),
