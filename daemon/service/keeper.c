@@ -392,7 +392,8 @@ static int keeper_tell_environment(const struct keeper *keeper, const char *addr
 {
 	char store[32], watchdog[32];
 
-	snprintf(store, sizeof(store), "%d", KEEPER_STORE_MAX);
+	/* What it passes on has a place, too. */
+	snprintf(store, sizeof(store), "%zu", KEEPER_STORE_MAX - keeper->store.count);
 	snprintf(watchdog, sizeof(watchdog), "%lu", keeper->watchdog_s * 1000000);
 	unsetenv("WATCHDOG_PID");
 

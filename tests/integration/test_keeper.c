@@ -69,6 +69,46 @@ static void test_killed_at_any_moment(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+/* What the keeper has room for, as it says; -1: it does not. */
+static long told_room(void)
+{
+	char path[64];
+	static char environment[65536];
+
+	snprintf(path, sizeof(path), "/proc/%d/environ", (int)keeper_daemon(&daemon_));
+	FILE *file = fopen(path, "re");
+	assert_non_null(file);
+	size_t size = fread(environment, 1, sizeof(environment) - 1, file);
+	fclose(file);
+	environment[size] = '\0';
+	for (const char *at = environment; at < environment + size; at += strlen(at) + 1)
+		if (strncmp(at, "FDSTORE=", 8) == 0)
+			return strtol(at + 8, NULL, 10);
+
+	return -1;
+}
+
+/* A socket that it passes on takes a place of those that it has. */
+static void test_what_is_passed_on_has_a_place(void **state)
+{
+	(void)state;
+	keeper_start(&daemon_, sets, NULL);
+	long room = told_room();
+	unsigned stored = keeper_stored(&daemon_);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	daemon_.listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", daemon_.socket);
+	assert_int_equal(bind(daemon_.listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(daemon_.listener, 16), 0);
+	keeper_start(&daemon_, sets, NULL);
+	assert_int_equal(told_room(), room - 1);
+	assert_int_equal(keeper_stored(&daemon_), stored + 1);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+	close(daemon_.listener);
+}
+
 /* ---- how it ends ---- */
 
 static bool is_gone(pid_t pid)
@@ -326,6 +366,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_killed_daemon_comes_back),
 		TEST(test_killed_at_any_moment),
+		TEST(test_what_is_passed_on_has_a_place),
 		TEST(test_without_the_keeper_there_is_no_daemon),
 		TEST(test_signals_are_passed_on),
 		TEST(test_starts_that_fail),
