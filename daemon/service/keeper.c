@@ -33,19 +33,23 @@
 /* of a daemon that never was ready: the first wait before it is started again, and the longest */
 #define KEEPER_WAIT_NS (100 * MS)
 #define KEEPER_WAIT_MAX_NS (5 * SECOND)
+/* of one whose configuration is wrong: an operator mends that. Fewer starts than KEEPER_STARTS */
+#define KEEPER_WAIT_CONFIG_NS (10 * SECOND)
 
 struct keeper {
-	char **command;
+	char **command, **check; /* of the daemon, and of its --check-config */
 	unsigned long starts_max, watchdog_s;
 	int socket, signals;
 	sigset_t mask; /* the daemon's */
 	struct keeper_store store;
 
-	pid_t pid; /* 0: it does not run, and starts at start_ns */
+	pid_t pid;      /* 0: it does not run, and starts at start_ns */
+	pid_t checking; /* the next version looks at its configuration; 0: none does */
 	uint64_t start_ns;
 	uint64_t alive_ns; /* the last sign of life of one that is ready */
 	bool ready, aborted;
 	bool stopping, renewing;
+	bool served; /* one has been ready: there may be what is worth to be kept */
 
 	unsigned failures; /* in a row, of daemons that never were ready */
 	uint64_t window_ns;
@@ -54,13 +58,19 @@ struct keeper {
 
 /* ---- starting ---- */
 
-static void keeper_become_daemon(struct keeper *keeper, pid_t parent)
+/* In a child of the keeper's. */
+static void keeper_become_child(const struct keeper *keeper, pid_t parent)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(EXIT_STATUS_FAILED);
 
 	sigprocmask(SIG_SETMASK, &keeper->mask, NULL);
+}
+
+static void keeper_become_daemon(struct keeper *keeper, pid_t parent)
+{
+	keeper_become_child(keeper, parent);
 	int r = keeper_store_pass(&keeper->store);
 	if (r == 0) {
 		execvp(keeper->command[0], keeper->command);
@@ -99,6 +109,53 @@ static void keeper_start(struct keeper *keeper)
 	keeper->start_ns = clock_now() + KEEPER_WAIT_MAX_NS;
 }
 
+static void keeper_pass_on(struct keeper *keeper, int signal)
+{
+	if (keeper->pid > 0)
+		kill(keeper->pid, signal);
+}
+
+/* ---- another version ---- */
+
+static void keeper_renew(struct keeper *keeper)
+{
+	keeper->renewing = true;
+	keeper->start_ns = 0;
+	keeper_pass_on(keeper, SIGTERM);
+}
+
+/* The daemon serves until it is known that the next one would start. */
+static void keeper_check(struct keeper *keeper)
+{
+	pid_t parent = getpid();
+	if (keeper->checking > 0)
+		return;
+
+	keeper->checking = fork();
+	if (keeper->checking == 0) {
+		keeper_become_child(keeper, parent);
+		execvp(keeper->check[0], keeper->check);
+		log_error("keeper: cannot start %s: %s", keeper->check[0], strerror(errno));
+		_exit(EXIT_STATUS_UNMET);
+	}
+
+	if (keeper->checking < 0) {
+		log_error("keeper: cannot check the configuration: %s", strerror(errno));
+		keeper->checking = 0;
+	}
+}
+
+static void keeper_checked(struct keeper *keeper, const siginfo_t *end)
+{
+	keeper->checking = 0;
+	if (end->si_code == CLD_EXITED && end->si_status == EXIT_STATUS_OK)
+		keeper_renew(keeper);
+	else
+		log_error("keeper: --check-config of the new version ended with %s%d: the daemon "
+			  "goes on",
+			  end->si_code == CLD_EXITED ? "status " : "signal ", end->si_status);
+}
+
 /* ---- what the daemon says ---- */
 
 static void keeper_hear(struct keeper *keeper, const struct keeper_datagram *datagram)
@@ -108,7 +165,7 @@ static void keeper_hear(struct keeper *keeper, const struct keeper_datagram *dat
 	if (message->ready || message->alive)
 		keeper->alive_ns = clock_now();
 	if (message->ready) {
-		keeper->ready = true;
+		keeper->ready = keeper->served = true;
 		keeper->failures = 0;
 	}
 
@@ -135,6 +192,13 @@ static int keeper_status(const siginfo_t *end)
 	return end->si_code == CLD_EXITED ? end->si_status : 128 + end->si_status;
 }
 
+/* Whether only an operator can mend it. */
+static bool keeper_is_wrong(const siginfo_t *end)
+{
+	return end->si_code == CLD_EXITED &&
+	       (end->si_status == EXIT_STATUS_USAGE || end->si_status == EXIT_STATUS_CONFIG);
+}
+
 /* Whether another start would be of use. */
 static bool keeper_goes_on(const struct keeper *keeper, const siginfo_t *end)
 {
@@ -142,16 +206,19 @@ static bool keeper_goes_on(const struct keeper *keeper, const siginfo_t *end)
 		return false;
 	if (keeper->renewing)
 		return true;
+	if (keeper_is_wrong(end))
+		return keeper->served;
 	if (end->si_code == CLD_EXITED)
-		return end->si_status != EXIT_STATUS_OK && end->si_status != EXIT_STATUS_USAGE &&
-		       end->si_status != EXIT_STATUS_CONFIG;
+		return end->si_status != EXIT_STATUS_OK;
 	return end->si_status != SIGTERM && end->si_status != SIGINT;
 }
 
-static uint64_t keeper_wait_ns(struct keeper *keeper)
+static uint64_t keeper_wait_ns(struct keeper *keeper, const siginfo_t *end)
 {
 	if (keeper->ready || keeper->renewing)
 		return 0;
+	if (keeper_is_wrong(end))
+		return KEEPER_WAIT_CONFIG_NS;
 
 	unsigned doublings = keeper->failures < 10 ? keeper->failures : 10;
 	uint64_t wait = KEEPER_WAIT_NS << doublings;
@@ -172,10 +239,13 @@ static int keeper_after(struct keeper *keeper, const siginfo_t *end)
 		return keeper_status(end);
 	}
 
-	uint64_t wait = keeper_wait_ns(keeper);
+	uint64_t wait = keeper_wait_ns(keeper, end);
 	log_notice("keeper: hbmd ended with %s%d: starting it again%s, with %zu descriptors",
 		   end->si_code == CLD_EXITED ? "status " : "signal ", end->si_status,
 		   wait > 0 ? " soon" : "", keeper->store.count);
+	if (keeper_is_wrong(end))
+		log_error("keeper: until the configuration is mended clients wait; SIGUSR2 tries "
+			  "it at once");
 	keeper->start_ns = clock_now() + wait;
 
 	return -1;
@@ -193,6 +263,8 @@ static int keeper_reap(struct keeper *keeper)
 			keeper_hear_all(keeper); /* while its pid can be no other's */
 
 		waitpid(pid, NULL, 0);
+		if (pid == keeper->checking)
+			keeper_checked(keeper, &end);
 		if (pid == keeper->pid) {
 			keeper->pid = 0;
 			int status = keeper_after(keeper, &end);
@@ -208,12 +280,6 @@ static int keeper_reap(struct keeper *keeper)
 
 /* ---- signals and time ---- */
 
-static void keeper_pass_on(struct keeper *keeper, int signal)
-{
-	if (keeper->pid > 0)
-		kill(keeper->pid, signal);
-}
-
 /* -1, or the exit status. */
 static int keeper_signalled(struct keeper *keeper, int signal)
 {
@@ -224,9 +290,10 @@ static int keeper_signalled(struct keeper *keeper, int signal)
 		keeper_pass_on(keeper, SIGHUP);
 		return -1;
 	case SIGUSR2:
-		keeper->renewing = true;
-		keeper->start_ns = 0;
-		keeper_pass_on(keeper, SIGTERM);
+		if (keeper->pid > 0 && keeper->ready)
+			keeper_check(keeper);
+		else
+			keeper_renew(keeper);
 		return -1;
 	default:
 		keeper->stopping = true;
@@ -326,6 +393,24 @@ static bool keeper_read_number(unsigned long *out, const char *text)
 	return true;
 }
 
+/* The command with one option more. False: no memory. */
+static bool keeper_make_check(struct keeper *keeper)
+{
+	static char option[] = "--check-config";
+	size_t count = 0;
+
+	while (keeper->command[count])
+		count++;
+	keeper->check = calloc(count + 2, sizeof(*keeper->check));
+	if (!keeper->check)
+		return false;
+
+	memcpy(keeper->check, keeper->command, count * sizeof(*keeper->check));
+	keeper->check[count] = option;
+
+	return true;
+}
+
 /* 0, or the exit status. The command becomes the daemon's, with its program first. */
 static int keeper_parse(struct keeper *keeper, int argc, char **argv)
 {
@@ -345,7 +430,7 @@ static int keeper_parse(struct keeper *keeper, int argc, char **argv)
 	keeper->command = next < argc ? argv + next : argv + argc - 1;
 	keeper->command[0] = argv[0];
 
-	return 0;
+	return keeper_make_check(keeper) ? 0 : EXIT_STATUS_UNMET;
 }
 
 /* What is kept are descriptors: as many as the system allows. */

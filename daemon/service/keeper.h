@@ -8,15 +8,16 @@
  *
  * 	hbmd ended            the keeper
  * 	by itself, with 0     ends
- * 	with 2 or 78          ends: another try would end so too
+ * 	with 2 or 78          ends: another try would end so too; where one has served before,
+ * 	                      keeps what it has and tries now and then, as an operator may mend it
  * 	else                  starts it again: at once, or with growing waits where it never was
  * 	                      ready; ends after so many starts in ten minutes
  * 	not, and is silent    aborts it
  *
  * 	SIGTERM, SIGINT       passed on; the keeper ends with hbmd
  * 	SIGHUP                passed on
- * 	SIGUSR2               hbmd is ended by SIGTERM and started again: a new version's, where the
- * 	                      file has been exchanged
+ * 	SIGUSR2               hbmd --check-config; where that ends with 0, hbmd is ended by SIGTERM and
+ * 	                      started again: a new version's, where the file has been exchanged
  *
  * What is kept ends with the keeper, and so does hbmd, however the keeper ends.
  */

@@ -274,6 +274,67 @@ static void test_a_new_version_takes_over(void **state)
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
+/* A program that says so of its configuration, and ends so when it is started. */
+static void write_program(const char *to, int check, int start)
+{
+	char new[160];
+
+	snprintf(new, sizeof(new), "%s.new", to);
+	FILE *file = fopen(new, "we");
+	assert_non_null(file);
+	fprintf(file, "#!/bin/sh\ncase \"$*\" in *--check-config*) exit %d;; esac\nexit %d\n",
+		check, start);
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(chmod(new, 0755), 0);
+	assert_int_equal(rename(new, to), 0);
+}
+
+static void await_log(const char *text, unsigned lines)
+{
+	while (spawn_log_lines(&daemon_, text) < lines)
+		usleep(1000);
+}
+
+/* One whose configuration is wrong for the new version does not begin; and where it is wrong
+ * nevertheless, what is kept waits until it is mended. */
+static void test_a_new_version_that_does_not_start(void **state)
+{
+	char program[128], good[128], soft[4096];
+	(void)state;
+
+	snprintf(program, sizeof(program), "%s/hbmd", daemon_.dir);
+	snprintf(good, sizeof(good), "%s/good", daemon_.dir);
+	snprintf(soft, sizeof(soft), "HBM_SOFT_DRIVER=%s", spawn_path("libhbmsoft.so"));
+	copy_program(program);
+	daemon_.program = program;
+	keeper_start(&daemon_, sets, (const char *[]){soft, NULL});
+	pid_t pid = keeper_daemon(&daemon_);
+	unsigned stored = keeper_stored(&daemon_);
+	struct hbm *hbm = spawn_connect(&daemon_);
+
+	copy_program(good);
+	write_program(program, 78, 78);
+	kill(daemon_.pid, SIGUSR2);
+	await_log("--check-config of the new version ended with status 78", 1);
+	assert_int_equal(hbm_ping(hbm), 0);
+	assert_int_equal(keeper_daemon(&daemon_), pid);
+
+	write_program(program, 0, 78);
+	kill(daemon_.pid, SIGUSR2);
+	await_log("hbmd ended with status 78: starting it again soon", 1);
+	write_program(program, 0, 2);
+	kill(daemon_.pid, SIGUSR2);
+	await_log("hbmd ended with status 2: starting it again soon", 1);
+	assert_int_equal(rename(good, program), 0);
+	kill(daemon_.pid, SIGUSR2);
+	assert_int_equal(hbm_ping(hbm), 0);
+	hbm_close(hbm);
+	keeper_await_next(&daemon_, pid);
+	assert_true(spawn_logged(&daemon_, taken_over));
+	assert_int_equal(keeper_stored(&daemon_), stored);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
 /* The old one is told to end, as by systemctl restart. */
 static void test_clients_go_on_over_a_restart(void **state)
 {
@@ -374,6 +435,7 @@ int main(void)
 		TEST(test_a_device_with_a_sticky_error),
 		TEST(test_a_device_that_is_done_without),
 		TEST(test_a_new_version_takes_over),
+		TEST(test_a_new_version_that_does_not_start),
 		TEST(test_clients_go_on_over_a_restart),
 		TEST(test_what_others_tell_it_changes_nothing),
 	};
