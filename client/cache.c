@@ -182,7 +182,7 @@ int hbm_submit_lookup(struct hbm *hbm, uint32_t ns, const hbm_key *keys, size_t 
 int hbm_submit_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm_key *keys,
 			size_t count, uint64_t deadline_us, hbm_result *results, hbm_ticket *ticket)
 {
-	if (device >= hbm->info.devices)
+	if (device >= hbm->info.devices && device != HBM_DEVICE_HOST)
 		return hbm_fail(hbm, HBM_INVALID, "device %u: the daemon has %u", device,
 				hbm->info.devices);
 

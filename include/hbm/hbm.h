@@ -462,8 +462,8 @@ HBM_API int hbm_submit_load(struct hbm *hbm, uint32_t ns, const struct hbm_block
 			    hbm_ticket *ticket);
 HBM_API int hbm_load(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
 		     hbm_result *results);
-/* Moves blocks to the HBM tier of `device` and counts as a use of them. The ticket ends
- * when they have arrived. */
+/* Moves blocks to the HBM tier of `device`, or to DDR for HBM_DEVICE_HOST, and counts as a use of
+ * them. The ticket ends when they have arrived. */
 HBM_API int hbm_submit_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm_key *keys,
 				size_t count, uint64_t deadline_us, hbm_result *results,
 				hbm_ticket *ticket);
