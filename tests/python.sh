@@ -12,7 +12,7 @@ BUILD=$build client/python/build >/dev/null || exit 1
 
 python=${PYTHON:-$([ -x /usr/bin/python3 ] && echo /usr/bin/python3 || echo python3)}
 export HBM_BUILD=$build PYTHONPATH=$build/python/lib PYTHONDONTWRITEBYTECODE=1
-said=$(cd client/python/tests && "$python" -X dev -W error -m unittest -q "$@" 2>&1) || {
+said=$(cd client/python/tests && timeout -k 5 120 "$python" -X dev -W error -m unittest -q "$@" 2>&1) || {
 	echo "$said"
 	exit 1
 }

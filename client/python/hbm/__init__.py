@@ -17,7 +17,7 @@ and offsets are in bytes, times in seconds, unless a name says otherwise.
 from . import _native
 from .connection import Connection, DeviceMemory, Fence, Info
 from .errors import ConnectionLost, Driver, Encoding, Error, Refused, Status, Tier, make_error
-from .memory import Region, Spans
+from .memory import Array, Region, Spans
 from .namespace import Amount, Key, Lookup, Namespace, chain, key
 from .ticket import Ticket
 
@@ -26,7 +26,7 @@ _native.use(Ticket, make_error)
 __version__ = _native.VERSION
 
 __all__ = [
-    "Amount", "Connection", "ConnectionLost", "DeviceMemory", "Driver", "Encoding", "Error", "Fence",
+    "Amount", "Array", "Connection", "ConnectionLost", "DeviceMemory", "Driver", "Encoding", "Error", "Fence",
     "Info", "Key", "Lookup", "Namespace", "Refused", "Region", "Spans", "Status", "Ticket", "Tier",
     "chain", "key",
 ]

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Iterable, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Sequence, Tuple, Union
 
 from . import _native
 
 if TYPE_CHECKING:
     from .connection import Connection
 
-__all__ = ["Region", "Spans"]
+__all__ = ["Array", "Region", "Spans"]
+
+Array = _native.Array
 
 
 class Region(_native.Region):
@@ -44,7 +46,37 @@ class Region(_native.Region):
 
         Raises ``BufferError`` where they are device memory, or not committed throughout.
         """
-        return memoryview(self._range(offset, self.bytes - offset if bytes is None else bytes))
+        count = self.bytes - offset if bytes is None else bytes
+        return memoryview(self._array(offset, (count,), "uint8"))
+
+    def array(
+        self, shape: Union[int, Sequence[int]], dtype: Any = "uint8", offset: int = 0
+    ) -> _native.Array:
+        """A committed range as numbers, contiguous and in C order, in a shape.
+
+        It is a tensor of DLPack, in device memory or in the host's: ``torch.from_dlpack()``,
+        ``numpy.from_dlpack()``; a buffer where this process can reach the bytes:
+        ``numpy.asarray()``; and has ``__cuda_array_interface__`` where they are a GPU's. It counts
+        as a live view of the region, as does what was made of it.
+
+        ``dtype``: bool, uint8 to uint64, int8 to int64, float16, bfloat16, float32, float64,
+        float8_e4m3fn, float8_e5m2: a name, or a type of torch or numpy. ``offset``: in bytes, a
+        multiple of a number's.
+        """
+        lengths = (shape,) if isinstance(shape, int) else tuple(shape)
+        name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
+        return self._array(offset, lengths, name.rpartition(".")[2])
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """All of it, as uint8."""
+        return self.array(self.bytes).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Tuple[int, int]:
+        return self.array(self.bytes).__dlpack_device__()
+
+    @property
+    def __cuda_array_interface__(self) -> Dict[str, Any]:
+        return self.array(self.bytes).__cuda_array_interface__
 
     def publish(
         self, name: str, offset: int = 0, bytes: Optional[int] = None, *, gid: Optional[int] = None

@@ -117,6 +117,19 @@ bool area_check(const struct area *area, uint64_t offset, uint64_t bytes)
 	return false;
 }
 
+bool area_can_be_seen(const struct area *area, uint64_t offset, uint64_t bytes)
+{
+	if (!area_check(area, offset, bytes))
+		return false;
+	if (area->memory && area_is_committed(area, offset, bytes))
+		return true;
+
+	PyErr_SetString(PyExc_BufferError, area->memory ? "the range is not committed throughout"
+							: "the region is device memory");
+
+	return false;
+}
+
 bool area_is_committed(const struct area *area, uint64_t offset, uint64_t bytes)
 {
 	if (bytes == 0)

@@ -32,5 +32,7 @@ bool area_is_unused(const struct area *area, const char *what);
 bool area_close(struct area *area);
 /* False: an exception is set: it is closed, or the range is beyond its end. */
 bool area_check(const struct area *area, uint64_t offset, uint64_t bytes);
+/* Whether this process can reach the bytes of a range. False: an exception is set. */
+bool area_can_be_seen(const struct area *area, uint64_t offset, uint64_t bytes);
 bool area_is_committed(const struct area *area, uint64_t offset, uint64_t bytes);
 void area_set_committed(struct area *area, uint64_t offset, uint64_t bytes, bool committed);

@@ -3,6 +3,7 @@
 
 #include "area.h"
 #include "core.h"
+#include "dlpack.h"
 #include "op.h"
 #include "region.h"
 #include "spans.h"
@@ -267,11 +268,43 @@ static bool blocks_of_lists(PyObject *lists, uint64_t block_bytes, const struct 
 	return true;
 }
 
+/* Memory of a tensor that is no buffer. */
+static bool blocks_tensor(PyObject *object, struct op *op, unsigned char **memory, uint64_t *bytes)
+{
+	PyObject *capsule = dlpack_import(object, memory, bytes);
+	int kept = -1;
+
+	if (!capsule)
+		return false;
+	if (!op->kept)
+		op->kept = PyList_New(0);
+	if (op->kept)
+		kept = PyList_Append(op->kept, capsule);
+	Py_DECREF(capsule);
+
+	return kept == 0;
+}
+
+static bool blocks_buffer(PyObject *object, bool writable, struct op *op, unsigned char **memory,
+			  uint64_t *bytes)
+{
+	Py_buffer *view = &op->buffers[op->buffer_count];
+
+	if (!PyObject_CheckBuffer(object))
+		return blocks_tensor(object, op, memory, bytes);
+
+	if (PyObject_GetBuffer(object, view, writable ? PyBUF_WRITABLE : PyBUF_SIMPLE) < 0)
+		return false;
+	op->buffer_count++;
+	*memory = view->buf;
+	*bytes = (uint64_t)view->len;
+
+	return true;
+}
+
 static bool blocks_of_buffers(PyObject *buffers, uint64_t block_bytes, bool writable, struct op *op,
 			      struct blocks *blocks)
 {
-	int flags = writable ? PyBUF_WRITABLE : PyBUF_SIMPLE;
-
 	op->buffers = calloc(op->count ? op->count : 1, sizeof(Py_buffer));
 	blocks->memory = calloc(op->count ? op->count : 1, sizeof(unsigned char *));
 	if (!op->buffers || !blocks->memory) {
@@ -280,17 +313,16 @@ static bool blocks_of_buffers(PyObject *buffers, uint64_t block_bytes, bool writ
 	}
 
 	for (size_t i = 0; i < op->count; i++) {
-		Py_buffer *view = &op->buffers[i];
+		uint64_t bytes = 0;
 
-		if (PyObject_GetBuffer(PyTuple_GetItem(buffers, (Py_ssize_t)i), view, flags) < 0)
+		if (!blocks_buffer(PyTuple_GetItem(buffers, (Py_ssize_t)i), writable, op,
+				   &blocks->memory[i], &bytes))
 			return false;
-		op->buffer_count++;
-		if ((uint64_t)view->len != block_bytes) {
-			PyErr_Format(PyExc_ValueError, "a buffer of %zd bytes for a block of %llu",
-				     view->len, (unsigned long long)block_bytes);
-			return false;
-		}
-		blocks->memory[i] = view->buf;
+		if (bytes == block_bytes)
+			continue;
+		PyErr_Format(PyExc_ValueError, "memory of %llu bytes for a block of %llu",
+			     (unsigned long long)bytes, (unsigned long long)block_bytes);
+		return false;
 	}
 
 	return true;

@@ -156,9 +156,8 @@ static struct waiter *core_waiter(struct core *core)
 	return waiter;
 }
 
-static void core_waiter_done(struct core *core, struct op *op, struct waiter *waiter)
+static void core_waiter_done(struct core *core, struct waiter **link, struct waiter *waiter)
 {
-	struct waiter **link = &op->waiters;
 	eventfd_t ignored;
 
 	while (*link != waiter)
@@ -262,7 +261,7 @@ int core_wait(struct core *core, struct op *op, double timeout)
 			waiter->next = op->waiters;
 			op->waiters = waiter;
 			woken = core_wait_here(&call, op, waiter, deadline);
-			core_waiter_done(core, op, waiter);
+			core_waiter_done(core, &op->waiters, waiter);
 		}
 		core_leave(&call, 0);
 
@@ -279,6 +278,24 @@ int core_wait(struct core *core, struct op *op, double timeout)
 	return 1;
 }
 
+/* Waits once for anything to end. False: a signal has come. */
+static bool core_listen(struct call *call, int ms)
+{
+	struct core *core = call->core;
+	struct waiter *waiter = core_waiter(core);
+	bool woken;
+
+	if (waiter) {
+		waiter->next = core->listeners;
+		core->listeners = waiter;
+	}
+	woken = core_sleep(call, waiter, ms);
+	if (waiter)
+		core_waiter_done(core, &core->listeners, waiter);
+
+	return woken;
+}
+
 long core_dispatch(struct core *core, double timeout)
 {
 	int64_t deadline = core_deadline(timeout);
@@ -292,7 +309,7 @@ long core_dispatch(struct core *core, double timeout)
 
 		count = core_hear(&call);
 		if (count == 0 && core_ms_until(deadline) != 0) {
-			woken = core_sleep(&call, NULL, core_ms_until(deadline));
+			woken = core_listen(&call, core_ms_until(deadline));
 			count = call.hbm ? core_hear(&call) : 0;
 		}
 		core_leave(&call, 0);
@@ -348,6 +365,8 @@ static void core_close_here(struct call *call)
 	for (core_hear(call); core->pending && core_ms_until(deadline) != 0; core_hear(call))
 		hbm_dispatch(core->hbm, core_ms_until(deadline));
 
+	for (struct waiter *waiter = core->listeners; waiter; waiter = waiter->next)
+		eventfd_write(waiter->fd, 1);
 	core->landing = landing_free(core->landing);
 	core->hbm = call->hbm = hbm_close(core->hbm);
 

@@ -36,7 +36,8 @@ struct core {
 	pthread_mutex_t lock;
 	struct hbm *hbm;         /* NULL: closed */
 	struct op *pending;      /* the oldest first */
-	struct waiter *idle;     /* to be used again */
+	struct waiter *listeners; /* threads in core_dispatch(), woken when it is closed */
+	struct waiter *idle;      /* to be used again */
 	struct landing *landing; /* NULL: not needed yet */
 	pthread_mutex_t fence_lock; /* held for no longer than a system call that never waits */
 	bool fences;                /* they are mapped */

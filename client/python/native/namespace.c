@@ -7,6 +7,7 @@
 #include "core.h"
 #include "job.h"
 #include "op.h"
+#include "opening.h"
 #include "ticket.h"
 
 #include <stdlib.h>
@@ -15,17 +16,17 @@ PyTypeObject *native_namespace_type;
 
 struct namespace {
 	PyObject_HEAD
-	struct core *core; /* counted */
+	struct core *core;       /* counted */
+	struct opening *opening; /* counted; NULL: closed */
 	uint32_t ns;
 	uint64_t block_bytes;
-	bool open;
 };
 
 static bool namespace_check(const struct namespace *self)
 {
-	if (!self->open)
+	if (!self->opening)
 		native_raise_closed("namespace");
-	return self->open;
+	return self->opening != NULL;
 }
 
 /* ---- Its life ---- */
@@ -37,8 +38,6 @@ static PyObject *namespace_make(PyTypeObject *type, PyObject *args, PyObject *kw
 	int encoding, ephemeral, memory_only, wipe_on_free;
 	struct namespace *self;
 	struct core *core;
-	struct call call;
-	uint32_t ns = 0;
 
 	if (kwds && PyDict_Size(kwds) > 0) {
 		PyErr_SetString(PyExc_TypeError, "no keywords");
@@ -67,34 +66,27 @@ static PyObject *namespace_make(PyTypeObject *type, PyObject *args, PyObject *kw
 	self = native_new(type);
 	if (!self)
 		return NULL;
-	if (!core_enter(&call, core) ||
-	    core_leave(&call, hbm_namespace_open(call.hbm, &options, &ns)) < 0) {
+	self->opening = opening_new(core, &options);
+	if (!self->opening) {
 		Py_DECREF(self);
 		return NULL;
 	}
 
 	core->refs++;
 	self->core = core;
-	self->ns = ns;
+	self->ns = self->opening->ns;
 	self->block_bytes = options.block_bytes;
-	self->open = true;
 
 	return (PyObject *)self;
 }
 
-/* False: an exception is set. */
-static bool namespace_close_it(struct namespace *self)
+static int namespace_close_it(struct namespace *self)
 {
-	struct call call;
+	struct opening *opening = self->opening;
 
-	if (!self->open)
-		return true;
-	self->open = false;
-	if (self->core->closed)
-		return true;
+	self->opening = NULL;
 
-	return core_enter(&call, self->core) &&
-	       core_leave(&call, hbm_namespace_close(call.hbm, self->ns)) == 0;
+	return opening ? opening_unref(opening) : 0;
 }
 
 static void namespace_dealloc(PyObject *object)
@@ -103,7 +95,7 @@ static void namespace_dealloc(PyObject *object)
 	PyObject *type, *value, *trace;
 
 	PyErr_Fetch(&type, &value, &trace);
-	if (!namespace_close_it(self))
+	if (namespace_close_it(self) < 0)
 		PyErr_Clear();
 	PyErr_Restore(type, value, trace);
 	if (self->core)
@@ -114,7 +106,7 @@ static void namespace_dealloc(PyObject *object)
 static PyObject *namespace_close(PyObject *object, PyObject *none)
 {
 	(void)none;
-	if (!namespace_close_it((struct namespace *)object))
+	if (namespace_close_it((struct namespace *)object) < 0)
 		return NULL;
 
 	Py_RETURN_NONE;
@@ -123,7 +115,7 @@ static PyObject *namespace_close(PyObject *object, PyObject *none)
 static PyObject *namespace_closed(PyObject *object, void *closure)
 {
 	(void)closure;
-	return PyBool_FromLong(!((struct namespace *)object)->open);
+	return PyBool_FromLong(((struct namespace *)object)->opening == NULL);
 }
 
 static PyObject *namespace_number(PyObject *object, void *closure)
@@ -154,9 +146,14 @@ static int drop_submit(struct hbm *hbm, const struct namespace *self, struct op 
 static PyObject *namespace_submit(struct namespace *self, struct op *op,
 				  namespace_submit_fn *submit, const void *what)
 {
-	PyObject *ticket = ticket_new(self->core, op);
+	PyObject *ticket = namespace_check(self) ? ticket_new(self->core, op) : NULL;
 	struct call call;
 	int status;
+
+	if (ticket) {
+		op->opening = self->opening;
+		op->opening->refs++;
+	}
 
 	if (!ticket || !core_enter(&call, self->core)) {
 		op_unref(op);

@@ -20,7 +20,7 @@
 #include <hbm/hbm.h>
 
 /* The types, made by the module's start. */
-extern PyTypeObject *native_connection_type, *native_region_type, *native_range_type,
+extern PyTypeObject *native_connection_type, *native_region_type, *native_array_type,
 	*native_namespace_type, *native_spans_type, *native_ticket_type;
 /* Of the package: its class of tickets, and what makes an exception of a status and a line. */
 extern PyObject *native_ticket_class, *native_error_maker;
@@ -28,6 +28,7 @@ extern PyObject *native_ticket_class, *native_error_maker;
 /* Each adds its types to the module. False: an exception is set. */
 bool native_add_connection(PyObject *module);
 bool native_add_region(PyObject *module);
+bool native_add_array(PyObject *module);
 bool native_add_namespace(PyObject *module);
 bool native_add_spans(PyObject *module);
 bool native_add_ticket(PyObject *module);

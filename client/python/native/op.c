@@ -3,6 +3,7 @@
 
 #include "area.h"
 #include "job.h"
+#include "opening.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +82,7 @@ int op_cancel(struct hbm *hbm, const struct op *op)
 	return ticket ? hbm_cancel(hbm, ticket) : HBM_NOT_FOUND;
 }
 
-void op_release(struct op *op)
+static void op_release_areas(struct op *op)
 {
 	for (size_t i = 0; i < op->area_count; i++) {
 		op->areas[i]->pins--;
@@ -90,14 +91,31 @@ void op_release(struct op *op)
 	free(op->areas);
 	op->areas = NULL;
 	op->area_count = 0;
+}
 
+static void op_release_buffers(struct op *op)
+{
 	for (size_t i = 0; i < op->buffer_count; i++)
 		PyBuffer_Release(&op->buffers[i]);
 	free(op->buffers);
 	op->buffers = NULL;
 	op->buffer_count = 0;
+	Py_CLEAR(op->kept);
+}
 
+void op_release(struct op *op)
+{
+	PyObject *type, *value, *trace;
+
+	/* an exception may be on its way */
+	PyErr_Fetch(&type, &value, &trace);
+	op_release_areas(op);
+	op_release_buffers(op);
 	op->job = job_free(op->job);
+	if (op->opening && opening_unref(op->opening) < 0)
+		PyErr_Clear();
+	op->opening = NULL;
+	PyErr_Restore(type, value, trace);
 }
 
 static void op_call_back(PyObject *callbacks, PyObject *self)

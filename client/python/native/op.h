@@ -13,6 +13,7 @@
 struct area;
 struct core;
 struct job;
+struct opening;
 
 enum op_state { OP_PENDING, OP_ENDED, OP_FINISHED };
 
@@ -31,10 +32,12 @@ struct op {
 	int state;   /* enum op_state; read and written with __atomic */
 	int status;  /* once it has ended */
 	char *error; /* a line about that, or NULL */
+	struct opening *opening; /* the namespace; NULL: none */
 	struct area **areas;
 	size_t area_count;
 	Py_buffer *buffers;
 	size_t buffer_count;
+	PyObject *kept; /* a list of what else has its memory, or NULL */
 	PyObject *callbacks; /* a list, or NULL */
 	PyObject *self;      /* its ticket, if there are callbacks */
 	struct hbm_amount amount;

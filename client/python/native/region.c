@@ -2,12 +2,13 @@
 #include "region.h"
 
 #include "area.h"
+#include "array.h"
 #include "connection.h"
 #include "core.h"
 
 #include <errno.h>
 
-PyTypeObject *native_region_type, *native_range_type;
+PyTypeObject *native_region_type;
 
 struct area *region_area(PyObject *object, const struct core *core)
 {
@@ -283,42 +284,18 @@ static PyObject *region_read_only(PyObject *object, void *closure)
 
 /* ---- Views ---- */
 
-/* A committed range of a region whose bytes this process can reach. */
-struct range {
-	PyObject_HEAD
-	struct region *region; /* counted */
-	uint64_t offset, bytes;
-};
-
-static int region_export(struct region *region, uint64_t offset, uint64_t bytes, PyObject *self,
-			 Py_buffer *view, int flags)
+static int region_get_buffer(PyObject *object, Py_buffer *view, int flags)
 {
-	struct area *area = region->area;
+	struct area *area = ((struct region *)object)->area;
 
 	view->obj = NULL;
-	if (!area_check(area, offset, bytes))
-		return -1;
-	if (!area->memory) {
-		PyErr_SetString(PyExc_BufferError, "the region is device memory");
-		return -1;
-	}
-	if (!area_is_committed(area, offset, bytes)) {
-		PyErr_SetString(PyExc_BufferError, "the range is not committed throughout");
-		return -1;
-	}
-	if (PyBuffer_FillInfo(view, self, area->memory + offset, (Py_ssize_t)bytes, area->read_only,
+	if (!area_can_be_seen(area, 0, area->bytes) ||
+	    PyBuffer_FillInfo(view, object, area->memory, (Py_ssize_t)area->bytes, area->read_only,
 			      flags) < 0)
 		return -1;
 	area->views++;
 
 	return 0;
-}
-
-static int region_get_buffer(PyObject *object, Py_buffer *view, int flags)
-{
-	struct region *self = (struct region *)object;
-
-	return region_export(self, 0, self->area->bytes, object, view, flags);
 }
 
 static void region_release_buffer(PyObject *object, Py_buffer *view)
@@ -327,51 +304,13 @@ static void region_release_buffer(PyObject *object, Py_buffer *view)
 	((struct region *)object)->area->views--;
 }
 
-static int range_get_buffer(PyObject *object, Py_buffer *view, int flags)
-{
-	struct range *self = (struct range *)object;
-
-	return region_export(self->region, self->offset, self->bytes, object, view, flags);
-}
-
-static void range_release_buffer(PyObject *object, Py_buffer *view)
-{
-	(void)view;
-	((struct range *)object)->region->area->views--;
-}
-
-static void range_dealloc(PyObject *object)
-{
-	Py_XDECREF((PyObject *)((struct range *)object)->region);
-	native_free(object);
-}
-
-static PyObject *region_range_of(PyObject *object, PyObject *const *args, Py_ssize_t count)
-{
-	struct region *self = (struct region *)object;
-	uint64_t offset, bytes;
-	struct range *range;
-
-	if (!region_range(self, args, count, &offset, &bytes))
-		return NULL;
-
-	range = native_new(native_range_type);
-	if (!range)
-		return NULL;
-	range->region = (struct region *)Py_NewRef(object);
-	range->offset = offset;
-	range->bytes = bytes;
-
-	return (PyObject *)range;
-}
-
-/* ---- The types ---- */
+/* ---- The type ---- */
 
 static PyMethodDef region_methods[] = {
 	{"close", region_close, METH_NOARGS, NULL},
 	{"_commit", (PyCFunction)(void (*)(void))region_commit, METH_FASTCALL, NULL},
 	{"_decommit", (PyCFunction)(void (*)(void))region_decommit, METH_FASTCALL, NULL},
-	{"_range", (PyCFunction)(void (*)(void))region_range_of, METH_FASTCALL, NULL},
+	{"_array", array_of_region, METH_VARARGS, NULL},
 	{"_publish", region_publish, METH_VARARGS, NULL},
 	{"_attach", region_attach, METH_VARARGS | METH_CLASS, NULL},
 	{.ml_name = NULL}};
@@ -385,23 +324,6 @@ static PyGetSetDef region_members[] = {
 	{"read_only", region_read_only, NULL, "whether it may not be written", NULL},
 	{"is_host", region_is_host, NULL, "whether this process can reach its bytes", NULL},
 	{.name = NULL}};
-
-static bool region_add_range(PyObject *module)
-{
-	static PyType_Slot slots[] = {{Py_tp_dealloc, range_dealloc},
-				      {Py_bf_getbuffer, range_get_buffer},
-				      {Py_bf_releasebuffer, range_release_buffer},
-				      {0, NULL}};
-	static PyType_Spec spec = {.name = "hbm._native.Range",
-				   .basicsize = sizeof(struct range),
-				   .flags = Py_TPFLAGS_DEFAULT |
-					    Py_TPFLAGS_DISALLOW_INSTANTIATION,
-				   .slots = slots};
-
-	native_range_type = native_type(module, "Range", &spec);
-
-	return native_range_type != NULL;
-}
 
 bool native_add_region(PyObject *module)
 {
@@ -419,5 +341,5 @@ bool native_add_region(PyObject *module)
 
 	native_region_type = native_type(module, "Region", &spec);
 
-	return native_region_type != NULL && region_add_range(module);
+	return native_region_type != NULL;
 }

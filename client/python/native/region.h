@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* region: the type of regions, of their ranges with the buffer protocol, and DLPack. */
+/* region: the type of regions, which are buffers where this process can reach their bytes. */
 #pragma once
 
 #include "native.h"

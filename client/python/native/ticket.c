@@ -32,6 +32,16 @@ PyObject *ticket_new(struct core *core, struct op *op)
 	return (PyObject *)self;
 }
 
+static PyObject *ticket_refuse(PyTypeObject *type, PyObject *args, PyObject *kwds)
+{
+	(void)type;
+	(void)args;
+	(void)kwds;
+	PyErr_SetString(PyExc_TypeError, "tickets are made by requests");
+
+	return NULL;
+}
+
 static void ticket_dealloc(PyObject *object)
 {
 	struct ticket *self = (struct ticket *)object;
@@ -195,7 +205,10 @@ bool native_add_ticket(PyObject *module)
 					{"_count", ticket_count, METH_NOARGS, NULL},
 					{.ml_name = NULL}};
 	static PyType_Slot slots[] = {
-		{Py_tp_dealloc, ticket_dealloc}, {Py_tp_methods, methods}, {0, NULL}};
+		{Py_tp_new, ticket_refuse},
+		{Py_tp_dealloc, ticket_dealloc},
+		{Py_tp_methods, methods},
+		{0, NULL}};
 	static PyType_Spec spec = {.name = "hbm._native.Ticket",
 				   .basicsize = sizeof(struct ticket),
 				   .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
