@@ -362,6 +362,10 @@ python: $(BUILD)/.deps-PYTHON ## build the wheel of the Python package, hbm, int
 	@$(SUBMAKE) $(BUILD)/libhbm.a
 	@BUILD=$(BUILD) client/python/build
 
+check-engines: $(BUILD)/.deps-PYTHON ## test the adapters beside vLLM, LMCache, SGLang and transformers from PyPI, without a GPU; ENGINES=PATH: where they are kept
+	@$(SUBMAKE) all
+	@BUILD=$(BUILD) tests/engines/run
+
 coverage: $(BUILD)/.deps-COVERAGE ## run the test programs and say how many lines and branches of the product they reach
 	@$(SUBMAKE) COVERAGE=1 tests
 	@find $(BUILD)/coverage -name '*.gcda' -delete
@@ -446,4 +450,4 @@ clean: ## remove everything that was built
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z].*:.*## /{printf "  make %-21s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all tests deps check python soak check-threads check-systemd demo bench lint analyze coverage coverage-run fuzz fuzzers mutants gpu-check gpu-pack install uninstall dist clean help FORCE
+.PHONY: all tests deps check check-engines python soak check-threads check-systemd demo bench lint analyze coverage coverage-run fuzz fuzzers mutants gpu-check gpu-pack install uninstall dist clean help FORCE

@@ -5,7 +5,7 @@ vLLM copies blocks between the GPU and its CPU tier; this tier copies chunks bet
 the daemon, which keeps them in HBM, DDR and NVMe, for all engines of the host and over their
 restarts. All of it runs in the scheduler's process, and a chunk has the blocks of all ranks.
 
-No call waits for the daemon (hbm.vllm.carrier). The first look-up of a key is RETRY, and the
+No call waits for the daemon (hbm.vllm.courier). The first look-up of a key is RETRY, and the
 answer is there in the next step. Without a daemon every look-up is a miss and every job fails,
 which vLLM takes as it is; it goes on when the daemon is back.
 
@@ -25,7 +25,7 @@ from typing import Any, Collection, Iterable, Mapping
 import hbm
 
 from . import compat
-from .carrier import Carrier, Result
+from .courier import Courier, Result
 from .identity import digest, short_name, weights_version
 from .verdicts import Verdicts
 
@@ -37,10 +37,10 @@ class HbmTier(compat.SecondaryTierManager):
 
     socket: of the daemon; default: $HBM_SOCKET, else /run/hbmd/hbmd.sock. salt: keeps blocks of
     tenants apart. weights: the version of the weights, a number or a string; default: found by
-    hbm.vllm.identity. patience_ms: a look-up that takes longer is a miss. timeout_ms: a store or
-    load that takes longer has failed, and the connection is made anew. reconnect_ms: for how
-    long a job waits for a daemon that is being restarted, where sessions outlive it; 0: not at
-    all. store_bytes: how much of the CPU tier stores may hold; default: a quarter of it.
+    hbm.vllm.identity. lookup_timeout_ms: a look-up that takes longer is a miss. timeout_ms: a
+    store or load that takes longer has failed, and the connection is made anew. reconnect_ms:
+    for how long a job waits for a daemon that is being restarted, where sessions outlive it; 0:
+    not at all. store_bytes: how much of the CPU tier stores may hold; default: a quarter.
     """
 
     medium = compat.MEDIUM
@@ -55,7 +55,7 @@ class HbmTier(compat.SecondaryTierManager):
         socket: str | None = None,
         salt: str = "",
         weights: int | str | None = None,
-        patience_ms: int = 200,
+        lookup_timeout_ms: int = 200,
         timeout_ms: int = 30000,
         reconnect_ms: int = 2000,
         store_bytes: int | None = None,
@@ -69,9 +69,9 @@ class HbmTier(compat.SecondaryTierManager):
         self._store_limit = max(self._store_limit, self._row)
         self._storing = 0  # bytes
         self._finished: list[Any] = []
-        self._verdicts = Verdicts(patience_ms / 1000)
+        self._verdicts = Verdicts(lookup_timeout_ms / 1000)
         self._chains = _Chains(offloading_spec)
-        self._carrier = Carrier(
+        self._courier = Courier(
             [_namespace(offloading_spec, self._row, salt, weights)],
             socket=socket,
             name=f"vllm-{tier_type}",
@@ -103,7 +103,7 @@ class HbmTier(compat.SecondaryTierManager):
     def on_schedule_end(self, context: Any = None) -> None:
         keys = self._verdicts.batch()
         if keys:
-            self._carrier.lookup(keys, _cache_keys(keys))
+            self._courier.lookup(keys, _cache_keys(keys))
 
     # ---- Transfers ----
 
@@ -123,7 +123,7 @@ class HbmTier(compat.SecondaryTierManager):
             self._chains.parent(key, job_metadata.req_context) for key in keys
         )
         self._storing += nbytes
-        self._carrier.store(
+        self._courier.store(
             (job_metadata.job_id, keys),
             _cache_keys(keys),
             self._rows(job_metadata),
@@ -133,7 +133,7 @@ class HbmTier(compat.SecondaryTierManager):
 
     def submit_load(self, job_metadata: Any) -> None:
         keys = list(job_metadata.keys)
-        self._carrier.load(
+        self._courier.load(
             (job_metadata.job_id, keys),
             _cache_keys(keys),
             self._rows(job_metadata),
@@ -148,11 +148,11 @@ class HbmTier(compat.SecondaryTierManager):
     get_finished = get_finished_jobs  # its name until 0.2x
 
     def drain_jobs(self) -> None:
-        self._carrier.drain()
+        self._courier.drain()
 
     def shutdown(self) -> None:
-        self._carrier.close()
-        self._carrier.finished()
+        self._courier.close()
+        self._courier.finished()
         self._bytes.release()
 
     # ---- Inside ----
@@ -162,7 +162,7 @@ class HbmTier(compat.SecondaryTierManager):
         return [self._bytes[int(i) * row : (int(i) + 1) * row] for i in compat.chunk_ids(job)]
 
     def _collect(self) -> None:
-        for result in self._carrier.finished():
+        for result in self._courier.finished():
             if result.kind == "lookup":
                 self._verdicts.answer(result.tag, result.present)
             else:

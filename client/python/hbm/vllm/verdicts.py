@@ -3,7 +3,7 @@
 
     unasked --ask()--> noted --batch()--> asked --answer()--> known
                                             |                   ^
-                                            +--- patience_s ----+  (as a miss)
+                                            +--- timeout_s ----+  (as a miss)
 
 A scheduler asks for the same key in each step until it is known, and for all keys of a request
 one by one. What is known stays so until the last request that asked has ended, but: a miss is
@@ -27,11 +27,11 @@ class _Verdict:
 
 
 class Verdicts:
-    """patience_s: a look-up that is not answered for so long is a miss, for then it is faster
-    to compute the block than to wait for a daemon that hangs."""
+    """timeout_s: a look-up that is not answered for so long is a miss: computing the block is
+    faster than waiting for a daemon that hangs."""
 
-    def __init__(self, patience_s: float) -> None:
-        self._patience = patience_s
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout = timeout_s
         self._of: dict[bytes, _Verdict] = {}
         self._noted: list[bytes] = []
         self._keys: dict[str, set[bytes]] = {}  # of each request
@@ -51,7 +51,7 @@ class Verdicts:
         self._keys.setdefault(request, set()).add(key)
 
         if verdict.found is None and verdict.asked is not None:
-            if time.monotonic() - verdict.asked > self._patience:
+            if time.monotonic() - verdict.asked > self._timeout:
                 verdict.found = False
         return verdict.found
 

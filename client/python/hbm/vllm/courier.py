@@ -2,7 +2,7 @@
 """A thread that owns a connection, so that an engine's thread never waits for the daemon.
 
 vLLM calls its cache from the scheduler and from the loop of a worker: a call there that waits
-is a step of the model that is late. A Carrier takes jobs (look up, store, load), answers at
+is a step of the model that is late. A Courier takes jobs (look up, store, load), answers at
 once, and hands out results when it is asked for them. It sleeps while there is nothing to do.
 
                  lookup() store() load()                finished()
@@ -11,7 +11,7 @@ once, and hands out results when it is asked for them. It sleeps while there is 
                            +-- no daemon, timeout ----+
 
 Every job that was accepted has exactly one result, whatever becomes of the daemon. A job whose
-connection is lost has failed; the Carrier connects again by itself, at first after 0.1 s and
+connection is lost has failed; the Courier connects again by itself, at first after 0.1 s and
 then less often, and until then every job fails at once, which is a miss to an engine.
 
 The buffers of a load are written by this thread alone, while the job is in flight. So when its
@@ -29,7 +29,7 @@ import select
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import hbm
 
@@ -45,11 +45,14 @@ _REFUSALS = 16  # reasons why jobs were refused that are logged, once each
 
 @dataclass(slots=True)
 class Job:
-    """What the carrier has been asked for.
+    """What the courier has been asked for.
 
-    kind: "lookup", "store" or "load". tag: its user's; the carrier does not look at it.
-    namespace: an index into the carrier's namespaces. keys: 16 bytes each, joined. where: as
-    for hbm.Namespace.store(). nbytes: how much it moves; 0 for a lookup.
+    kind: "lookup", "store" or "load". tag: its user's; the courier does not look at it.
+    namespace: an index into the courier's namespaces. keys: 16 bytes each, joined. where: as
+    for hbm.Namespace.store(), or a function that returns it when the job begins, so that memory
+    for it is only used by what is in flight. nbytes: how much it moves; 0 for a lookup. then:
+    called with `present` when a load has ended, before its result is out; for what is done with
+    the bytes that came.
     """
 
     kind: str
@@ -59,6 +62,7 @@ class Job:
     where: Any = None
     parents: bytes | None = None
     nbytes: int = 0
+    then: Callable[[Sequence[bool]], None] | None = None
     submitted: float = field(default_factory=time.monotonic)
     began: float = 0.0  # when it left the queue
 
@@ -84,7 +88,7 @@ class Result:
         return all(self.present)
 
 
-class Carrier:
+class Courier:
     """Jobs for the daemon, from any thread; see above.
 
     namespaces: the arguments of hbm.Connection.namespace() for each that jobs name; opened
@@ -115,7 +119,7 @@ class Carrier:
         self._timeout = timeout_ms / 1000
         self._window = window
 
-        # Of the carrier's thread alone.
+        # Of the courier's thread alone.
         self._connection: Any = None
         self._namespaces: list[Any] = []
         self._flight: dict[Any, Job] = {}
@@ -136,7 +140,7 @@ class Carrier:
         self._closing = False
 
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._thread = threading.Thread(target=self._run, name="hbm-carrier", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="hbm-courier", daemon=True)
         self._thread.start()
 
     # ---- What the engine's thread calls ----
@@ -157,9 +161,18 @@ class Carrier:
         """`where` is read until the result is out."""
         self._submit(Job("store", tag, namespace, keys, where, parents, nbytes))
 
-    def load(self, tag: Any, keys: bytes, where: Any, *, nbytes: int, namespace: int = 0) -> None:
+    def load(
+        self,
+        tag: Any,
+        keys: bytes,
+        where: Any,
+        *,
+        nbytes: int,
+        namespace: int = 0,
+        then: Callable[[Sequence[bool]], None] | None = None,
+    ) -> None:
         """`where` is written until the result is out, also if it is a failure."""
-        self._submit(Job("load", tag, namespace, keys, where, None, nbytes))
+        self._submit(Job("load", tag, namespace, keys, where, None, nbytes, then))
 
     def finished(self) -> list[Result]:
         """The results since the last call, in the order in which the jobs ended."""
@@ -191,7 +204,7 @@ class Carrier:
     def _submit(self, job: Job) -> None:
         with self._lock:
             if self._closing:
-                raise RuntimeError("the carrier is closed")
+                raise RuntimeError("the courier is closed")
             self._outstanding += 1
             self._queues[job.kind].append(job)
         self._ring()
@@ -282,10 +295,11 @@ class Carrier:
             if job.kind == "lookup":
                 self._result(job, list(namespace.lookup(job.keys).present))
                 return
+            where = job.where() if callable(job.where) else job.where
             if job.kind == "store":
-                ticket = namespace.store(job.keys, job.where, parents=job.parents)
+                ticket = namespace.store(job.keys, where, parents=job.parents)
             else:
-                ticket = namespace.load(job.keys, job.where)
+                ticket = namespace.load(job.keys, where)
         except hbm.ConnectionLost as error:
             self._result(job, None, str(error))
             self._lose(str(error))
@@ -320,7 +334,14 @@ class Carrier:
         except (hbm.Error, MemoryError) as error:
             self._refused(job, error)
             return
-        self._result(job, [_good(job.kind, status) for status in statuses])
+        present = [_good(job.kind, status) for status in statuses]
+        if job.then is not None:
+            try:
+                job.then(present)
+            except Exception as error:  # of the engine's device: the blocks are not there
+                self._refused(job, error)
+                return
+        self._result(job, present)
 
     def _refused(self, job: Job, error: Exception) -> None:
         """The job as a whole, while the connection goes on. Each reason is logged once."""
