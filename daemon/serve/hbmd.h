@@ -33,6 +33,7 @@ struct reservations;
 struct resizes;
 struct restoration;
 struct publications;
+struct removals;
 struct server;
 struct state;
 struct verification;
@@ -75,8 +76,9 @@ struct hbmd {
 	uint64_t started_ns;
 	uint64_t footprint; /* bytes that it may take beside the tiers, at most */
 	enum hbmd_state state;
-	struct drain *drain; /* what an operator has asked for, or may (drain.h) */
-	bool draining;       /* nothing new is granted */
+	struct removals *removals; /* that wait, or NULL (removals.h) */
+	struct drain *drain;       /* what an operator has asked for, or may (drain.h) */
+	bool draining;             /* nothing new is granted */
 };
 
 /* "warming", "running", "stopping": as clients and operators read it. Static. */

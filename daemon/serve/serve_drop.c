@@ -24,6 +24,7 @@
 #include "daemon/loop/loop.h"
 #include "daemon/move/pump.h"
 #include "daemon/serve/pins.h"
+#include "daemon/serve/removals.h"
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/serve_namespace.h"
 
@@ -262,6 +263,8 @@ void serve_namespace_drop(struct hbmd *hbmd, struct request *request)
 	else if (pinned && !session_is_operator(request->session))
 		request_refuse(request, HBM_DENIED,
 			       "only uid 0 and the daemon's uid drop what others have pinned");
+	else if (removals_wait(hbmd, request, serve_namespace_drop))
+		return;
 	else if (!pinned &&
 		 serve_drop_may_be_denied(namespaces_get(hbmd->cache->namespaces, message->ns)))
 		serve_drop_count(hbmd, request, (uint16_t)message->ns);

@@ -11,6 +11,7 @@
 #include "daemon/move/pump.h"
 #include "daemon/serve/keys.h"
 #include "daemon/serve/pins.h"
+#include "daemon/serve/removals.h"
 #include "daemon/serve/retain.h"
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/session/validate.h"
@@ -40,7 +41,8 @@ void serve_keys(struct hbmd *hbmd, struct request *request)
 		request_refuse(request, HBM_DENIED, "only uid 0 and the daemon's uid keep pins");
 	else if (message->header.opcode == HBM_WIRE_RETAIN)
 		retain_begin(hbmd, request);
-	else
+	else if (message->header.opcode != HBM_WIRE_REMOVE ||
+		 !removals_wait(hbmd, request, serve_keys))
 		keys_begin(hbmd, request);
 }
 

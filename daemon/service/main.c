@@ -20,6 +20,7 @@
 #include "daemon/serve/handlers.h"
 #include "daemon/serve/namespace_room.h"
 #include "daemon/serve/pressure.h"
+#include "daemon/serve/removals.h"
 #include "daemon/serve/restore.h"
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/server.h"
@@ -348,6 +349,9 @@ static int hbmd_set_up(struct service *service, char *error, size_t error_size)
 							   .arg = service});
 
 	if (r == 0)
+		r = removals_open(hbmd);
+
+	if (r == 0)
 		r = notify_open(&service->notify, hbmd->loop);
 
 	if (r == 0)
@@ -376,6 +380,8 @@ static void hbmd_tear_down(struct service *service)
 	restoration_setup_close(hbmd);
 	hbmd->pressure = pressure_close(hbmd->pressure);
 	drain_close(hbmd);
+	removals_stop(hbmd);
+	removals_close(hbmd);
 	/* The next one takes over what it has. */
 	service->left = hbmd->server && server_survives(hbmd->server);
 	if (service->left)

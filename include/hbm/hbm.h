@@ -363,7 +363,8 @@ struct hbm_amount {
  * open. Its blocks are misses for every session as soon as the request is handled. Stores
  * into it before the ticket ends are refused with HBM_NOT_FOUND. flags: 0: refused with
  * HBM_DENIED while others pin blocks of it. HBM_WIRE_PINNED, for operators: drops pinned
- * blocks too. dropped may be NULL. */
+ * * blocks too. After a start of the daemon it waits, as HBM_WIRE_REMOVE does, until all that was in
+ * the tiers before is found again: HBM_TIMEOUT if that takes too long. dropped may be NULL. */
 HBM_API int hbm_submit_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags,
 				      struct hbm_amount *dropped, hbm_ticket *ticket);
 HBM_API int hbm_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags,
