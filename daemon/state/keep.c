@@ -7,6 +7,8 @@
 #include "daemon/state/keep.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +19,7 @@
 #include "daemon/base/log.h"
 
 #define KEEP_PREFIX "kept-"
-#define KEEP_ANSWER_US 5000000ull
+#define KEEP_ANSWER_MS 5000
 #define KEEP_LIMIT 4096 /* whatever the manager says: its work for each grows with their number */
 
 struct keep_entry {
@@ -97,7 +99,27 @@ static void keep_send_drop(const char *name)
 	sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s%s", KEEP_PREFIX, name);
 }
 
-static int keep_send(const char *name, const int *fds, size_t count)
+/* As sd_notify_barrier(3), which waits: the other end of *answer is closed when all that was said
+ * before has been heard. */
+static int keep_send_barrier(int *answer)
+{
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+
+	int r = sd_pid_notify_with_fds(0, 0, "BARRIER=1", &ends[1], 1);
+	close(ends[1]);
+	if (r <= 0) {
+		close(ends[0]);
+		return r < 0 ? r : -ENOTCONN;
+	}
+
+	*answer = ends[0];
+
+	return 0;
+}
+
+static int keep_send(const char *name, const int *fds, size_t count, int *answer)
 {
 	char text[KEEP_NAME_BYTES + 64];
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s%s\nFDPOLL=0", KEEP_PREFIX, name);
@@ -105,14 +127,31 @@ static int keep_send(const char *name, const int *fds, size_t count)
 	if (r == 0)
 		r = -ENOTCONN;
 	if (r > 0)
-		r = sd_notify_barrier(0, KEEP_ANSWER_US);
+		r = keep_send_barrier(answer);
 	if (r < 0 && !keep_has(name)) /* it may have been heard */
 		keep_send_drop(name);
 
-	return r < 0 ? r : 0;
+	return r;
 }
 
-static int keep_put_all(const char *name, const int *fds, size_t count)
+/* Whether it is heard within that time. The answer is closed, but after -EAGAIN: not yet. */
+static int keep_await(int answer, int ms)
+{
+	struct pollfd end = {.fd = answer};
+	int r;
+
+	while ((r = poll(&end, 1, ms)) < 0 && errno == EINTR)
+		;
+	if (r == 0 && ms == 0)
+		return -EAGAIN;
+
+	r = r < 0 ? -errno : r == 0 ? -ETIMEDOUT : 0;
+	close(answer);
+
+	return r;
+}
+
+static int keep_begin(const char *name, const int *fds, size_t count, int *answer)
 {
 	if (!keep_is_name(name))
 		return -EINVAL;
@@ -122,15 +161,23 @@ static int keep_put_all(const char *name, const int *fds, size_t count)
 		return -ENOSPC;
 
 	int r = keep_reserve(count);
-	if (r == 0)
-		r = keep_send(name, fds, count);
+
+	return r == 0 ? keep_send(name, fds, count, answer) : r;
+}
+
+static int keep_put_all(const char *name, const int *fds, size_t count)
+{
+	int answer, r = keep_begin(name, fds, count, &answer);
 	if (r < 0)
 		return r;
 
-	for (size_t i = 0; i < count; i++)
+	r = keep_await(answer, KEEP_ANSWER_MS);
+	if (r < 0 && !keep_has(name))
+		keep_send_drop(name);
+	for (size_t i = 0; r == 0 && i < count; i++)
 		keep_add(name, -1);
 
-	return 0;
+	return r;
 }
 
 int keep_put(const char *name, int fd)
@@ -141,6 +188,27 @@ int keep_put(const char *name, int fd)
 int keep_put_pair(const char *name, const int fds[2])
 {
 	return keep_put_all(name, fds, 2);
+}
+
+int keep_begin_pair(const char *name, const int fds[2], int *answer)
+{
+	if (keep_has(name))
+		return -EEXIST;
+
+	int r = keep_begin(name, fds, 2, answer);
+	for (size_t i = 0; r == 0 && i < 2; i++)
+		keep_add(name, -1);
+
+	return r;
+}
+
+int keep_end_pair(const char *name, int answer, bool wait)
+{
+	int r = keep_await(answer, wait ? KEEP_ANSWER_MS : 0);
+	if (r < 0 && r != -EAGAIN)
+		keep_drop(name);
+
+	return r;
 }
 
 void keep_drop(const char *name)

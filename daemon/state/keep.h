@@ -27,6 +27,12 @@ bool keep_is_there(void);
 int keep_put(const char *name, int fd);
 /* Both or none, under one name. */
 int keep_put_pair(const char *name, const int fds[2]);
+/* The same without waiting, under a name that has none (-EEXIST): *answer, a descriptor, is for
+ * keep_end_pair(), or to be closed, and until then the pair counts as kept. */
+int keep_begin_pair(const char *name, const int fds[2], int *answer);
+/* 0: they are kept. -EAGAIN: it is not known yet, without `wait`; else as keep_put(), and they are
+ * not kept. The answer is closed, but after -EAGAIN. */
+int keep_end_pair(const char *name, int answer, bool wait);
 /* What is kept under that name is not kept any more. Nothing, where there is none. */
 void keep_drop(const char *name);
 /* How many are kept. */

@@ -19,6 +19,7 @@
 #define PARKING_MAGIC 0x676e696b726170ull /* "parking", little-endian */
 #define PARKING_NAME "park-"
 #define PARKING_BUCKETS 1024u
+#define PARKING_SPARE (PARKING_GROUP / 2) /* for fewer than that there is to be room always */
 
 struct parked_message {
 	uint64_t magic, id;
@@ -28,6 +29,7 @@ struct group {
 	struct list link;
 	unsigned number;
 	int in, out;
+	int answer;     /* of keep_begin_pair(); -1: it is kept */
 	uint32_t count; /* messages */
 	uint32_t dead;  /* of them to be dropped */
 };
@@ -96,6 +98,8 @@ static void parking_remove(struct parking *parking, struct parked **at)
 static void group_close(struct group *group)
 {
 	list_remove(&group->link);
+	if (group->answer >= 0)
+		close(group->answer);
 	close(group->in);
 	close(group->out);
 	free(group);
@@ -112,13 +116,14 @@ static struct group *group_of(struct parking *parking, unsigned number, int in, 
 	if (!group)
 		return NULL;
 
-	*group = (struct group){.number = number, .in = in, .out = out};
+	*group = (struct group){.number = number, .in = in, .out = out, .answer = -1};
 	list_push_back(&parking->groups, &group->link);
 
 	return group;
 }
 
-static int group_new(struct group **out, struct parking *parking)
+/* A group that is about to be kept. */
+static int group_begin(struct group **out, struct parking *parking)
 {
 	int ends[2];
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
@@ -133,7 +138,7 @@ static int group_new(struct group **out, struct parking *parking)
 
 	char name[KEEP_NAME_BYTES];
 	group_name(group, name);
-	int r = keep_put_pair(name, ends);
+	int r = keep_begin_pair(name, ends, &group->answer);
 	if (r < 0) {
 		group_close(group);
 		return r;
@@ -144,29 +149,88 @@ static int group_new(struct group **out, struct parking *parking)
 	return 0;
 }
 
-static int group_with_room(struct group **out, struct parking *parking)
+/* 0: it is kept. -EAGAIN: it is not known yet, without `wait`; else negative errno, and it is
+ * closed. */
+static int group_end(struct group *group, bool wait)
 {
-	list_for_each (node, &parking->groups) {
-		struct group *group = container_of(node, struct group, link);
-		if (group->count < PARKING_GROUP) {
-			*out = group;
-			return 0;
-		}
-	}
+	if (group->answer < 0)
+		return 0;
 
-	return group_new(out, parking);
+	char name[KEEP_NAME_BYTES];
+	group_name(group, name);
+	int r = keep_end_pair(name, group->answer, wait);
+	if (r == -EAGAIN)
+		return r;
+
+	group->answer = -1;
+	if (r < 0)
+		group_close(group);
+
+	return r;
 }
 
-/* An empty group is not kept any more, but the last one. */
+static int group_with_room(struct group **out, struct parking *parking)
+{
+	struct group *group = NULL;
+	int r = 0;
+
+	list_for_each (node, &parking->groups) {
+		group = container_of(node, struct group, link);
+		if (group->count < PARKING_GROUP)
+			break;
+		group = NULL;
+	}
+
+	if (!group)
+		r = group_begin(&group, parking);
+	if (r == 0)
+		r = group_end(group, true);
+	*out = group;
+
+	return r;
+}
+
+/* What else there is room for. */
+static size_t parking_room_beside(const struct parking *parking, const struct group *group)
+{
+	size_t room = 0;
+
+	list_for_each (node, &parking->groups) {
+		const struct group *other = container_of(node, struct group, link);
+		if (other != group)
+			room += PARKING_GROUP - other->count;
+	}
+
+	return room;
+}
+
+/* Another group is kept before it is needed, as that takes the manager a moment; it is not waited
+ * for. */
+static void parking_prepare(struct parking *parking)
+{
+	struct group *next;
+
+	if (parking_room_beside(parking, NULL) < PARKING_SPARE)
+		(void)group_begin(&next, parking);
+}
+
+/* An empty group is not kept any more where there is room enough without it. */
 static void group_settle(struct parking *parking, struct group *group)
 {
-	if (group->count > 0 || list_length(&parking->groups) == 1)
+	if (group_end(group, false) < 0 || group->count > 0 ||
+	    parking_room_beside(parking, group) < PARKING_GROUP)
 		return;
 
 	char name[KEEP_NAME_BYTES];
 	group_name(group, name);
 	keep_drop(name);
 	group_close(group);
+}
+
+static void parking_settle(struct parking *parking)
+{
+	list_for_each_safe (node, after, &parking->groups)
+		group_settle(parking, container_of(node, struct group, link));
 }
 
 /* ---- messages ---- */
@@ -247,8 +311,6 @@ static void group_sweep(struct parking *parking, struct group *group)
 	while (group->dead > 0 && turns-- > 0)
 		if (group_turn(parking, group) < 0)
 			return;
-
-	group_settle(parking, group);
 }
 
 static void parking_sweep(struct parking *parking)
@@ -258,6 +320,8 @@ static void parking_sweep(struct parking *parking)
 		if (group->dead > 0)
 			group_sweep(parking, group);
 	}
+
+	parking_settle(parking);
 }
 
 /* ---- opening ---- */
@@ -366,14 +430,13 @@ int parking_open(struct parking **out)
 
 	struct group *first;
 	if (r == 0 && list_empty(&parking->groups) && keep_is_there())
-		r = group_new(&first, parking);
+		r = group_with_room(&first, parking);
 	if (r < 0) {
 		parking_close(parking);
 		return r;
 	}
 
-	list_for_each_safe (node, after, &parking->groups)
-		group_sweep(parking, container_of(node, struct group, link));
+	parking_sweep(parking);
 	*out = parking;
 
 	return 0;
@@ -418,6 +481,7 @@ int parking_put(struct parking *parking, uint64_t id, int fd)
 		parking_remove(parking, parking_find(parking, id));
 	else
 		group->count++;
+	parking_prepare(parking);
 
 	return r;
 }

@@ -12,6 +12,10 @@
  * leaves a message twice, and loses none; what is there twice, by its id, is dropped when
  * the next daemon opens the parking.
  *
+ * A group is kept before it is needed: while one is half full, another is on its way to the
+ * manager. So nothing waits for the manager's answer, unless that takes longer than to fill half a
+ * group; then it is waited for, five seconds at most.
+ *
  * Descriptors that lie in sockets count against RLIMIT_NOFILE of their user, apart from open
  * ones. Where what is kept would not come back, nothing is parked: parking_put() succeeds and
  * has done nothing. One thread.

@@ -111,6 +111,14 @@ void store_rig_settle(void)
 	assert_true(sd_notify_barrier(0, ANSWER_US) > 0);
 }
 
+void store_rig_pause(bool paused)
+{
+	if (paused)
+		pthread_mutex_lock(&rig.lock);
+	else
+		pthread_mutex_unlock(&rig.lock);
+}
+
 size_t store_rig_count(void)
 {
 	store_rig_settle();

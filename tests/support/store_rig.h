@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -17,5 +18,7 @@ void store_rig_limit(size_t limit);
 void store_rig_next(void);
 /* Before a fork: all that was said has been heard. */
 void store_rig_settle(void);
+/* From one call on until the next nothing that is said is answered. */
+void store_rig_pause(bool paused);
 /* How many descriptors are kept. */
 size_t store_rig_count(void);

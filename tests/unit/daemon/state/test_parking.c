@@ -181,7 +181,36 @@ static void test_what_is_not_claimed_is_dropped(void **state)
 	parking_close(parking);
 }
 
-/* As many groups are kept as have something in them. */
+/* A manager that is busy is not waited for. */
+static void test_a_manager_that_does_not_answer(void **state)
+{
+	(void)state;
+	struct parking *parking = open_parking();
+	uint64_t i = 0;
+
+	for (; i < PARKING_GROUP; i++)
+		put(parking, i);
+	store_rig_settle();
+	store_rig_pause(true);
+	for (; i < 2 * PARKING_GROUP; i++)
+		put(parking, i);
+	store_rig_pause(false);
+	for (; i < 3 * PARKING_GROUP; i++)
+		put(parking, i);
+	assert_int_equal(store_rig_count(), 8);
+
+	/* It comes back, whether or not it was answered for. */
+	parking_close(parking);
+	store_rig_next();
+	parking = open_parking();
+	assert_int_equal(parking_count(parking), 3 * PARKING_GROUP);
+	for (i = 0; i < 3 * PARKING_GROUP; i++)
+		parking_drop(parking, i);
+	assert_int_equal(store_rig_count(), 2);
+	parking_close(parking);
+}
+
+/* As many groups are kept as have something in them, and one that has room. */
 static void test_groups_come_and_go(void **state)
 {
 	(void)state;
@@ -190,7 +219,7 @@ static void test_groups_come_and_go(void **state)
 	assert_int_equal(store_rig_count(), 2);
 	for (uint64_t i = 0; i < 4 * PARKING_GROUP; i++)
 		put(parking, i);
-	assert_int_equal(store_rig_count(), 8);
+	assert_int_equal(store_rig_count(), 8 + 2);
 	for (uint64_t i = 0; i < 4 * PARKING_GROUP; i++)
 		parking_drop(parking, i);
 	assert_int_equal(store_rig_count(), 2);
@@ -407,6 +436,7 @@ int main(void)
 		TEST(test_what_is_dropped_is_closed),
 		TEST(test_what_is_not_claimed_is_dropped),
 		TEST(test_groups_come_and_go),
+		TEST(test_a_manager_that_does_not_answer),
 		TEST(test_a_store_that_is_full),
 		TEST(test_without_a_keeper_nothing_is_parked),
 		TEST(test_a_drop_without_descriptors),
