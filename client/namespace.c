@@ -70,13 +70,15 @@ static struct hbm_wire_encoding namespace_encoding(const struct hbm_namespace_op
 }
 
 /* Of the shortest form that says it: a plain one is opened by a daemon that knows no encodings
- * and no flags too. */
-static size_t namespace_open_bytes(const struct hbm_wire_namespace_open_flags *open)
+ * and no flags, or no groups, too. */
+static size_t namespace_open_bytes(const struct hbm_wire_namespace_open_group *open)
 {
 	static const struct hbm_wire_encoding raw;
 
-	if (open->flags)
+	if (open->group[0])
 		return sizeof(*open);
+	if (open->flags)
+		return sizeof(struct hbm_wire_namespace_open_flags);
 	return memcmp(&open->encoding, &raw, sizeof(raw)) == 0
 		       ? sizeof(struct hbm_wire_namespace_open)
 		       : sizeof(struct hbm_wire_namespace_open_encoded);
@@ -84,7 +86,7 @@ static size_t namespace_open_bytes(const struct hbm_wire_namespace_open_flags *o
 
 int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options, uint32_t *ns)
 {
-	struct hbm_wire_namespace_open_flags open = {
+	struct hbm_wire_namespace_open_group open = {
 		.encoding = namespace_encoding(options),
 		.spec = {.weights = options->weights, .block_bytes = options->block_bytes},
 		.flags = (options->ephemeral ? HBM_WIRE_EPHEMERAL : 0) |
@@ -93,8 +95,10 @@ int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *opti
 	};
 	if (!namespace_name_copy(open.spec.model, options->model) ||
 	    !namespace_name_copy(open.spec.layout, options->layout) ||
-	    !namespace_name_copy(open.spec.salt, options->salt))
-		return hbm_fail(hbm, HBM_INVALID, "model, layout and salt have at most %d bytes",
+	    !namespace_name_copy(open.spec.salt, options->salt) ||
+	    !namespace_name_copy(open.group, options->group))
+		return hbm_fail(hbm, HBM_INVALID,
+				"model, layout, salt and group have at most %d bytes",
 				HBM_WIRE_NAME_BYTES - 1);
 
 	if (!namespace_is_block_size(options->block_bytes))

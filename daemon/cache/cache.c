@@ -402,13 +402,6 @@ void cache_touch_end(struct cache *cache)
 	cache->touching--;
 }
 
-/* Whether it has been used since that touch began, by it or by another. */
-static bool cache_is_touched(const struct cache *cache, const struct cache_touch *touch,
-			     uint32_t number)
-{
-	return cache_block(cache, number)->touched - touch->pass <= cache->pass - touch->pass;
-}
-
 static bool cache_is_there(const struct cache *cache, uint32_t number)
 {
 	return number != 0 && index_used(cache->index, number) &&
@@ -437,29 +430,40 @@ static bool cache_climb(struct cache *cache, struct cache_touch *touch, struct s
 }
 
 /* Uses the uppermost stretch, from the top down: each block goes right behind its parent,
- * and the root to the front. */
-static void cache_use_stretch(struct cache *cache, struct cache_touch *touch)
+ * and the root to the front. False: the slice is over, and blocks of it are left, as each of a
+ * group is as much work as several. */
+static bool cache_use_stretch(struct cache *cache, struct cache_touch *touch, struct slice *slice)
 {
 	uint32_t branch[CACHE_STRETCH], count = 0;
 	uint32_t length = (touch->length - 1) % CACHE_STRETCH + 1,
-		 at = touch->lowest[--touch->stretches];
+		 at = touch->lowest[touch->stretches - 1];
 
-	for (; count < length && cache_is_there(cache, at); count++) {
+	for (; count < length && cache_is_there(cache, at) && !cache_is_touched(cache, touch, at);
+	     count++) {
 		branch[count] = at;
 		at = cache_block(cache, at)->parent;
 	}
 
 	bool under = cache_is_there(cache, at) && cache_is_touched(cache, touch, at);
-	for (uint32_t ahead = under ? at : 0; count > 0; ahead = branch[count])
-		cache_use(cache, touch, branch[--count], ahead);
+	for (uint32_t ahead = under ? at : 0; count > 0; ahead = branch[count]) {
+		uint32_t others = cache_group_use(cache, touch, branch[--count]);
 
+		cache_use(cache, touch, branch[count], ahead);
+		if (count > 0 && others > 0 && slice_is_past(slice))
+			return false;
+	}
+
+	touch->stretches--;
 	touch->length -= length;
+
+	return true;
 }
 
 static bool cache_use_branch(struct cache *cache, struct cache_touch *touch, struct slice *slice)
 {
 	while (touch->stretches > 0) {
-		cache_use_stretch(cache, touch);
+		if (!cache_use_stretch(cache, touch, slice))
+			return false;
 		if (slice_is_past(slice))
 			return touch->stretches == 0;
 	}

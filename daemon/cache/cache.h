@@ -20,6 +20,9 @@
  * no prefix lookup could reach them anyway. The block goes at once, its descendants bit by
  * bit (cache_drop.c).
  *
+ * Namespaces may be members of a group: a use of a block is one of the blocks of its key in the
+ * others, and what is evicted from the cache in one of them goes in all (cache_group.c).
+ *
  * Tenants may have bounds in a tier (owners.h): beyond its most, a tenant's own blocks are evicted
  * first, and what it is to keep is passed over as long as there is something else. Without
  * bounds all blocks of a tier are one LRU list, of whatever tenant.
@@ -196,6 +199,13 @@ struct cache_touch {
 	uint32_t stretches, lowest[CACHE_WALK_MAX / CACHE_STRETCH + 1];
 };
 
+/* Whether it has been used since that touch began, by it or by another. */
+static inline bool cache_is_touched(const struct cache *cache, const struct cache_touch *touch,
+				    uint32_t number)
+{
+	return cache_block(cache, number)->touched - touch->pass <= cache->pass - touch->pass;
+}
+
 void cache_touch_begin(struct cache *cache, struct cache_touch *touch);
 /* Uses a block on a device, and its ancestors. False: the slice is over; to be called again
  * until it is true; what `number` is counts the first time only. */
@@ -216,11 +226,13 @@ void cache_settle(struct cache *cache);
 /* Blocks, and their bytes as stored. */
 struct cache_amount {
 	uint64_t blocks, bytes;
+	uint64_t others; /* blocks that were evicted from the cache with these, for their groups */
 };
 
-/* Evicts the oldest blocks of a tier until `bytes` are gone or no block is left, at most
- * max_blocks; then down to the capacities, unless touches go on: these may have put any
- * number of blocks into a tier, and do that at their end. Returns what has been evicted. */
+/* Evicts the oldest blocks of a tier until `bytes` are gone or no block is left, or max_blocks
+ * with those of their groups, of which the last may bring some more; then down to the capacities,
+ * unless touches go on: these may have put any number of blocks into a tier, and do that at their
+ * end. Returns what has been evicted. */
 struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes,
 				   uint64_t max_blocks);
 
@@ -228,6 +240,14 @@ struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint6
  * until the index has room for `count` new ones; of a tenant's own blocks, until it may have
  * so many more in that namespace. False: the slice is over. */
 bool cache_make_room(struct cache *cache, uint16_t ns, uint32_t count, struct slice *slice);
+
+/* Drops a block that is evicted, and with it those of its key in the other namespaces of its
+ * group (cache_group.c). How many others. */
+uint32_t cache_drop_with_group(struct cache *cache, uint32_t number);
+
+/* Of a use of a block: uses those of its key in the other namespaces of its group, each in the
+ * tier where it is. To be called before that use, from parents to children. How many there are. */
+uint32_t cache_group_use(struct cache *cache, const struct cache_touch *touch, uint32_t number);
 
 /* A block cannot leave its place, because the tier is silent: that tier is its target
  * again. To be followed by cache_settle(). */
@@ -243,6 +263,10 @@ void cache_give_up_demotion(struct cache *cache, uint32_t number);
  * its descendants if they are few; otherwise they are dropped later, and until then can be
  * found and read. */
 void cache_drop(struct cache *cache, uint32_t number);
+/* The same for one of several: of the descendants of all, *steps are dropped at once, which begins
+ * as CACHE_DROP_STEPS. */
+#define CACHE_DROP_STEPS 64u
+void cache_drop_together(struct cache *cache, uint32_t number, uint32_t *steps);
 /* Drops a block whose store has failed or is refused. */
 void cache_abandon_store(struct cache *cache, uint32_t number);
 

@@ -32,8 +32,6 @@
 #include "daemon/cache/cache.h"
 #include "daemon/cache/tree.h"
 
-#define STEPS_AT_ONCE 64
-
 static bool cache_drop_is_pending(const struct cache *cache)
 {
 	const struct cache_drops *drops = &cache->drops;
@@ -186,7 +184,7 @@ static void cache_drop_leave(struct cache *cache, uint32_t number)
 	cache->drops.begun++;
 }
 
-void cache_drop(struct cache *cache, uint32_t number)
+void cache_drop_together(struct cache *cache, uint32_t number, uint32_t *steps)
 {
 	struct cache_drop_list list = {0};
 	uint32_t unrefs = cache->drops.unrefs;
@@ -195,8 +193,8 @@ void cache_drop(struct cache *cache, uint32_t number)
 
 	cache_drop_begin(cache, &list, number);
 	if (cache->drops.unrefs != unrefs)
-		(void)cache_drop_unref_some(cache, STEPS_AT_ONCE);
-	for (unsigned step = 0; step < STEPS_AT_ONCE && list.first != 0; step++)
+		(void)cache_drop_unref_some(cache, CACHE_DROP_STEPS);
+	for (; *steps > 0 && list.first != 0; --*steps)
 		(void)cache_drop_step(cache, &list);
 
 	/* Each that is left is a drop of its own: its children are in no other's tree. */
@@ -205,6 +203,13 @@ void cache_drop(struct cache *cache, uint32_t number)
 
 	if (cache_drop_is_pending(cache))
 		cache_drop_tell(cache);
+}
+
+void cache_drop(struct cache *cache, uint32_t number)
+{
+	uint32_t steps = CACHE_DROP_STEPS;
+
+	cache_drop_together(cache, number, &steps);
 }
 
 void cache_abandon_store(struct cache *cache, uint32_t number)
@@ -247,13 +252,18 @@ static bool cache_drop_is_lost(const struct cache *cache, const struct block *bl
 /* Empties the orders of lost tiers, at most `max` blocks. False when they are empty. */
 static bool cache_drop_targets(struct cache *cache, uint32_t max)
 {
-	for (uint32_t i = 1; i <= cache->tier_count && max > 0; i++) {
+	uint64_t gone = 0;
+
+	for (uint32_t i = 1; i <= cache->tier_count && gone < max; i++) {
 		struct tier *tier = &cache->tiers[i];
-		if (tier->lost)
-			max -= (uint32_t)cache_push_out(cache, tier, UINT64_MAX, max).blocks;
+		if (!tier->lost)
+			continue;
+
+		struct cache_amount amount = cache_push_out(cache, tier, UINT64_MAX, max - gone);
+		gone += amount.blocks + amount.others;
 	}
 
-	return max == 0;
+	return gone >= max;
 }
 
 static void cache_drop_if_lost(struct cache *cache, uint32_t number)

@@ -124,30 +124,43 @@ void cache_give_up_demotion(struct cache *cache, uint32_t number)
 	}
 
 	cache->counters.demotions_dropped++;
-	cache_drop(cache, number);
+	(void)cache_drop_with_group(cache, number);
+}
+
+/* Evicts a block from the cache. How many others went with it. */
+static uint32_t cache_evict_away(struct cache *cache, uint32_t number)
+{
+	cache->counters.evicted_blocks++;
+
+	return cache_drop_with_group(cache, number);
 }
 
 /* Evicts a block to the front of the tier below, or away; back to its place if that cannot
- * be left now. */
-static void cache_evict_one(struct cache *cache, uint32_t number)
+ * be left now. How many others went with it. */
+static uint32_t cache_evict_one(struct cache *cache, uint32_t number)
 {
 	struct tier *tier = block_target(&cache->blocks, number);
 	struct tier *below = cache_tier_for(cache, tier->below, number);
 	const struct tier *place = block_place(&cache->blocks, number).tier;
 	if (place && place->silent && place != tier) {
 		cache_stay(cache, number);
-		return;
+		return 0;
 	}
 
-	if (!below) {
-		cache->counters.evicted_blocks++;
-		cache_drop(cache, number);
-		return;
-	}
+	if (!below)
+		return cache_evict_away(cache, number);
 
 	cache_leave(cache, number);
 	block_set_target(&cache->blocks, number, below);
 	cache_enter(cache, number, 0);
+
+	return 0;
+}
+
+/* After an eviction that has taken so many others with it. */
+static bool cache_evict_is_over(struct slice *slice, uint32_t others)
+{
+	return others > 0 ? slice_is_past(slice) : slice_is_over(slice);
 }
 
 /* Tiers are numbered from the top down, so the blocks that one tier evicts are settled in
@@ -157,8 +170,7 @@ bool cache_settle_some(struct cache *cache, struct slice *slice)
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		struct tier *tier = &cache->tiers[i];
 		for (uint32_t number; (number = cache_evict_next(cache, tier)) != 0;) {
-			cache_evict_one(cache, number);
-			if (slice_is_over(slice))
+			if (cache_evict_is_over(slice, cache_evict_one(cache, number)))
 				return false;
 		}
 	}
@@ -196,13 +208,14 @@ static void cache_evict_count(const struct cache *cache, uint32_t number,
 struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes,
 				   uint64_t max_blocks)
 {
-	struct cache_amount gone = {0, 0};
-	while (gone.bytes < bytes && gone.blocks < max_blocks) {
+	struct cache_amount gone = {0};
+
+	while (gone.bytes < bytes && gone.blocks + gone.others < max_blocks) {
 		uint32_t number = cache_evict_victim(cache, tier);
 		if (number == 0)
 			break;
 		cache_evict_count(cache, number, &gone);
-		cache_evict_one(cache, number);
+		gone.others += cache_evict_one(cache, number);
 	}
 
 	if (cache->touching > 0)
@@ -251,10 +264,10 @@ static bool cache_evict_for(struct cache *cache, const struct payer *payer, uint
 			continue;
 		}
 
-		cache->counters.evicted_blocks++;
-		cache_drop(cache, victim);
+		uint32_t others = cache_evict_away(cache, victim);
+
 		cache_evict_release(cache, tier);
-		if (slice_is_over(slice))
+		if (cache_evict_is_over(slice, others))
 			return false;
 	}
 

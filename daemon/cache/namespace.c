@@ -59,12 +59,22 @@ static void namespaces_drop_record(const struct namespaces *namespaces, struct n
 	ns->record = STATE_NONE;
 }
 
+static void namespaces_leave_group(struct namespaces *namespaces, uint16_t number)
+{
+	uint16_t before = number;
+
+	while (namespaces->list[before].next_member != number)
+		before = namespaces->list[before].next_member;
+	namespaces->list[before].next_member = namespaces->list[number].next_member;
+}
+
 static void namespaces_forget(struct namespaces *namespaces, uint64_t number)
 {
 	struct namespace *ns = &namespaces->list[number];
 
 	if (!namespaces->leaving)
 		namespaces_drop_record(namespaces, ns);
+	namespaces_leave_group(namespaces, (uint16_t)number);
 	salts_clear(namespaces->salts, number);
 	payer_close(&ns->payer);
 	ns->events = event_ring_free(ns->events);
@@ -96,6 +106,7 @@ struct namespace_shown {
 	struct hbm_wire_namespace_spec spec;
 	struct hbm_wire_encoding encoding;
 	uint64_t memory_only, wipe_on_free;
+	char group[HBM_WIRE_NAME_BYTES];
 };
 
 static struct namespace_shown namespace_without_salt(const struct namespace_identity *identity)
@@ -109,6 +120,9 @@ static struct namespace_shown namespace_without_salt(const struct namespace_iden
 	memcpy(shown.spec.layout, spec->layout, sizeof(shown.spec.layout));
 	if (identity->encoding)
 		shown.encoding = *identity->encoding;
+	if (identity->group)
+		memcpy(shown.group, identity->group,
+		       strnlen(identity->group, sizeof(shown.group) - 1));
 
 	return shown;
 }
@@ -116,8 +130,10 @@ static struct namespace_shown namespace_without_salt(const struct namespace_iden
 /* Of how many bytes of it the fingerprint is: no more than differ from the plainest. */
 static size_t namespace_shown_bytes(const struct namespace_shown *shown)
 {
-	if (shown->wipe_on_free)
+	if (shown->group[0] != '\0')
 		return sizeof(*shown);
+	if (shown->wipe_on_free)
+		return offsetof(struct namespace_shown, group);
 	if (shown->memory_only)
 		return offsetof(struct namespace_shown, wipe_on_free);
 	if (shown->encoding.encoding != HBM_ENCODING_RAW)
@@ -144,7 +160,9 @@ static void namespaces_fill(struct namespaces *namespaces, uint16_t number, stru
 				 .wipe_on_free = shown->wipe_on_free,
 				 .block_bytes = shown->spec.block_bytes,
 				 .logical_bytes = logical ? logical : shown->spec.block_bytes,
+				 .next_member = number,
 				 .user = user_ref(user)};
+	memcpy(ns->group, shown->group, sizeof(ns->group));
 	memcpy(ns->fingerprint, canonical.digest, sizeof(ns->fingerprint));
 	namespaces->owners[number] = user->tenant ? user->tenant->number : 0;
 	salts_set(namespaces->salts, number, salt);
@@ -184,6 +202,7 @@ static uint16_t namespaces_find_shown(const struct namespaces *namespaces,
 		    memcmp(&ns->encoding, &shown->encoding, sizeof(ns->encoding)) == 0 &&
 		    ns->memory_only == shown->memory_only &&
 		    ns->wipe_on_free == shown->wipe_on_free &&
+		    memcmp(ns->group, shown->group, sizeof(ns->group)) == 0 &&
 		    namespaces_is_salt(namespaces, i, salt))
 			return (uint16_t)i;
 	}
@@ -197,6 +216,66 @@ uint16_t namespaces_find(const struct namespaces *namespaces,
 	const struct namespace_shown shown = namespace_without_salt(identity);
 
 	return namespaces_find_shown(namespaces, &shown, identity->spec->salt, user);
+}
+
+/* ---- groups ---- */
+
+static bool namespace_is_in_group(const struct namespace *ns, const struct namespace_shown *shown)
+{
+	return memcmp(ns->group, shown->group, sizeof(ns->group)) == 0 &&
+	       memcmp(ns->spec.model, shown->spec.model, sizeof(ns->spec.model)) == 0 &&
+	       ns->spec.weights == shown->spec.weights;
+}
+
+/* A member of the group that such a namespace is or would be in, but for `number`; 0: there is
+ * none. */
+static uint16_t namespaces_find_member(const struct namespaces *namespaces,
+				       const struct namespace_shown *shown, const char *salt,
+				       const struct user *user, uint16_t number)
+{
+	for (uint32_t i = 1; i <= namespaces->max && shown->group[0] != '\0'; i++) {
+		const struct namespace *ns = &namespaces->list[i];
+		if (ns->used && i != number && user_shares(ns->user, user) &&
+		    namespace_is_in_group(ns, shown) && namespaces_is_salt(namespaces, i, salt))
+			return (uint16_t)i;
+	}
+
+	return 0;
+}
+
+static bool namespaces_group_has_room(const struct namespaces *namespaces, uint16_t member)
+{
+	unsigned count = 1;
+
+	for (uint16_t i = namespaces->list[member].next_member; i != member; count++)
+		i = namespaces->list[i].next_member;
+
+	return count < HBM_WIRE_GROUP_MAX;
+}
+
+bool namespaces_may_join(const struct namespaces *namespaces,
+			 const struct namespace_identity *identity, const struct user *user)
+{
+	const struct namespace_shown shown = namespace_without_salt(identity);
+	const char *salt = identity->spec->salt;
+	uint16_t member = namespaces_find_member(namespaces, &shown, salt, user, 0);
+
+	return member == 0 || namespaces_group_has_room(namespaces, member) ||
+	       namespaces_find_shown(namespaces, &shown, salt, user) != 0;
+}
+
+/* One that is in no ring yet. What an earlier daemon has left may be more than fit: those are
+ * alone. */
+static void namespaces_join_group(struct namespaces *namespaces, uint16_t number,
+				  const struct namespace_shown *shown, const char *salt)
+{
+	struct namespace *ns = &namespaces->list[number];
+	uint16_t member = namespaces_find_member(namespaces, shown, salt, ns->user, number);
+	if (member == 0 || !namespaces_group_has_room(namespaces, member))
+		return;
+
+	ns->next_member = namespaces->list[member].next_member;
+	namespaces->list[member].next_member = number;
 }
 
 /* Numbers of payers that no session has. */
@@ -229,6 +308,7 @@ static void namespaces_make_record(struct namespace_record *record, uint16_t num
 		record->flags |= NAMESPACE_RECORD_WIPE;
 	if (ns->user->tenant)
 		strcpy(record->tenant, ns->user->tenant->rule.name);
+	memcpy(record->group, ns->group, sizeof(record->group));
 }
 
 static void namespaces_add_record(struct namespaces *namespaces, uint16_t number)
@@ -265,6 +345,7 @@ uint16_t namespaces_open(struct namespaces *namespaces, const struct namespace_i
 		vacant++;
 	namespaces_fill(namespaces, vacant, user, &shown, salt);
 	namespaces_add_record(namespaces, vacant);
+	namespaces_join_group(namespaces, vacant, &shown, salt);
 
 	return vacant;
 }
@@ -288,6 +369,7 @@ struct namespace_identity namespaces_recorded_identity(const struct namespace_re
 		.encoding = &record->encoding,
 		.memory_only = record->flags & NAMESPACE_RECORD_MEMORY_ONLY,
 		.wipe_on_free = record->flags & NAMESPACE_RECORD_WIPE,
+		.group = record->group,
 	};
 }
 
@@ -310,6 +392,7 @@ bool namespaces_restore(struct namespaces *namespaces, uint32_t index, struct us
 	struct namespace *ns = &namespaces->list[number];
 
 	ns->record = index;
+	namespaces_join_group(namespaces, number, &shown, record->spec.salt);
 	ns->restored = true;
 	ns->ephemeral =
 		state_word(namespaces->state, STATE_NAMESPACES, index) & NAMESPACE_RECORD_EPHEMERAL;

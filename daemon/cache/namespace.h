@@ -14,6 +14,10 @@
  * by it. A client cannot open a namespace by its fingerprint, and only an operator can by
  * its number.
  *
+ * Those with the same group, model, weights and salt, of users that share, are the members of one
+ * group, but no more than HBM_WIRE_GROUP_MAX: each has a part of what a key stands for, and what is
+ * used or evicted in one of them is in all (cache_group.c). They are a ring through their numbers.
+ *
  * With a state (namespace_record.h) each has a record there from before its number is known to
  * anyone until it is forgotten, so that the daemon after this one has it with the same number.
  */
@@ -37,6 +41,7 @@ struct namespace_identity {
 	const struct hbm_wire_namespace_spec *spec;
 	const struct hbm_wire_encoding *encoding; /* NULL: raw */
 	bool memory_only, wipe_on_free;
+	const char *group; /* of at most HBM_WIRE_NAME_BYTES - 1 bytes; NULL or empty: none */
 };
 
 struct namespace
@@ -44,14 +49,16 @@ struct namespace
 	struct hbm_wire_namespace_spec spec; /* without its salt */
 	uint8_t fingerprint[16];             /* of that */
 	struct hbm_wire_encoding encoding;
-	uint64_t block_bytes;          /* the spec's */
-	uint64_t logical_bytes;        /* of a block before a client encoded it */
-	struct payer payer;            /* of its blocks */
-	struct user *user;             /* that made it, and is charged for it */
-	struct charge charge;          /* for itself */
-	uint64_t blocks_in[HBM_TIERS]; /* those that belong to a tier of that kind */
-	uint64_t pins;                 /* of blocks that have not been dropped */
-	uint64_t pins_lost;            /* of blocks that were dropped, so far */
+	char group[HBM_WIRE_NAME_BYTES]; /* empty: none */
+	uint16_t next_member;            /* of its group; its own number: there are no others */
+	uint64_t block_bytes;            /* the spec's */
+	uint64_t logical_bytes;          /* of a block before a client encoded it */
+	struct payer payer;              /* of its blocks */
+	struct user *user;               /* that made it, and is charged for it */
+	struct charge charge;            /* for itself */
+	uint64_t blocks_in[HBM_TIERS];   /* those that belong to a tier of that kind */
+	uint64_t pins;                   /* of blocks that have not been dropped */
+	uint64_t pins_lost;              /* of blocks that were dropped, so far */
 	uint32_t opens;
 	uint32_t drops;   /* of all its blocks, so far (serve_drop.c) */
 	uint32_t record;  /* in the state; STATE_NONE: it has none */
@@ -82,6 +89,9 @@ uint16_t namespaces_find(const struct namespaces *namespaces,
  * 0: there are as many as [limits] allows. */
 uint16_t namespaces_open(struct namespaces *namespaces, const struct namespace_identity *identity,
 			 struct user *user);
+/* Whether it is open already, or in no group, or that has room for one more. */
+bool namespaces_may_join(const struct namespaces *namespaces,
+			 const struct namespace_identity *identity, const struct user *user);
 /* From now on all of them have records in that state, which must have none of others; before the
  * first is opened. */
 void namespaces_record(struct namespaces *namespaces, struct state *state);

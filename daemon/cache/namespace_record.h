@@ -19,9 +19,10 @@
 struct namespace_record {
 	struct hbm_wire_namespace_spec spec; /* with its salt */
 	struct hbm_wire_encoding encoding;
-	char tenant[32]; /* that had it; empty: none */
-	uint32_t uid;    /* who made it */
+	char group[HBM_WIRE_NAME_BYTES]; /* empty: none */
+	char tenant[32];                 /* that had it; empty: none */
+	uint32_t uid;                    /* who made it */
 	uint16_t number;
 	uint16_t flags;
 };
-static_assert(sizeof(struct namespace_record) == 264, "the state");
+static_assert(sizeof(struct namespace_record) == 328, "the state");

@@ -43,6 +43,7 @@ void catalog_ids_give(struct catalog_ids *ids, uint16_t number, struct catalog_i
 			   .encoding = ns->encoding,
 			   .uid = ns->user->uid,
 			   .flags = ns->wipe_on_free ? CATALOG_WIPE_ON_FREE : 0}};
+	memcpy(change->record.group, ns->group, sizeof(ns->group));
 	if (ns->user->tenant)
 		strcpy(change->record.tenant, ns->user->tenant->rule.name);
 	namespaces_spec(ids->namespaces, number, &change->record.spec);

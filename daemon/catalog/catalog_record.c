@@ -46,5 +46,5 @@ bool catalog_namespace_read(struct catalog_namespace *ns, const void *bytes, siz
 
 	return ns->check == catalog_record_check_of_namespace(ns) &&
 	       (ns->flags & ~CATALOG_WIPE_ON_FREE) == 0 &&
-	       memchr(ns->tenant, 0, sizeof(ns->tenant));
+	       memchr(ns->tenant, 0, sizeof(ns->tenant)) && memchr(ns->group, 0, sizeof(ns->group));
 }

@@ -41,10 +41,11 @@ struct catalog_namespace {
 	struct hbm_wire_encoding encoding;
 	uint32_t uid; /* who made it */
 	uint32_t flags;
-	char tenant[32]; /* that had it; empty: none */
+	char tenant[32];                 /* that had it; empty: none */
+	char group[HBM_WIRE_NAME_BYTES]; /* empty: none */
 	uint64_t check;
 };
-static_assert(sizeof(struct catalog_namespace) == 280, "the file");
+static_assert(sizeof(struct catalog_namespace) == 344, "the file");
 
 /* Sets the check. */
 void catalog_block_seal(struct catalog_block *block);

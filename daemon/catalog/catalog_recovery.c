@@ -27,7 +27,8 @@ static uint16_t catalog_recovery_open_namespace(struct catalog_recovery *recover
 	const struct namespace_identity identity = {.spec = &record->spec,
 						    .encoding = &record->encoding,
 						    .wipe_on_free =
-							    record->flags & CATALOG_WIPE_ON_FREE};
+							    record->flags & CATALOG_WIPE_ON_FREE,
+						    .group = record->group};
 	struct tenant *tenant = tenant_find(cache->ledger, record->tenant);
 	bool paid = tenant || record->tenant[0] == '\0'; /* else its section is gone */
 	struct user *user = NULL;

@@ -34,7 +34,7 @@
 #include <stdatomic.h>
 
 #define CATALOG_LOG_BYTES (16ull << 20)
-#define CATALOG_VERSION_NUMBER 1 /* of the tables and records */
+#define CATALOG_VERSION_NUMBER 2 /* of the tables and records */
 #define CATALOG_FILE_ID 16       /* bytes */
 
 enum catalog_found {

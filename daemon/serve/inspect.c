@@ -362,6 +362,7 @@ static void inspect_fill_namespace(const struct namespace *ns, uint32_t number,
 					      .salted = ns->salted,
 					      .memory_only = ns->memory_only,
 					      .wipe_on_free = ns->wipe_on_free};
+	memcpy(record->group, ns->group, sizeof(record->group));
 	strcpy(record->encoding, encoding_names[ns->encoding.encoding]);
 	memcpy(record->model, ns->spec.model, sizeof(record->model));
 	memcpy(record->layout, ns->spec.layout, sizeof(record->layout));

@@ -49,9 +49,18 @@ void session_mark_namespaces(const struct session *session, bool open[UINT16_MAX
 
 static uint32_t serve_namespace_flags(const struct hbm_wire_header *message)
 {
+	/* The form with a group begins as this one. */
 	const struct hbm_wire_namespace_open_flags *open = (const void *)message;
 
-	return message->size == sizeof(*open) ? open->flags : 0;
+	return message->size >= sizeof(*open) ? open->flags : 0;
+}
+
+/* NULL: none. */
+static const char *serve_namespace_group(const struct hbm_wire_header *message)
+{
+	const struct hbm_wire_namespace_open_group *open = (const void *)message;
+
+	return message->size == sizeof(*open) ? open->group : NULL;
 }
 
 int serve_namespace_check_tier(const struct hbmd *hbmd, uint32_t ns, uint32_t tier,
@@ -163,6 +172,7 @@ struct namespace_identity serve_namespace_identity(const struct hbmd *hbmd,
 		.encoding = serve_namespace_encoding(message),
 		.memory_only = !on_nvme || serve_namespace_flags(message) & HBM_WIRE_MEMORY_ONLY,
 		.wipe_on_free = serve_namespace_flags(message) & HBM_WIRE_WIPE_ON_FREE,
+		.group = serve_namespace_group(message),
 	};
 }
 
@@ -283,6 +293,14 @@ bool serve_namespace_answer_open(struct hbmd *hbmd, struct request *request)
 		request_refuse(request, HBM_LIMIT,
 			       "this user has opened too many namespaces with a new salt: one is "
 			       "allowed each second");
+		return true;
+	}
+
+	if (!namespaces_may_join(hbmd->cache->namespaces, &identity, request->session->user)) {
+		request_refuse(request, HBM_LIMIT,
+			       "the group has %d namespaces of that model, weights and salt, "
+			       "the most that one can have",
+			       HBM_WIRE_GROUP_MAX);
 		return true;
 	}
 

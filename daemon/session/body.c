@@ -101,6 +101,14 @@ int body_open_flags(const void *message, struct refusal *why)
 				: status;
 }
 
+int body_open_group(const void *message, struct refusal *why)
+{
+	const struct hbm_wire_namespace_open_group *open = message;
+	int status = body_open_flags(message, why);
+
+	return status == HBM_OK ? field_text("group", open->group, why) : status;
+}
+
 static int body_no_reserved(const struct hbm_wire_key *keys, uint32_t count, struct refusal *why)
 {
 	for (uint32_t i = 0; i < count; i++)

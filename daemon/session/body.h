@@ -19,6 +19,7 @@ body_check body_import;
 body_check body_namespace;  /* NAMESPACE_OPEN */
 body_check body_encoding;   /* the same with an encoding */
 body_check body_open_flags; /* the same with an encoding and flags */
+body_check body_open_group; /* the same with a group */
 body_check body_drop;
 
 body_check body_keys;   /* every request that names keys but BORROW */

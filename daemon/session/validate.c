@@ -122,7 +122,14 @@ static const struct form form_flags = {
 	.check = body_open_flags,
 };
 
-/* HELLO, to go on with a session, and NAMESPACE_OPEN, by number, with an encoding or with flags,
+static const struct form form_group = {
+	.name = "NAMESPACE_OPEN",
+	.fixed = sizeof(struct hbm_wire_namespace_open_group),
+	.zero_at = offsetof(struct hbm_wire_namespace_open_group, zero),
+	.check = body_open_group,
+};
+
+/* HELLO, to go on with a session, and NAMESPACE_OPEN, by number, with an encoding, flags or a group,
  * are the requests with several forms; the size tells which. */
 static const struct form *form_of(const struct hbm_wire_header *header)
 {
@@ -137,6 +144,8 @@ static const struct form *form_of(const struct hbm_wire_header *header)
 		return &form_encoded;
 	if (header->opcode == HBM_WIRE_NAMESPACE_OPEN && header->size == form_flags.fixed)
 		return &form_flags;
+	if (header->opcode == HBM_WIRE_NAMESPACE_OPEN && header->size == form_group.fixed)
+		return &form_group;
 
 	return &forms[header->opcode];
 }

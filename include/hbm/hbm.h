@@ -347,6 +347,14 @@ struct hbm_namespace_options {
 	 * used again: when a block is evicted, dropped or moved. It is another namespace than
 	 * without. */
 	bool wipe_on_free;
+	/* For ranks that each have a part of what a key stands for, as in tensor parallelism: the
+	 * namespaces with the same group, model, weights and salt, at most HBM_WIRE_GROUP_MAX, which
+	 * their layouts tell apart. A use of a block is a use of the blocks of its key in all of
+	 * them, and one that is evicted from the cache in one of them is dropped in the others, but
+	 * where it is pinned, being stored, or to be kept longer: durable, or retained with a higher
+	 * priority. What is removed is removed in one alone. It is another namespace than without.
+	 * NULL: none. HBM_LIMIT: the group is full. */
+	const char *group;
 };
 
 HBM_API int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *options,

@@ -30,6 +30,7 @@
 #define HBM_WIRE_FDS_MAX 253 /* the kernel's SCM_MAX_FD */
 #define HBM_WIRE_KEY_BYTES 16
 #define HBM_WIRE_NAME_BYTES 64
+#define HBM_WIRE_GROUP_MAX 64 /* namespaces of one group */
 #define HBM_WIRE_SEQUENCE_NAME_BYTES 32
 #define HBM_WIRE_BOARD_EVENTS 48u /* of a board; the last that are kept */
 #define HBM_WIRE_REASON_BYTES 160 /* of a refusal's reason, with its NUL */
@@ -397,6 +398,19 @@ struct hbm_wire_namespace_open_flags {
 	uint32_t zero;
 };
 static_assert(sizeof(struct hbm_wire_namespace_open_flags) == 256, "wire layout");
+
+/* The same with a group: that of the namespaces with one group, model, weights and salt, each of
+ * which has a part of what a key stands for. What is used in one of them is used in all, and so is
+ * what is evicted from the cache. Part of what namespaces are told apart by. */
+struct hbm_wire_namespace_open_group {
+	struct hbm_wire_header header;
+	struct hbm_wire_namespace_spec spec;
+	struct hbm_wire_encoding encoding;
+	uint32_t flags;
+	uint32_t zero;
+	char group[HBM_WIRE_NAME_BYTES]; /* NUL-padded; empty: none */
+};
+static_assert(sizeof(struct hbm_wire_namespace_open_group) == 320, "wire layout");
 
 /* By number instead of by spec: for uid 0 and the daemon's own uid only. */
 struct hbm_wire_namespace_ref {

@@ -33,7 +33,7 @@
 /*
  * X(name, value, request, reply): enum hbm_wire_opcode, HBM_WIRE_<name>, and the structs of
  * its messages. HELLO has another form, hbm_wire_hello_resume, and NAMESPACE_OPEN has others,
- * of hbm_wire_namespace_ref to hbm_wire_namespace_open_flags: the size of the message tells
+ * of hbm_wire_namespace_ref to hbm_wire_namespace_open_group: the size of the message tells
  * which.
  */
 #define HBM_OPCODE_LIST(X)                                                                         \

@@ -154,7 +154,9 @@
 	X(R, uint64_t, ddr_unsummed, , COUNT, 5, GAUGE, "DDR without checksum",                    \
 	  "hbmd_ddr_unsummed", "Blocks in DDR let go then, for they had no checksum yet.")         \
 	X(R, uint64_t, ddr_dropped, , COUNT, 5, GAUGE, "DDR dropped",                              \
-	  "hbmd_ddr_dropped", "Other blocks in DDR let go then.")
+	  "hbmd_ddr_dropped", "Other blocks in DDR let go then.")                                  \
+	X(R, uint64_t, evicted_together, , COUNT, 5, COUNTER, "evicted together",                  \
+	  "hbmd_evicted_together_total", "Evicted blocks that went with another of their group.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */
@@ -348,7 +350,9 @@
 	X(R, uint32_t, memory_only, , BOOL, 3, FACT, "MEMORY-ONLY",                                \
 	  "", "1: its blocks are never written to NVMe.")                                          \
 	X(R, uint32_t, wipe_on_free, , BOOL, 3, FACT, "WIPED",                                     \
-	  "", "1: what held its blocks is overwritten before it is used again.")
+	  "", "1: what held its blocks is overwritten before it is used again.")                   \
+	X(R, char, group, [HBM_WIRE_NAME_BYTES], TEXT, 3, FACT, "GROUP",                           \
+	  "", "The group whose blocks of one key are evicted together; empty: none.")
 
 /* A block. */
 #define HBM_RECORD_BLOCK_INFO(X, R)                                                                \

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/cache/block.h"
@@ -70,6 +71,21 @@ uint16_t cache_rig_namespace_in_memory(struct cache_rig *rig, uint64_t units)
 	uint16_t number = namespaces_open(
 		rig->cache->namespaces,
 		&(struct namespace_identity){.spec = &spec, .memory_only = true}, user);
+	user_close(user);
+
+	return number;
+}
+
+uint16_t cache_rig_namespace_of(struct cache_rig *rig, const char *group, unsigned rank)
+{
+	struct hbm_wire_namespace_spec spec = {.model = "of ranks", .block_bytes = UNIT};
+	struct user *user = user_open(&rig->ledger, 0);
+
+	assert_non_null(user);
+	snprintf(spec.layout, sizeof(spec.layout), "rank %u", rank);
+	uint16_t number =
+		namespaces_open(rig->cache->namespaces,
+				&(struct namespace_identity){.spec = &spec, .group = group}, user);
 	user_close(user);
 
 	return number;

@@ -38,6 +38,8 @@ void cache_rig_assert_empties(struct cache_rig *rig);
 
 uint16_t cache_rig_namespace(struct cache_rig *rig, uint64_t units); /* units of a block */
 uint16_t cache_rig_namespace_in_memory(struct cache_rig *rig, uint64_t units); /* not on NVMe */
+/* Of blocks of one unit, of a rank (its layout) of that group. */
+uint16_t cache_rig_namespace_of(struct cache_rig *rig, const char *group, unsigned rank);
 struct hbm_wire_key cache_rig_key(uint32_t n);
 uint32_t cache_rig_find(struct cache_rig *rig, uint16_t ns, uint32_t n);
 /* A stored block that has no place. */

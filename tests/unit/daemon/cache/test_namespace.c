@@ -21,7 +21,9 @@ static struct namespaces *namespaces_of(uint64_t max)
 {
 	struct namespaces *namespaces = NULL;
 
-	ledger_open(&ledger, &(struct config){.limit_namespaces = max, .limit_blocks = 100});
+	ledger_open(&ledger, &(struct config){.limit_namespaces = max,
+					      .limit_namespaces_per_user = {.percent = 100},
+					      .limit_blocks = 100});
 	assert_int_equal(namespaces_new(&namespaces, &ledger), 0);
 	return namespaces;
 }
@@ -137,33 +139,141 @@ static void test_an_encoding_is_part_of_what_it_is(void **state)
 
 /* One that stays in memory is another, with another fingerprint, whatever the encoding; and so is
  * one that is wiped. */
-static void test_memory_only_is_part_of_what_it_is(void **state)
+static void test_options_are_part_of_what_it_is(void **state)
 {
 	(void)state;
-	struct namespaces *namespaces = namespaces_of(8);
+	struct namespaces *namespaces = namespaces_of(16);
 	struct hbm_wire_namespace_spec spec = {.block_bytes = 4096};
 	const struct hbm_wire_encoding lossless = {HBM_ENCODING_LOSSLESS, 2, 0};
 	struct user *user = user_open(&ledger, 0);
 
 	assert_non_null(user);
-	for (uint16_t i = 0; i < 8; i++) {
+	for (uint16_t i = 0; i < 16; i++) {
 		const struct namespace_identity one = {.spec = &spec,
 						       .encoding = i & 1 ? &lossless : NULL,
 						       .memory_only = i & 2,
-						       .wipe_on_free = i & 4};
+						       .wipe_on_free = i & 4,
+						       .group = i & 8 ? "tp2" : NULL};
 
 		assert_int_equal(namespaces_find(namespaces, &one, user), 0);
 		assert_int_equal(namespaces_open(namespaces, &one, user), i + 1);
 		assert_int_equal(namespaces_find(namespaces, &one, user), i + 1);
 		assert_int_equal(namespaces_get(namespaces, i + 1u)->memory_only, i % 4 >= 2);
-		assert_int_equal(namespaces_get(namespaces, i + 1u)->wipe_on_free, i >= 4);
+		assert_int_equal(namespaces_get(namespaces, i + 1u)->wipe_on_free, i % 8 >= 4);
+		assert_string_equal(namespaces_get(namespaces, i + 1u)->group, i >= 8 ? "tp2" : "");
 	}
 
-	for (uint16_t i = 1; i <= 8; i++)
+	for (uint16_t i = 1; i <= 16; i++)
 		for (uint16_t j = 1; j < i; j++)
 			assert_memory_not_equal(namespaces_get(namespaces, i)->fingerprint,
 						namespaces_get(namespaces, j)->fingerprint, 16);
 	user_close(user);
+	namespaces_free(namespaces);
+}
+
+/* ---- groups ---- */
+
+static uint16_t open_member(struct namespaces *namespaces,
+			    const struct hbm_wire_namespace_spec *spec, uid_t uid)
+{
+	const struct namespace_identity identity = {.spec = spec, .group = "tp"};
+	struct user *user = user_open(&ledger, uid);
+	uint16_t number = 0;
+
+	assert_non_null(user);
+	if (namespaces_may_join(namespaces, &identity, user))
+		number = namespaces_open(namespaces, &identity, user);
+	user_close(user);
+
+	return number;
+}
+
+static unsigned members(struct namespaces *namespaces, uint16_t number)
+{
+	unsigned count = 0;
+	uint16_t at = number;
+
+	do
+		at = namespaces_get(namespaces, at)->next_member;
+	while (++count, at != number);
+
+	return count;
+}
+
+/* Those of one model, weights and salt, whatever their layouts. */
+static void test_who_is_in_a_group(void **state)
+{
+	(void)state;
+	struct namespaces *namespaces = namespaces_of(16);
+	struct hbm_wire_namespace_spec spec = {.block_bytes = 4096};
+	uint16_t first = open_member(namespaces, &spec, 0);
+
+	strcpy(spec.layout, "rank 1");
+	uint16_t second = open_member(namespaces, &spec, 0);
+	assert_int_equal(open_member(namespaces, &spec, 0), second);
+	spec.block_bytes = 8192;
+	uint16_t third = open_member(namespaces, &spec, 0);
+	assert_int_equal(members(namespaces, first), 3);
+	assert_int_equal(members(namespaces, second), 3);
+
+	spec.weights = 1;
+	assert_int_equal(members(namespaces, open_member(namespaces, &spec, 0)), 1);
+	spec.weights = 0;
+	spec.salt[0] = 's';
+	assert_int_equal(members(namespaces, open_member(namespaces, &spec, 0)), 1);
+	spec.salt[0] = '\0';
+	spec.model[0] = 'm';
+	assert_int_equal(members(namespaces, open_member(namespaces, &spec, 0)), 1);
+	spec.model[0] = '\0';
+	assert_int_equal(members(namespaces, open_namespace(namespaces, &ledger, &spec)), 1);
+
+	namespaces_unref(namespaces, second);
+	assert_int_equal(members(namespaces, first), 3); /* it is open twice */
+	namespaces_unref(namespaces, second);
+	assert_int_equal(members(namespaces, first), 2);
+	namespaces_unref(namespaces, first);
+	assert_int_equal(members(namespaces, third), 1);
+	namespaces_free(namespaces);
+}
+
+static void test_a_group_of_other_users(void **state)
+{
+	(void)state;
+	struct namespaces *namespaces = namespaces_of(16);
+	struct hbm_wire_namespace_spec spec = {.block_bytes = 4096};
+
+	open_member(namespaces, &spec, 1001);
+	spec.layout[0] = 'l';
+	assert_int_equal(members(namespaces, open_member(namespaces, &spec, 1002)), 1);
+	assert_int_equal(members(namespaces, open_member(namespaces, &spec, 1001)), 2);
+	namespaces_free(namespaces);
+}
+
+static void test_a_full_group(void **state)
+{
+	(void)state;
+	struct namespaces *namespaces = namespaces_of(HBM_WIRE_GROUP_MAX + 2);
+	struct hbm_wire_namespace_spec spec = {.block_bytes = 4096};
+	uint16_t number = 0;
+
+	for (unsigned i = 0; i < HBM_WIRE_GROUP_MAX; i++) {
+		spec.layout[0] = (char)(i + 1);
+		number = open_member(namespaces, &spec, 0);
+		assert_int_not_equal(number, 0);
+	}
+	assert_int_equal(members(namespaces, number), HBM_WIRE_GROUP_MAX);
+
+	spec.layout[1] = 'x';
+	assert_int_equal(open_member(namespaces, &spec, 0), 0);
+	spec.layout[1] = '\0';
+	assert_int_equal(open_member(namespaces, &spec, 0), number);
+	spec.weights = 1;
+	assert_int_not_equal(open_member(namespaces, &spec, 0), 0);
+
+	namespaces_unref(namespaces, 1);
+	spec.weights = 0;
+	spec.layout[1] = 'x';
+	assert_int_equal(open_member(namespaces, &spec, 0), 1);
 	namespaces_free(namespaces);
 }
 
@@ -263,7 +373,10 @@ int main(void)
 		cmocka_unit_test(test_any_difference_makes_another),
 		cmocka_unit_test(test_a_salt_is_kept_apart),
 		cmocka_unit_test(test_an_encoding_is_part_of_what_it_is),
-		cmocka_unit_test(test_memory_only_is_part_of_what_it_is),
+		cmocka_unit_test(test_options_are_part_of_what_it_is),
+		cmocka_unit_test(test_who_is_in_a_group),
+		cmocka_unit_test(test_a_group_of_other_users),
+		cmocka_unit_test(test_a_full_group),
 		cmocka_unit_test(test_a_full_table),
 		cmocka_unit_test(test_it_is_forgotten_with_its_last_use),
 		cmocka_unit_test(test_the_coldest),

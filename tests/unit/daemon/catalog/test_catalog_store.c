@@ -311,7 +311,7 @@ static void test_unknown_version(void **state)
 	(void)state;
 	reopen(CATALOG_NEW);
 	assert_int_equal(put(1, 10, true), 0);
-	sql("PRAGMA user_version = 2");
+	sql("PRAGMA user_version = 77");
 	reopen(CATALOG_VERSION);
 	read_all(0);
 	reopen(CATALOG_READ);

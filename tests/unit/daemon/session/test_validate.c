@@ -109,7 +109,8 @@ static void other_sizes_are_invalid(void **state)
 				(open && (size == sizeof(struct hbm_wire_namespace_ref) ||
 					  size == sizeof(struct hbm_wire_namespace_open) ||
 					  size == sizeof(struct hbm_wire_namespace_open_encoded) ||
-					  size == sizeof(struct hbm_wire_namespace_open_flags))) ||
+					  size == sizeof(struct hbm_wire_namespace_open_flags) ||
+					  size == sizeof(struct hbm_wire_namespace_open_group))) ||
 				(hello && (size == sizeof(struct hbm_wire_hello) ||
 					   size == sizeof(struct hbm_wire_hello_resume)));
 			if (other && size != own)

@@ -130,8 +130,9 @@ static void check_absent(struct wire_sample *sample, size_t i)
 		bool header = sizes[k] < sizeof(struct hbm_wire_header);
 		if (sample->form->opcode == HBM_WIRE_NAMESPACE_OPEN &&
 		    (sizes[k] == sizeof(struct hbm_wire_namespace_open) ||
-		     sizes[k] == sizeof(struct hbm_wire_namespace_open_encoded)))
-			continue; /* it is raw, or without flags */
+		     sizes[k] == sizeof(struct hbm_wire_namespace_open_encoded) ||
+		     sizes[k] == sizeof(struct hbm_wire_namespace_open_flags)))
+			continue; /* it is raw, or without flags or a group */
 		if (sample->form->opcode == HBM_WIRE_HELLO &&
 		    sizes[k] == sizeof(struct hbm_wire_hello))
 			continue; /* it begins a session */
