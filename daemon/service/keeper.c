@@ -352,7 +352,8 @@ static int keeper_run(struct keeper *keeper)
 	while (status < 0) {
 		struct pollfd polls[] = {{.fd = keeper->socket, .events = POLLIN},
 					 {.fd = keeper->signals, .events = POLLIN}};
-		if (poll(polls, 2, keeper_poll_ms(keeper)) < 0 && errno != EINTR)
+		if (poll(polls, 2, keeper_poll_ms(keeper)) < 0 && errno != EINTR &&
+		    errno != ENOMEM && errno != EAGAIN)
 			return EXIT_STATUS_FAILED;
 
 		keeper_hear_all(keeper);

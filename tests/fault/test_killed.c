@@ -3,8 +3,9 @@
  * Everything at once: while clients work, calls of the daemon fail, its disk fails, comes short
  * or hangs, its device refuses, and at a random moment it is killed, or clients are, or both; then
  * the next daemon begins in the same folder. No byte is ever wrong, the books balance, the
- * next client is served, and nothing is left. HBM_TEST_RUNS: how many times (default below);
- * each run prints what it does, from the seed.
+ * next client is served, and nothing is left. And the same with a keeper, by which the daemon
+ * comes back and its clients go on. HBM_TEST_RUNS: how many times of each (defaults below); each run
+ * prints what it does, from the seed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +15,7 @@
 #include <cmocka.h>
 
 #include "tests/support/fault.h"
+#include "tests/support/keeper_rig.h"
 #include "tests/support/seed.h"
 #include "tests/support/stage.h"
 #include "tests/support/work.h"
@@ -23,9 +25,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { CLIENTS = 3, RUNS = 12, CALLS = 400, LINE = 96, MOMENT_US = 250000, PAUSE_US = 2000 };
+enum { KEPT_RUNS = 3, KILLS = 4 }; /* with a keeper: kills of a run */
 
 static struct seed seed;
 static struct fault_page *faults;
@@ -198,6 +202,91 @@ static void test_killed_while_everything_fails(void **state)
 	}
 }
 
+/* ---- with a keeper ---- */
+
+static void end_client(struct child *client, uint64_t number)
+{
+	expect_not_wrong(child_kill(client));
+	child_start(client, "killed", &daemon_, number);
+	child_await(client);
+}
+
+static void kill_some(struct child clients[CLIENTS])
+{
+	for (unsigned i = 0; i < KILLS; i++) {
+		uint64_t victim = seed_below(&seed, 4), moment = seed_below(&seed, MOMENT_US);
+
+		arm();
+		usleep((useconds_t)moment);
+		print_message("%s killed after %llu us\n",
+			      victim == 0   ? "client"
+			      : victim == 1 ? "client and daemon"
+					    : "daemon",
+			      (unsigned long long)moment);
+		if (victim > 0)
+			keeper_kill_now(&daemon_);
+		if (victim < 2)
+			end_client(&clients[seed_below(&seed, CLIENTS)], CLIENTS + i);
+	}
+}
+
+/* As check(), where what clients had is kept until they have ended. */
+static void check_kept(unsigned fds, unsigned stored)
+{
+	keeper_kill(&daemon_);
+	expect_not_wrong(work_client(&daemon_));
+	keeper_settle(&daemon_, 0);
+	assert_true(spawn_balanced(&daemon_));
+	work_clear(&daemon_);
+	assert_int_equal(work_client(&daemon_), WORK_CLEAN);
+	keeper_settle(&daemon_, 0);
+	assert_true(spawn_balanced(&daemon_));
+
+	struct spawn view = keeper_view(&daemon_);
+	assert_int_equal(spawn_fds(&view), fds);
+	assert_int_equal(keeper_stored(&daemon_), stored);
+	assert_int_equal(spawn_stop(&daemon_), 0);
+}
+
+static void run_kept(const char *card)
+{
+	struct child clients[CLIENTS];
+	const char *const sets[] = {
+		WORK_SETS, seed_below(&seed, 2) ? "hbmd.io=threads" : "hbmd.io=io_uring", NULL};
+
+	keeper_start(&daemon_, sets, (const char *[]){variable, card, NULL});
+	struct spawn view = keeper_view(&daemon_);
+	unsigned fds = spawn_fds(&view), stored = keeper_stored(&daemon_);
+
+	for (unsigned i = 0; i < CLIENTS; i++)
+		child_start(&clients[i], "killed", &daemon_, i);
+	for (unsigned i = 0; i < CLIENTS; i++)
+		child_await(&clients[i]);
+	kill_some(clients);
+	fault_disarm(faults);
+	end_clients(clients, 0);
+	check_kept(fds, stored);
+	spawn_forget_log(&daemon_);
+}
+
+static void test_killed_and_kept(void **state)
+{
+	const char *runs = getenv("HBM_TEST_RUNS");
+	unsigned long count = runs ? strtoul(runs, NULL, 10) : KEPT_RUNS;
+	char card[LINE + 64];
+
+	(void)state;
+	spawn_needs_soft();
+	faults = fault_open(&daemon_, variable);
+	snprintf(card, sizeof(card), "HBM_SOFT=card=%s.card", daemon_.dir);
+	assert_int_equal(mkdir(card + sizeof("HBM_SOFT=card=") - 1, 0755), 0);
+	for (unsigned long i = 0; i < count; i++) {
+		print_message("%lu: ", i);
+		run_kept(card);
+	}
+	assert_int_equal(rmdir(card + sizeof("HBM_SOFT=card=") - 1), 0); /* nothing is left */
+}
+
 static int teardown(void **state)
 {
 	faults = fault_close(faults);
@@ -210,6 +299,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_killed_while_everything_fails, stage_setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_killed_and_kept, stage_setup, teardown),
 	};
 
 	child_main(argc, argv, parts);
