@@ -21,6 +21,7 @@ static int archive_namespace(const struct archive *archive, const char *layout,
 		.salt = archive->space->salt,
 		.weights = archive->space->weights,
 		.memory_only = archive->space->memory_only,
+		.wipe_on_free = archive->space->wipe_on_free,
 		.layout = layout,
 		.block_bytes = block_bytes,
 	};

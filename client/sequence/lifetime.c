@@ -134,6 +134,7 @@ static void lifetime_configure(struct hbm_pool *pool, const struct hbm_pool_opti
 	pool->warm_slabs_max = options->warm_bytes / pool->slab;
 	pool->stream = options->stream;
 	pool->memory_only = options->memory_only;
+	pool->wipe_on_free = options->wipe_on_free;
 }
 
 static int lifetime_start(struct hbm *hbm, struct hbm_pool *pool,

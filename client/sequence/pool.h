@@ -49,6 +49,7 @@ struct hbm_pool {
 	bool copies_unsure; /* the device has not said that they have ended: copies.h */
 	bool has_windows;   /* some layers of the layout have */
 	bool memory_only;   /* nothing is suspended to NVMe */
+	bool wipe_on_free;  /* of what is suspended */
 	uint32_t max_sequences;
 	struct hbm_sequence *sequences; /* max_sequences handles */
 	uint32_t open_count;

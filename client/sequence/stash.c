@@ -9,7 +9,8 @@
 
 #define STASH_KEYS 512 /* of one request to drop them */
 
-int hbm_stash_open(struct stashes *stashes, struct hbm *hbm, uint64_t block_bytes, bool memory_only)
+int hbm_stash_open(struct stashes *stashes, struct hbm *hbm, uint64_t block_bytes, bool memory_only,
+		   bool wipe_on_free)
 {
 	uint64_t random[2];
 	char salt[33];
@@ -27,6 +28,7 @@ int hbm_stash_open(struct stashes *stashes, struct hbm *hbm, uint64_t block_byte
 		.block_bytes = block_bytes,
 		.ephemeral = true,
 		.memory_only = memory_only,
+		.wipe_on_free = wipe_on_free,
 	};
 	int r = hbm_namespace_open(hbm, &options, &stashes->ns);
 

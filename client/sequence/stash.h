@@ -44,8 +44,8 @@ struct stashes {
 };
 
 /* Opens the namespace, if that has not been done. 0, or the status of the call. */
-int hbm_stash_open(struct stashes *stashes, struct hbm *hbm, uint64_t block_bytes,
-		   bool memory_only);
+int hbm_stash_open(struct stashes *stashes, struct hbm *hbm, uint64_t block_bytes, bool memory_only,
+		   bool wipe_on_free);
 /* The block for the slab at an offset is `block`, or NULL: a new one. Which; NULL: there is no
  * memory. */
 struct stash_block *hbm_stash_add(struct stashes *stashes, struct stash *stash, uint64_t offset,

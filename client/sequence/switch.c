@@ -127,7 +127,8 @@ static int switch_acquire(struct hbm_switch *change)
 static int switch_plan(struct hbm_switch *change)
 {
 	struct hbm_pool *pool = change->pool;
-	int r = hbm_stash_open(&pool->stashes, pool->hbm, pool->slab, pool->memory_only);
+	int r = hbm_stash_open(&pool->stashes, pool->hbm, pool->slab, pool->memory_only,
+			       pool->wipe_on_free);
 
 	if (r)
 		return hbm_pool_fail_call(pool, r, "a namespace for suspended sequences");

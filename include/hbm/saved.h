@@ -31,7 +31,8 @@ extern "C" {
 struct hbm_saved_space {
 	const char *model, *salt; /* NULL: "" */
 	uint64_t weights;
-	bool memory_only; /* nothing of it is ever on NVMe */
+	bool memory_only;  /* nothing of it is ever on NVMe */
+	bool wipe_on_free; /* what has held it is overwritten before it is used again */
 };
 
 /* ---- Save ---- */

@@ -72,6 +72,9 @@ struct hbm_pool_options {
 	enum hbm_tier watermark_tier;
 	/* what is suspended stays in memory, and is refused (HBM_INVALID) to go to NVMe */
 	bool memory_only;
+	/* what has held it in the daemon's tiers is overwritten before it is used again, as of
+	 * hbm_namespace_options */
+	bool wipe_on_free;
 };
 
 /* Counted since the pool was opened. */
