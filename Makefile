@@ -358,6 +358,9 @@ analyze: $(BUILD)/.deps-ANALYZE ## look for bugs with clang-tidy and the checks 
 	@printf '%s\n' $(PRODUCT_SRC) | xargs -P $(shell nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' \
 		--extra-arg=-Wno-unknown-warning-option -p . 2>&1 | { ! grep -vE '^[0-9]+ warnings? generated' ; }
 
+warnings: $(BUILD)/.deps-CHECK ## say what a compiler warns of in any source, and build nothing: make warnings CC=clang
+	@printf '%s\n' $(ALL_SRC) | xargs -P $(shell nproc) -n 8 $(COMPILE) $(ERROR) -DDEVICE_PTX='""' -fsyntax-only
+
 python: $(BUILD)/.deps-PYTHON ## build the wheel of the Python package, hbm, into build/python
 	@$(SUBMAKE) $(BUILD)/libhbm.a
 	@BUILD=$(BUILD) client/python/build
@@ -450,4 +453,4 @@ clean: ## remove everything that was built
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z].*:.*## /{printf "  make %-21s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all tests deps check check-engines python soak check-threads check-systemd demo bench lint analyze coverage coverage-run fuzz fuzzers mutants gpu-check gpu-pack install uninstall dist clean help FORCE
+.PHONY: all tests deps check check-engines python soak check-threads check-systemd demo bench lint analyze warnings coverage coverage-run fuzz fuzzers mutants gpu-check gpu-pack install uninstall dist clean help FORCE
