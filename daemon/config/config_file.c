@@ -67,6 +67,7 @@ static int config_file_refuse_section(const char *where, const char *section, ch
 /* A value to be set. */
 struct target {
 	const struct config_key *key;
+	const char *name; /* as it was given */
 	void *field;
 	struct config_tenant *tenant; /* of a tenant, or NULL */
 };
@@ -76,11 +77,12 @@ static int config_file_find_tenant(struct config *config, const char *where, con
 				   size_t error_size)
 {
 	char names[512];
-	const struct config_key *key = config_tenant_key(name);
+	void *field;
 	struct config_tenant *tenant = config_tenant_of(config, section, where, error, error_size);
 	if (!tenant)
 		return -EINVAL;
 
+	const struct config_key *key = config_tenant_key(tenant, name, &field);
 	if (!key) {
 		config_file_list_tenant_keys(names, sizeof(names));
 		return config_refuse(error, error_size,
@@ -88,7 +90,7 @@ static int config_file_find_tenant(struct config *config, const char *where, con
 				     where, name, section, names);
 	}
 
-	*target = (struct target){key, config_tenant_field(tenant, key), tenant};
+	*target = (struct target){key, name, field, tenant};
 
 	return 0;
 }
@@ -133,7 +135,7 @@ static int config_file_find(struct config *config, const char *where, const char
 	if (!key)
 		return -EINVAL;
 
-	*target = (struct target){key, config_field(config, key), NULL};
+	*target = (struct target){key, name, config_field(config, key), NULL};
 
 	return 0;
 }
@@ -147,7 +149,7 @@ static int config_file_set_value(const struct target *target, const char *sectio
 		char sentence[256];
 		value_expected(&key->kind, text, sentence, sizeof(sentence));
 		config_refuse(error, error_size, "%s: %s.%s: got '%s', expected %s", where, section,
-			      key->name, text, sentence);
+			      target->name, text, sentence);
 	} else if (r < 0) {
 		config_refuse(error, error_size, "%s: out of memory", where);
 	}
@@ -269,7 +271,7 @@ static char *config_file_next_line(char *line, int size, void *arg)
 static bool config_file_see(struct reading *reading, const struct target *target)
 {
 	if (target->tenant)
-		return config_tenant_see(target->tenant, target->key);
+		return config_tenant_see(target->tenant, target->key, target->field);
 
 	bool *seen = &reading->seen[target->key - config_keys], before = *seen;
 	*seen = true;

@@ -46,6 +46,7 @@ const struct config_key config_tenant_keys[] = {
 	{KEY(regions), COUNT(0, 100000000), "default", "regions"},
 	{KEY(address_space), SIZE(0, 4096 * TIB), "default", "address space of its regions"},
 	{KEY(memory), SIZE(0, 16 * TIB), "default", "device memory of its regions, until it is free again"},
+	{"tenant", "memory@0", AT(memory_on), SIZE(0, 16 * TIB), "default", "the same of device 0, or what is reserved there if that is more; so also memory@1 and on, by the number of the device"},
 	{KEY(host_memory), SIZE(0, 16 * TIB), "default", "host memory of its regions, until it is free again"},
 	{KEY(reserved), SIZE(0, 16 * TIB), "default", "device memory that it has reserved"},
 	{KEY(published), SIZE(0, 16 * TIB), "default", "device memory that it has published"},
@@ -80,6 +81,8 @@ const struct config_key config_tenant_keys[] = {
 /* clang-format on */
 const size_t config_tenant_keys_count = sizeof(config_tenant_keys) / sizeof(config_tenant_keys[0]);
 static_assert(sizeof(config_tenant_keys) / sizeof(config_tenant_keys[0]) <= 64, "tenant->seen");
+static_assert((int)CONFIG_TENANT_DEVICES == HBM_WIRE_DEVICES_MAX && CONFIG_TENANT_DEVICES <= 64,
+	      "tenant->seen_on");
 
 static bool config_tenant_is_owned(const struct config_key *key)
 {
@@ -88,11 +91,45 @@ static bool config_tenant_is_owned(const struct config_key *key)
 
 /* ---- One ---- */
 
-const struct config_key *config_tenant_key(const char *name)
+static bool config_tenant_is_of_device(const struct config_key *key)
 {
-	for (size_t i = 0; i < config_tenant_keys_count; i++)
-		if (strcmp(config_tenant_keys[i].name, name) == 0)
-			return &config_tenant_keys[i];
+	return key->offset == AT(memory_on);
+}
+
+/* The number of the device in "KEY@NUMBER", as it is written; CONFIG_TENANT_DEVICES: it is none. */
+static unsigned config_tenant_device(const struct config_key *key, const char *name)
+{
+	const size_t length = strcspn(key->name, "@") + 1;
+	unsigned device = 0;
+	char expected[32];
+
+	while (device < CONFIG_TENANT_DEVICES) {
+		snprintf(expected, sizeof(expected), "%.*s%u", (int)length, key->name, device);
+		if (strcmp(expected, name) == 0)
+			break;
+		device++;
+	}
+
+	return device;
+}
+
+const struct config_key *config_tenant_key(struct config_tenant *tenant, const char *name,
+					   void **field)
+{
+	for (size_t i = 0; i < config_tenant_keys_count; i++) {
+		const struct config_key *key = &config_tenant_keys[i];
+		unsigned device = 0;
+
+		if (config_tenant_is_of_device(key))
+			device = config_tenant_device(key, name);
+		else if (strcmp(key->name, name) != 0)
+			continue;
+		if (device == CONFIG_TENANT_DEVICES)
+			continue;
+
+		*field = (uint64_t *)config_tenant_field(tenant, key) + device;
+		return key;
+	}
 
 	return NULL;
 }
@@ -139,6 +176,8 @@ static int config_tenant_defaults(struct config_tenant *tenant, const char *name
 	for (size_t i = 0; r == 0 && i < config_tenant_keys_count; i++)
 		r = value_parse(&config_tenant_keys[i].kind, config_tenant_keys[i].value,
 				config_tenant_field(&fresh, &config_tenant_keys[i]));
+	for (unsigned device = 1; device < CONFIG_TENANT_DEVICES; device++)
+		fresh.memory_on[device] = fresh.memory_on[0];
 
 	if (r < 0)
 		config_tenant_clear(&fresh);
@@ -148,12 +187,16 @@ static int config_tenant_defaults(struct config_tenant *tenant, const char *name
 	return r;
 }
 
-bool config_tenant_see(struct config_tenant *tenant, const struct config_key *key)
+bool config_tenant_see(struct config_tenant *tenant, const struct config_key *key,
+		       const void *field)
 {
-	uint64_t bit = UINT64_C(1) << (key - config_tenant_keys);
-	bool seen = tenant->seen & bit;
+	bool of_device = config_tenant_is_of_device(key);
+	uint64_t *all = of_device ? &tenant->seen_on : &tenant->seen;
+	uint64_t bit = UINT64_C(1) << (of_device ? (const uint64_t *)field - tenant->memory_on
+						 : key - config_tenant_keys);
+	bool seen = *all & bit;
 
-	tenant->seen |= bit;
+	*all |= bit;
 
 	return seen;
 }
@@ -163,7 +206,7 @@ bool config_tenant_see(struct config_tenant *tenant, const struct config_key *ke
 void config_tenants_unsee(struct config *config)
 {
 	for (size_t i = 0; i < config->tenant_count; i++)
-		config->tenants[i].seen = 0;
+		config->tenants[i].seen = config->tenants[i].seen_on = 0;
 }
 
 bool config_tenant_is_section(const char *section)
@@ -303,6 +346,21 @@ void config_tenant_print_reference(FILE *out)
 			config_tenant_keys[i].name, config_tenant_keys[i].value);
 }
 
+/* Of the devices after the first, those that are set. */
+static void config_tenant_print_devices(const struct config_tenant *tenant,
+					const struct config_key *key, FILE *out)
+{
+	for (unsigned device = 1; device < CONFIG_TENANT_DEVICES; device++) {
+		const uint64_t *value = &tenant->memory_on[device];
+		if (*value == CONFIG_DEFAULT)
+			continue;
+
+		fprintf(out, "%.*s%u = ", (int)strcspn(key->name, "@") + 1, key->name, device);
+		value_print(&key->kind, value, out);
+		putc('\n', out);
+	}
+}
+
 void config_tenants_print(const struct config *config, FILE *out)
 {
 	for (size_t i = 0; i < config->tenant_count; i++) {
@@ -315,6 +373,8 @@ void config_tenants_print(const struct config *config, FILE *out)
 			fprintf(out, "%s = ", key->name);
 			value_print(&key->kind, (const char *)tenant + key->offset, out);
 			putc('\n', out);
+			if (config_tenant_is_of_device(key))
+				config_tenant_print_devices(tenant, key, out);
 		}
 	}
 }

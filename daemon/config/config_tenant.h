@@ -4,6 +4,8 @@
  * and what they may have together. Keys and values are read as those of other sections; the
  * table of keys here is their only definition.
  *
+ * A key of a device ends with "@" and its number; the table has that of device 0.
+ *
  * A limit that is CONFIG_DEFAULT is not set: the tenant may have what one user may that no
  * tenant has.
  */
@@ -22,6 +24,7 @@ enum {
 	CONFIG_TENANT_BYTES = 32,    /* of a name, with its end: as in the protocol */
 	CONFIG_TENANT_MATCHES = 16,  /* words of one */
 	CONFIG_TENANT_WEIGHT = 1000, /* the most */
+	CONFIG_TENANT_DEVICES = 64,  /* as many as there may be */
 };
 #define CONFIG_DEFAULT UINT64_MAX
 #define CONFIG_TENANT_SECTION "tenant "
@@ -67,7 +70,9 @@ struct config_tenant {
 	/* of its blocks in a tier of each kind, of HBM in that of each device */
 	uint64_t hbm_max, hbm_min, ddr_max, ddr_min, nvme_max, nvme_min;
 	uint64_t guesses, log_lines;
-	uint64_t seen; /* keys that the file being read has given, by number */
+	uint64_t memory_on[CONFIG_TENANT_DEVICES]; /* memory@0 and on; CONFIG_DEFAULT: any */
+	uint64_t seen;    /* keys that the file being read has given, by number */
+	uint64_t seen_on; /* and of memory_on */
 };
 #undef CONFIG_TENANT_MEMBER
 
@@ -85,11 +90,13 @@ bool config_tenant_is_section(const char *section);
  * error that begins with `where`: the name is none, or there are too many, or no memory. */
 struct config_tenant *config_tenant_of(struct config *config, const char *section,
 				       const char *where, char *error, size_t error_size);
-/* The key of that name; NULL: none. */
-const struct config_key *config_tenant_key(const char *name);
+/* The key of that name, and its field in that tenant. NULL: none. */
+const struct config_key *config_tenant_key(struct config_tenant *tenant, const char *name,
+					   void **field);
 
-/* Whether the file being read has given that key already; from now on it has. */
-bool config_tenant_see(struct config_tenant *tenant, const struct config_key *key);
+/* Whether the file being read has given that field of the key already; from now on it has. */
+bool config_tenant_see(struct config_tenant *tenant, const struct config_key *key,
+		       const void *field);
 /* Another file is read. */
 void config_tenants_unsee(struct config *config);
 /* The first tier of which it is to keep more than it may have: "hbm"; NULL: of none. */

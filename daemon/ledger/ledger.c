@@ -354,6 +354,7 @@ void ledger_reason(const struct payer *payer, enum ledger_resource resource, uin
 		[PAYER_HOST] = "all sessions together have",
 		[PAYER_UNPRIVILEGED] = "all users that are no operators together have",
 		[PAYER_TENANT] = "it has",
+		[PAYER_DEVICE] = "it has there",
 		[PAYER_USER] = "the user has",
 		[PAYER_SESSION] = "the session has",
 		[PAYER_NAMESPACE] = "the namespace has",

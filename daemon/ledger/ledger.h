@@ -11,6 +11,7 @@
  * 	   |            \---- retainer	what the user retains in one tier
  * 	   \----- unprivileged -- user -- session, namespace, retainer
  * 	   |             \------ tenant -- user -- session, namespace, retainer
+ * 	   |                        \----- device	its memory of one device
  * 	   \----- tier		the pinned bytes in it
  * 	   \----- mover		the moves that the policy wants, and those that loads want
  *
@@ -69,7 +70,8 @@ enum ledger_resource {
 	LEDGER_PUBLICATIONS,
 	LEDGER_PUBLISHED, /* bytes of them */
 	LEDGER_MEMORY,    /* device memory of regions, asked for or not free again; see promise.h */
-	LEDGER_HOST_MEMORY, /* the same of host memory */
+	LEDGER_DEVICE_MEMORY, /* of one device, by tenants (tenant.h) */
+	LEDGER_HOST_MEMORY,   /* the same of host memory */
 	/* checked, never charged */
 	LEDGER_COMMIT_SLABS,
 	LEDGER_BLOCK_BYTES,
@@ -86,6 +88,7 @@ enum payer_kind {
 	PAYER_HOST,
 	PAYER_UNPRIVILEGED,
 	PAYER_TENANT, /* has the limits of PAYER_USER, and more */
+	PAYER_DEVICE, /* of a tenant */
 	PAYER_USER,
 	PAYER_SESSION,
 	PAYER_NAMESPACE,

@@ -3,10 +3,12 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* X(key, resource, unit): all that is charged, but LEDGER_PINNED, which is counted by tier and once
+/* X(key, resource, unit): all that is charged, but LEDGER_DEVICE_MEMORY, which has a limit for each
+ * device, LEDGER_PINNED, which is counted by tier and once
  * more by tenant, and LEDGER_MOVES, which payers take turns for (waiting_loads.h, due_moves.h). */
 #define LIMITS(X)                                                                                  \
 	X(sessions, SESSIONS, COUNT)                                                               \
@@ -62,6 +64,11 @@ static void tenant_apply(struct tenant *tenant)
 		else
 			ledger_set_limit(&tenant->payer, limit->resource, value);
 	}
+
+	for (unsigned i = 0; i < CONFIG_TENANT_DEVICES; i++)
+		if (tenant->devices[i])
+			ledger_set_limit(&tenant->devices[i]->payer, LEDGER_DEVICE_MEMORY,
+					 tenant->rule.memory_on[i]);
 }
 
 /* Consumes the rule. */
@@ -117,12 +124,22 @@ static struct tenant *tenant_new(struct ledger *ledger)
 	return tenant;
 }
 
+static void tenant_free_devices(struct tenant *tenant)
+{
+	for (unsigned i = 0; i < CONFIG_TENANT_DEVICES; i++) {
+		if (tenant->devices[i])
+			payer_close(&tenant->devices[i]->payer);
+		free(tenant->devices[i]);
+	}
+}
+
 static void tenant_free_unused(struct tenant *tenant)
 {
 	if (tenant->configured || tenant->refs > 0)
 		return;
 
 	list_remove(&tenant->link);
+	tenant_free_devices(tenant);
 	payer_close(&tenant->payer);
 	config_tenant_clear(&tenant->rule);
 	free(tenant);
@@ -235,17 +252,41 @@ uint64_t tenant_least(const struct tenant *tenant, enum hbm_tier kind)
 				      : rule->nvme_min;
 }
 
+struct payer *tenant_device(struct tenant *tenant, uint32_t number)
+{
+	assert(number < CONFIG_TENANT_DEVICES);
+	if (tenant->devices[number])
+		return &tenant->devices[number]->payer;
+
+	struct tenant_device *device = calloc(1, sizeof(*device));
+	if (!device)
+		return NULL;
+
+	snprintf(device->key, sizeof(device->key), "memory@%u", (unsigned)number);
+	device->keys[LEDGER_DEVICE_MEMORY] = device->key;
+	device->section = (struct ledger_section){.name = tenant->rule.name, .keys = device->keys};
+	payer_open_below(&device->payer, &tenant->payer, PAYER_DEVICE);
+	device->payer.section = &device->section;
+	ledger_set_limit(&device->payer, LEDGER_DEVICE_MEMORY, tenant->rule.memory_on[number]);
+	tenant->devices[number] = device;
+
+	return &device->payer;
+}
+
 /* ---- Changes ---- */
 
 int tenant_set(struct ledger *ledger, const char *name, const char *key_name, const char *value,
 	       const struct reason *why)
 {
-	const struct config_key *key = config_tenant_key(key_name);
 	struct tenant *tenant = tenant_find(ledger, name);
 	char expected[256];
+	void *field;
 
 	if (!tenant || !tenant->configured)
 		return reason_set(why, HBM_NOT_FOUND, "no tenant of that name is configured");
+
+	struct config_tenant changed = tenant->rule; /* its texts are the same */
+	const struct config_key *key = config_tenant_key(&changed, key_name, &field);
 	if (!key)
 		return reason_set(why, HBM_INVALID, "a tenant has no such key; see hbmd.conf(5)");
 	if (key->kind.type == VALUE_TEXT)
@@ -254,11 +295,10 @@ int tenant_set(struct ledger *ledger, const char *name, const char *key_name, co
 				  "connect after it is read again",
 				  key->name);
 
-	struct config_tenant changed = tenant->rule; /* its texts are the same */
-	int r = value_parse(&key->kind, value, config_tenant_field(&changed, key));
+	int r = value_parse(&key->kind, value, field);
 	if (r < 0) {
 		value_expected(&key->kind, value, expected, sizeof(expected));
-		return reason_set(why, HBM_INVALID, "%s: expected %s", key->name, expected);
+		return reason_set(why, HBM_INVALID, "%s: expected %s", key_name, expected);
 	}
 
 	const char *tier = config_tenant_contradiction(&changed);

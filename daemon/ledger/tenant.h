@@ -27,12 +27,21 @@
  * sections are gone. */
 enum { TENANT_NUMBERS = 2 * CONFIG_TENANTS_MAX + 1 };
 
+/* What it has of one device. */
+struct tenant_device {
+	struct payer payer; /* LEDGER_DEVICE_MEMORY alone */
+	struct ledger_section section;
+	const char *keys[LEDGER_RESOURCES];
+	char key[16]; /* "memory@0" */
+};
+
 struct tenant {
 	struct list link; /* in ledger->tenants, in the order of the configuration */
 	struct payer payer;
 	struct config_tenant rule; /* a copy */
 	struct match matches[CONFIG_TENANT_MATCHES];
 	struct ledger_section section;
+	struct tenant_device *devices[CONFIG_TENANT_DEVICES]; /* NULL: it has had nothing of it */
 	uint16_t number; /* from 1: its blocks are counted by that (owners.h) */
 	uint64_t refs;   /* users */
 	bool configured; /* it has a section */
@@ -53,6 +62,9 @@ struct tenant *tenant_match(const struct ledger *ledger, const struct identity *
 struct tenant *tenant_ref(struct tenant *tenant); /* accepts NULL */
 /* May free it. Accepts NULL, returns NULL. */
 struct tenant *tenant_close(struct tenant *tenant);
+
+/* Who pays for what a tenant has of that device, beside LEDGER_MEMORY. NULL: no memory. */
+struct payer *tenant_device(struct tenant *tenant, uint32_t device);
 
 /* Changes a key of the tenant of that name, as a line of the configuration would, but match and
  * share, until the configuration is read again: HBM_OK; or a refusal with its reason, and

@@ -29,16 +29,27 @@ static enum ledger_resource promise_resource(const struct promise *promise)
 	return promise->device == HBM_WIRE_DEVICE_HOST ? LEDGER_HOST_MEMORY : LEDGER_MEMORY;
 }
 
+static void promise_set_charge(struct charge *charge, struct payer *payer,
+			       enum ledger_resource resource, uint64_t bytes)
+{
+	if (bytes == charge->amount)
+		return;
+
+	ledger_release(charge);
+	if (bytes > 0)
+		ledger_charge_always(charge, payer, resource, bytes);
+}
+
 static void promise_charge_memory(struct promise *promise)
 {
 	uint64_t bytes = promise_memory(promise);
-	if (bytes == promise->memory.amount)
-		return;
 
-	ledger_release(&promise->memory);
-	if (bytes > 0)
-		ledger_charge_always(&promise->memory, &promise->user->payer,
-				     promise_resource(promise), bytes);
+	if (promise->user)
+		promise_set_charge(&promise->memory, &promise->user->payer,
+				   promise_resource(promise), bytes);
+	if (promise->tenant)
+		promise_set_charge(&promise->on_device, promise->tenant, LEDGER_DEVICE_MEMORY,
+				   bytes > promise->reserved ? bytes : promise->reserved);
 }
 
 /* Around each change of a promise: out of the sums, and in again. */
@@ -81,8 +92,16 @@ struct promise *promise_new_for(struct promises *promises, uint32_t device, stru
 	if (!promise)
 		return NULL;
 
+	struct payer *payer = NULL;
+	if (user && user->tenant && device != HBM_WIRE_DEVICE_HOST &&
+	    !(payer = tenant_device(user->tenant, device))) {
+		free(promise);
+		return NULL;
+	}
+
 	promise_init(promise, promises, device);
 	promise->user = user_ref(user);
+	promise->tenant = payer;
 
 	return promise;
 }
@@ -92,10 +111,34 @@ struct promise *promise_new(struct promises *promises, uint32_t device)
 	return promise_new_for(promises, device, NULL);
 }
 
+uint64_t promise_growth(const struct promise *promise, uint64_t reserved, uint64_t more)
+{
+	uint64_t memory = promise_memory(promise);
+	uint64_t bytes = more > UINT64_MAX - memory ? UINT64_MAX : memory + more;
+
+	bytes = reserved > bytes ? reserved : bytes;
+
+	return bytes > promise->on_device.amount ? bytes - promise->on_device.amount : 0;
+}
+
+bool promise_has_room(const struct promise *promise, uint64_t growth)
+{
+	return !promise->tenant || growth == 0 ||
+	       ledger_has_room(promise->tenant, LEDGER_DEVICE_MEMORY, growth);
+}
+
+/* The same; counts a refusal. */
+static bool promise_check_device(const struct promise *promise, uint64_t growth)
+{
+	return promise_has_room(promise, growth) ||
+	       ledger_check(promise->tenant, LEDGER_DEVICE_MEMORY, growth);
+}
+
 bool promise_is_paid(const struct promise *promise, uint64_t bytes)
 {
 	return !promise->user ||
-	       ledger_check(&promise->user->payer, promise_resource(promise), bytes);
+	       (ledger_check(&promise->user->payer, promise_resource(promise), bytes) &&
+		promise_check_device(promise, promise_growth(promise, promise->reserved, bytes)));
 }
 
 static void promise_free_unused(struct promise *promise)
@@ -279,6 +322,9 @@ const char *promises_check(const struct promises *promises)
 			return "a reservation is not what its session is charged for";
 		if (promise->memory.amount != promise_memory(promise))
 			return "what a session uses is not what its user is charged for";
+		if (promise->tenant && promise_growth(promise, promise->reserved, 0) > 0)
+			return "what a session has of a device is not what its tenant is charged "
+			       "for";
 	}
 
 	if (sum.promised != promises->promised || sum.due != promises->due)

@@ -32,7 +32,9 @@
  * frees is what the request gets.
  *
  * A promise with a user charges it for what is used or asked (LEDGER_MEMORY; of host memory
- * LEDGER_HOST_MEMORY), as long as that is, also when its session has ended. What is without a session is not charged.
+ * LEDGER_HOST_MEMORY), as long as that is, also when its session has ended. What is without a
+ * session is not charged. The user's tenant is charged for that, or for what is reserved if it is
+ * more, with the limit that it has for the device (LEDGER_DEVICE_MEMORY).
  *
  * Here is arithmetic alone: the pool calls it for each change. Requests without a session
  * have one together, of which nothing is reserved.
@@ -53,11 +55,13 @@ struct promise {
 	uint32_t device;
 	uint32_t kept; /* region_kept.h */
 	uint64_t reserved, used, asked;
-	uint64_t left;        /* of what is used: lent, and in no slot any more */
-	bool ended;           /* its session has; freed when nothing is used or asked */
-	struct charge charge; /* for what is reserved */
-	struct user *user;    /* that pays for what is used; NULL: no user does */
-	struct charge memory; /* for that and what is asked */
+	uint64_t left;           /* of what is used: lent, and in no slot any more */
+	bool ended;              /* its session has; freed when nothing is used or asked */
+	struct charge charge;    /* for what is reserved */
+	struct user *user;       /* that pays for what is used; NULL: no user does */
+	struct charge memory;    /* for that and what is asked */
+	struct payer *tenant;    /* what its tenant has of the device; NULL: no tenant pays */
+	struct charge on_device; /* that or what is reserved, if it is more */
 };
 
 /* A pool's; embedded, does not move. */
@@ -75,6 +79,11 @@ struct promise *promise_new_for(struct promises *promises, uint32_t device, stru
 struct promise *promise_new(struct promises *promises, uint32_t device); /* no user */
 /* Whether who pays for it may have so much more. Counts a refusal. */
 bool promise_is_paid(const struct promise *promise, uint64_t bytes);
+/* How much more its tenant would be charged for on the device if so much were reserved, and so much
+ * more asked; saturates. */
+uint64_t promise_growth(const struct promise *promise, uint64_t reserved, uint64_t more);
+/* Whether the tenant may have so much more of the device. */
+bool promise_has_room(const struct promise *promise, uint64_t growth);
 /* The session has ended: nothing is reserved any more. May free it. */
 void promise_end(struct promise *promise);
 

@@ -146,6 +146,25 @@ static int reservations_check(const struct reservations *reservations,
 	return status;
 }
 
+const struct promise *reservations_bounded(const struct reservations *reservations,
+					   const struct reservation *reservation, uint64_t *growth)
+{
+	for (uint32_t i = 0; i < reservation->count; i++) {
+		const struct hbm_wire_reserve_change *change = &reservation->changes[i];
+		struct device *device = reservations_device(reservations, change);
+		const struct promise *promise = regions_promise(reservation->regions, device);
+		if (!promise || change->bytes <= 0)
+			continue;
+
+		*growth = promise_growth(promise,
+					 reservations_target(promise->reserved, change->bytes), 0);
+		if (!promise_has_room(promise, *growth))
+			return promise;
+	}
+
+	return NULL;
+}
+
 static void reservations_apply(const struct reservations *reservations,
 			       const struct reservation *reservation)
 {
@@ -188,7 +207,13 @@ static int reservations_try(struct reservations *reservations,
 		return status;
 
 	struct payer *payer = reservation->regions->payer;
-	uint64_t net = *more > less ? *more - less : 0;
+	uint64_t net = *more > less ? *more - less : 0, growth;
+	const struct promise *bounded = reservations_bounded(reservations, reservation, &growth);
+	if (bounded) {
+		(void)ledger_check(bounded->tenant, LEDGER_DEVICE_MEMORY, growth); /* counts it */
+		return HBM_LIMIT;
+	}
+
 	if (net > 0 && !ledger_has_tenant_room(payer->parent, LEDGER_RESERVED, net)) {
 		*more = net;
 		(void)ledger_check(payer, LEDGER_RESERVED, net); /* counts it */

@@ -37,7 +37,8 @@ struct reservation {
 	const struct hbm_wire_reserve_change *changes; /* each of another device that exists */
 	uint32_t count;
 	bool brief; /* it waits for what is idle only (reservations_may_come) */
-	/* It waits no longer: HBM_OK; HBM_LIMIT: the session's user has as much as it may;
+	/* It waits no longer: HBM_OK; HBM_LIMIT: the session's user has as much as it may, or its
+	 * tenant of one device;
 	 * HBM_NO_SPACE: it is brief, and nothing idle is left. May free it. */
 	void (*done)(struct reservation *reservation, int status);
 	struct list link; /* reservations.c's, as are the following */
@@ -57,6 +58,10 @@ int reservations_fd(const struct reservations *reservations); /* of the page; bo
  * were refused; HBM_NO_SPACE: not now, and never if *more is UINT64_MAX. */
 int reservations_make(struct reservations *reservations, struct reservation *reservation,
 		      uint64_t *more);
+/* The first promise of it whose tenant may not have as much more, *growth, of its device; NULL:
+ * there is none. */
+const struct promise *reservations_bounded(const struct reservations *reservations,
+					   const struct reservation *reservation, uint64_t *growth);
 /* Of one that could not be made now: whether memory that is of no client is on its way back to a
  * pool that it is for, and no other waits for that. */
 bool reservations_may_come(const struct reservations *reservations,

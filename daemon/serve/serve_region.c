@@ -209,6 +209,35 @@ static enum ledger_resource serve_region_resource(const struct request *request)
 									      : LEDGER_MEMORY;
 }
 
+/* Whether its tenant may not have as much of a device: then it is refused for that. */
+static bool serve_region_refuse_for_device(struct request *request)
+{
+	const struct hbm_wire_ranges *ranges = (const void *)request->message;
+	struct regions *regions = &request->session->regions;
+
+	list_for_each (node, &regions->promises) {
+		const struct promise *promise = container_of(node, struct promise, by_session);
+		uint64_t bytes = 0;
+
+		for (uint32_t i = 0; i < ranges->count; i++) {
+			const struct region *region =
+				region_find(regions, ranges->ranges[i].region);
+			if (region && region_device(region)->index == promise->device &&
+			    !checked_add(bytes, ranges->ranges[i].bytes, &bytes))
+				bytes = UINT64_MAX;
+		}
+
+		uint64_t growth = promise_growth(promise, promise->reserved, bytes);
+		if (promise_has_room(promise, growth))
+			continue;
+
+		request_refuse_limit_of(request, promise->tenant, LEDGER_DEVICE_MEMORY, growth);
+		return true;
+	}
+
+	return false;
+}
+
 /* The reasons of COMMIT and DECOMMIT. */
 static void serve_region_refuse_ranges(struct request *request, int status)
 {
@@ -228,6 +257,9 @@ static void serve_region_refuse_ranges(struct request *request, int status)
 		request_refuse_limit(request, LEDGER_HELD, 1);
 		return;
 	}
+
+	if (status == HBM_LIMIT && serve_region_refuse_for_device(request))
+		return;
 
 	uint64_t wanted = serve_region_wanted(request);
 	enum ledger_resource memory = serve_region_resource(request);

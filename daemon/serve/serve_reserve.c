@@ -59,12 +59,25 @@ static void serve_reserve_refuse_for_space(struct hbmd *hbmd, struct request *re
 
 /* ---- Waiting ---- */
 
+static void serve_reserve_refuse_for_limit(struct hbmd *hbmd, struct request *request,
+					   const struct reservation *reservation, uint64_t more)
+{
+	uint64_t growth;
+	const struct promise *bounded =
+		reservations_bounded(hbmd->reservations, reservation, &growth);
+
+	if (bounded)
+		request_refuse_limit_of(request, bounded->tenant, LEDGER_DEVICE_MEMORY, growth);
+	else
+		request_refuse_limit(request, LEDGER_RESERVED, more);
+}
+
 /* It waits no longer: frees it and answers. */
 static void serve_reserve_end(struct reserve *reserve, int status)
 {
 	struct hbmd *hbmd = reserve->hbmd;
 	struct request *request = reserve->request;
-	uint64_t more = reserve->reservation.more;
+	struct reservation reservation = reserve->reservation;
 
 	loop_timer_stop(hbmd->loop, &reserve->timeout);
 	session_end_plain_wait(request->session, &reserve->wait);
@@ -74,7 +87,7 @@ static void serve_reserve_end(struct reserve *reserve, int status)
 	if (status == HBM_OK)
 		request_reply(request, HBM_OK, NULL, 0);
 	else if (status == HBM_LIMIT)
-		request_refuse_limit(request, LEDGER_RESERVED, more);
+		serve_reserve_refuse_for_limit(hbmd, request, &reservation, reservation.more);
 	else if (status == HBM_NO_SPACE)
 		serve_reserve_refuse_for_space(hbmd, request);
 	else
@@ -193,7 +206,7 @@ void serve_reserve(struct hbmd *hbmd, struct request *request)
 	}
 
 	if (status == HBM_LIMIT)
-		request_refuse_limit(request, LEDGER_RESERVED, more);
+		serve_reserve_refuse_for_limit(hbmd, request, &reservation, more);
 	else
 		serve_reserve_refuse_for_space(hbmd, request);
 }

@@ -48,7 +48,7 @@ struct shown {
 	char name[CONFIG_TENANT_BYTES];
 };
 
-enum { RATES = 3 };
+enum { RATES = 3, TIER_KEYS = 2 * (HBM_TIERS - 1) };
 
 static void serve_tenant_record(const struct shown *shown, const struct tenant_limit *limit,
 				struct hbm_wire_tenant *record)
@@ -100,20 +100,42 @@ static void serve_tenant_tier(const struct shown *shown, unsigned i, struct hbm_
 	snprintf(record->key, sizeof(record->key), "%s", keys[i]);
 }
 
-static void serve_tenant_fill(const struct shown *shown, unsigned i, struct hbm_wire_tenant *record)
+/* What its regions may have of a device. */
+static void serve_tenant_device(const struct shown *shown, unsigned i,
+				struct hbm_wire_tenant *record)
 {
-	if (i < RATES)
-		serve_tenant_rate(shown, i, record);
-	else if (i < RATES + TENANT_LIMITS)
-		serve_tenant_record(shown, &tenant_limits[i - RATES], record);
-	else
-		serve_tenant_tier(shown, i - TENANT_LIMITS - RATES, record);
+	const struct tenant_device *device = shown->tenant->devices[i];
+
+	*record = (struct hbm_wire_tenant){
+		.limit = shown->tenant->rule.memory_on[i],
+		.used = device ? ledger_used(&device->payer, LEDGER_DEVICE_MEMORY) : 0,
+		.refused = device ? device->section.refused[LEDGER_DEVICE_MEMORY] : 0,
+		.unit = HBM_UNIT_BYTES,
+		.configured = 1,
+	};
+	snprintf(record->tenant, sizeof(record->tenant), "%s", shown->name);
+	snprintf(record->key, sizeof(record->key), "memory@%u", i);
 }
 
-/* How many records there are of it: the rates, the limits, and two for each kind of tier. */
+static void serve_tenant_fill(const struct shown *shown, unsigned i, struct hbm_wire_tenant *record)
+{
+	const unsigned tiers = RATES + TENANT_LIMITS, devices = tiers + TIER_KEYS;
+
+	if (i < RATES)
+		serve_tenant_rate(shown, i, record);
+	else if (i < tiers)
+		serve_tenant_record(shown, &tenant_limits[i - RATES], record);
+	else if (i < devices)
+		serve_tenant_tier(shown, i - tiers, record);
+	else
+		serve_tenant_device(shown, i - devices, record);
+}
+
+/* How many records there are of it: the rates, the limits, two for each kind of tier, and one for
+ * each device. */
 static unsigned serve_tenant_records(const struct shown *shown)
 {
-	return RATES + TENANT_LIMITS + (shown->tenant ? 2 * (HBM_TIERS - 1) : 0);
+	return RATES + TENANT_LIMITS + (shown->tenant ? TIER_KEYS + shown->cache->devices : 0);
 }
 
 /* Its records from the cursor on, which counts those of all; *at is the number of its first, and

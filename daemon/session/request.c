@@ -239,12 +239,18 @@ void request_refuse(struct request *request, int status, const char *format, ...
 	request_finish(request, status, reason, sizeof(reason), NULL, 0);
 }
 
-void request_refuse_limit(struct request *request, enum ledger_resource resource, uint64_t amount)
+void request_refuse_limit_of(struct request *request, const struct payer *payer,
+			     enum ledger_resource resource, uint64_t amount)
 {
 	char reason[HBM_WIRE_REASON_BYTES];
 
-	ledger_reason(request->count_charge.payer, resource, amount, reason, sizeof(reason));
+	ledger_reason(payer, resource, amount, reason, sizeof(reason));
 	request_refuse(request, HBM_LIMIT, "%s", reason);
+}
+
+void request_refuse_limit(struct request *request, enum ledger_resource resource, uint64_t amount)
+{
+	request_refuse_limit_of(request, request->count_charge.payer, resource, amount);
 }
 
 void request_reply(struct request *request, int status, const void *body, size_t size)

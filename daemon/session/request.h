@@ -72,6 +72,9 @@ void request_refuse(struct request *request, int status, const char *format, ...
 	__attribute__((format(printf, 3, 4)));
 /* Refuses the request with HBM_LIMIT: its session may not have so much more. */
 void request_refuse_limit(struct request *request, enum ledger_resource resource, uint64_t amount);
+/* The same of another payer. */
+void request_refuse_limit_of(struct request *request, const struct payer *payer,
+			     enum ledger_resource resource, uint64_t amount);
 /* Replies with messages made in advance, each with space for a header before its body;
  * consumes them. At least one. */
 void request_reply_messages(struct request *request, struct list *messages);

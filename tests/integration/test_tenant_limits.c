@@ -367,6 +367,7 @@ static const struct growth growths[] = {
 	{"regions", "3", REFUSED, grow_regions, 0},
 	{"address_space", "700MiB", REFUSED, grow_regions, 0},
 	{"memory", "8MiB", REFUSED, grow_memory, 0},
+	{"memory@0", "8MiB", REFUSED, grow_memory, 0},
 	{"host_memory", "8MiB", REFUSED, grow_host_memory, 0},
 	{"reserved", "8MiB", REFUSED, grow_reserved, 0},
 	{"published", "6MiB", REFUSED, grow_published, 0},

@@ -65,6 +65,8 @@ static void sections(void **state)
 				    "match = uid:0 unit:a.service\n"
 				    "sessions = 3\n"
 				    "memory = 1.5GiB\n"
+				    "memory@0 = 1GiB\n"
+				    "memory@63 = 2GiB\n"
 				    "[ddr]\n"
 				    "size = 1GiB\n"
 				    "[tenant b-2_C]\n"
@@ -78,6 +80,10 @@ static void sections(void **state)
 	assert_string_equal(config.tenants[0].share, "");
 	assert_int_equal(config.tenants[0].sessions, 3);
 	assert_int_equal(config.tenants[0].memory, UINT64_C(3) << 29);
+	assert_int_equal(config.tenants[0].memory_on[0], UINT64_C(1) << 30);
+	assert_true(config.tenants[0].memory_on[1] == CONFIG_DEFAULT);
+	assert_int_equal(config.tenants[0].memory_on[63], UINT64_C(2) << 30);
+	assert_true(config.tenants[1].memory_on[0] == CONFIG_DEFAULT);
 	assert_true(config.tenants[0].regions == CONFIG_DEFAULT);
 	assert_int_equal(config.tenants[0].weight, 1);
 	assert_string_equal(config.tenants[1].name, "b-2_C");
@@ -98,7 +104,9 @@ static void printed_and_copied(void **state)
 	size_t size;
 	struct config copy;
 
-	assert_int_equal(read_lines("[tenant a]\nmatch = any\npins = 0\nlent = 8MiB\n"), 0);
+	assert_int_equal(read_lines("[tenant a]\nmatch = any\npins = 0\nlent = 8MiB\n"
+				    "memory@3 = 0\n"),
+			 0);
 	FILE *out = open_memstream(&first, &size);
 	config_print(&config, out);
 	fclose(out);
@@ -120,6 +128,7 @@ static void printed_and_copied(void **state)
 	assert_non_null(strstr(first, "\npins = 0\n"));
 	assert_non_null(strstr(first, "\nlent = 8MiB\n"));
 	assert_non_null(strstr(first, "\nloans = default\n"));
+	assert_non_null(strstr(first, "\nmemory@0 = default\nmemory@3 = 0\n"));
 
 	config_clear(&copy);
 	free(first);
@@ -134,7 +143,8 @@ static void mistakes(void **state)
 	wrong("[tenant a]\nmatch = any\nsession = 1\n",
 	      ":3: unknown key 'session' in section [tenant a], expected one of: match, share, "
 	      "weight, sessions, requests_in_flight, request_bytes, regions, address_space, "
-	      "memory, host_memory, reserved, published, lent, loans, sequences, namespaces, pins, "
+	      "memory, memory@0, host_memory, reserved, published, lent, loans, sequences, "
+	      "namespaces, pins, "
 	      "silent, "
 	      "descriptors, unread_descriptors, held, reserves_waiting, publications, replicas, "
 	      "notices, namespace_opens, watched, blocks, pinned, retained, retained_blocks, "
@@ -147,6 +157,10 @@ static void mistakes(void **state)
 	wrong("[tenant a]\nmatch = any\nmemory = 1GB\n",
 	      ":3: tenant a.memory: got '1GB', expected a size from 0 to 16TiB, or default (units "
 	      "are KiB, MiB, GiB and TiB, written just so)");
+	wrong("[tenant a]\nmatch = any\nmemory@1 = 0\nmemory@2 = 0\nmemory@1 = 0\n",
+	      ":5: tenant a.memory@1 is given a second time");
+	wrong("[tenant a]\nmatch = any\nmemory@7 = some\n",
+	      ":3: tenant a.memory@7: got 'some', expected a size from 0 to 16TiB, or default");
 	wrong("[tenant a]\nmatch = any\nweight = 0\n",
 	      ":3: tenant a.weight: got '0', expected a whole number from 1 to 1000");
 	wrong("[tenant a]\nmatch = any\nnvme_max = 1GiB\nnvme_min = 2GiB\n",
@@ -158,6 +172,8 @@ static void mistakes(void **state)
 	      ":1: unknown section 'tenants', expected one of: hbmd, device, ddr, nvme, soft, "
 	      "limits, tenant NAME");
 	assert_int_equal(config_set(&config, "tenant x.y=1", error, sizeof(error)), -EINVAL);
+	assert_int_equal(config_set(&config, "tenant x.memory@64=0", error, sizeof(error)),
+			 -EINVAL);
 }
 
 static void as_many_as_there_may_be(void **state)

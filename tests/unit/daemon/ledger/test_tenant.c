@@ -152,11 +152,14 @@ static void whatever_is_charged(void **state)
 
 		for (unsigned k = 0; k < TENANT_LIMITS; k++)
 			keys += tenant_limits[k].resource == i;
-		assert_int_equal(keys, i != LEDGER_PINNED && i != LEDGER_MOVES);
+		assert_int_equal(keys, i != LEDGER_PINNED && i != LEDGER_MOVES &&
+					       i != LEDGER_DEVICE_MEMORY); /* memory_of_a_device */
 	}
 
 	for (unsigned k = 0; k < TENANT_LIMITS; k++) {
-		const struct config_key *key = config_tenant_key(tenant_limits[k].key);
+		void *field;
+		const struct config_key *key =
+			config_tenant_key(&team->rule, tenant_limits[k].key, &field);
 		char text[128], value[32], expected[64];
 		const struct reason why = {text, sizeof(text)};
 		enum ledger_resource resource = tenant_limits[k].resource;
@@ -172,6 +175,45 @@ static void whatever_is_charged(void **state)
 		assert_false(ledger_check(&team->payer, resource, (1 << 12) + 1));
 		assert_int_equal(team->section.refused[resource], 1);
 	}
+}
+
+/* The same of what it has of one device, which counts for all devices, too. */
+static void memory_of_a_device(void **state)
+{
+	struct fixture *fixture = *state;
+	struct tenant *team = tenant_of(fixture, ONE, "");
+	struct payer *first = tenant_device(team, 0), *last;
+	struct charge charge = {0};
+	char text[128];
+	const struct reason why = {text, sizeof(text)};
+
+	assert_non_null(first);
+	assert_ptr_equal(tenant_device(team, 0), first);
+	assert_true(ledger_has_room(first, LEDGER_DEVICE_MEMORY, 1ull << 60));
+	assert_int_equal(tenant_set(&fixture->ledger, "team", "memory@0", "8KiB", &why), HBM_OK);
+	assert_int_equal(tenant_set(&fixture->ledger, "team", "memory@63", "4KiB", &why), HBM_OK);
+	last = tenant_device(team, 63);
+	assert_non_null(last);
+	assert_int_equal(ledger_own_limit(first, LEDGER_DEVICE_MEMORY), 8192);
+	assert_int_equal(ledger_own_limit(last, LEDGER_DEVICE_MEMORY), 4096);
+	assert_int_equal(ledger_charge(&charge, first, LEDGER_DEVICE_MEMORY, 8192), HBM_OK);
+	assert_int_equal(ledger_used(&team->payer, LEDGER_DEVICE_MEMORY), 8192);
+	assert_true(ledger_has_room(last, LEDGER_DEVICE_MEMORY, 4096));
+	ledger_reason(last, LEDGER_DEVICE_MEMORY, 4097, text, sizeof(text));
+	assert_string_equal(text, "tenant team.memory@63 = 4096: it has there 0, 4097 more were "
+				  "asked for");
+	assert_false(ledger_check(first, LEDGER_DEVICE_MEMORY, 1));
+	assert_int_equal(team->devices[0]->section.refused[LEDGER_DEVICE_MEMORY], 1);
+	ledger_release(&charge);
+
+	static const char *const wrong[] = {"memory@64", "memory@",    "memory@01",
+					    "memory@-1", "memory@0x0", "regions@0"};
+	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_int_equal(tenant_set(&fixture->ledger, "team", wrong[i], "4KiB", &why),
+				 HBM_INVALID);
+	assert_int_equal(tenant_set(&fixture->ledger, "team", "memory@1", "4KB", &why),
+			 HBM_INVALID);
+	assert_memory_equal(text, "memory@1: expected", 18);
 }
 
 /* What is bounded by a rate is so for all its users together. */
@@ -323,10 +365,15 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(the_first_that_matches), TEST(its_users_have_so_much_together),
-		TEST(what_it_does_not_say),   TEST(set_while_it_is_used),
-		TEST(whatever_is_charged),    TEST(what_is_no_count_of_the_ledger),
-		TEST(a_section_that_is_gone), TEST(who_shares_with_whom),
+		TEST(the_first_that_matches),
+		TEST(its_users_have_so_much_together),
+		TEST(what_it_does_not_say),
+		TEST(set_while_it_is_used),
+		TEST(whatever_is_charged),
+		TEST(memory_of_a_device),
+		TEST(what_is_no_count_of_the_ledger),
+		TEST(a_section_that_is_gone),
+		TEST(who_shares_with_whom),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
