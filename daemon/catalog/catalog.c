@@ -178,6 +178,12 @@ static void catalog_settle(struct catalog *catalog)
 		catalog_succeed(catalog);
 }
 
+static void catalog_end_job(struct catalog *catalog)
+{
+	catalog->busy = catalog->silent = false;
+	loop_timer_stop(catalog->options.loop, &catalog->timeout);
+}
+
 static void catalog_run_write(struct job *job)
 {
 	catalog_write(container_of(job, struct catalog, job));
@@ -187,8 +193,7 @@ static void catalog_written(struct job *job)
 {
 	struct catalog *catalog = container_of(job, struct catalog, job);
 
-	catalog->busy = catalog->silent = false;
-	loop_timer_stop(catalog->options.loop, &catalog->timeout);
+	catalog_end_job(catalog);
 	catalog_settle(catalog);
 	catalog_arm(catalog);
 }
@@ -250,7 +255,7 @@ static void catalog_fire(struct timer *timer)
 
 	if (catalog_prepare(catalog, now >= catalog_flush_due(catalog)))
 		catalog_post(catalog, catalog_run_write, catalog_written);
-	if (!list_empty(&catalog->waits.flushing))
+	if (catalog_waits_are_limited(&catalog->waits) || catalog->left.waits)
 		catalog_limit_time(catalog);
 	catalog->changed_ns = now;
 	catalog_arm(catalog);
@@ -266,14 +271,18 @@ static void catalog_time_out(struct timer *timer)
 
 	catalog->silent = true;
 	catalog_waits_give_up(&catalog->waits);
+	catalog_left_fail(&catalog->left, false);
 }
 
 void catalog_flush_all(struct catalog *catalog, struct catalog_barrier *barrier)
 {
-	if (catalog->state != CATALOG_WITHOUT)
-		catalog_waits_bar(&catalog->waits, barrier);
-	else
+	if (catalog->state == CATALOG_WITHOUT)
 		barrier->done(barrier);
+	else if (catalog->silent && barrier->failed)
+		barrier->failed(barrier);
+	else
+		catalog_waits_bar(&catalog->waits, barrier);
+	catalog_limit_time(catalog);
 	catalog_arm(catalog);
 }
 
@@ -348,7 +357,7 @@ static void catalog_removed(struct job *job)
 {
 	struct catalog *catalog = container_of(job, struct catalog, job);
 
-	catalog->busy = false;
+	catalog_end_job(catalog);
 	catalog->failures += catalog->result < 0;
 	if (!atomic_load(&catalog->stop))
 		loop_background(catalog->options.loop, &catalog->background);
@@ -364,7 +373,7 @@ static void catalog_cleared(struct job *job)
 {
 	struct catalog *catalog = container_of(job, struct catalog, job);
 
-	catalog->busy = false;
+	catalog_end_job(catalog);
 	catalog_arm(catalog);
 }
 
@@ -448,7 +457,7 @@ static void catalog_read(struct job *job)
 {
 	struct catalog *catalog = container_of(job, struct catalog, job);
 
-	catalog->busy = false;
+	catalog_end_job(catalog);
 	if (atomic_load(&catalog->stop))
 		return;
 	if (catalog->result < 0) {

@@ -97,8 +97,8 @@ static inline bool catalog_keeps(const struct catalog *catalog)
  * done() may be called from within; otherwise it is called once, unless the catalog is closed
  * first. */
 void catalog_await(struct catalog *catalog, struct catalog_wait *wait);
-/* barrier->done() is set; it may be called from within, as without a file there is nothing to wait
- * for. Otherwise it is called once, unless the catalog is closed first. */
+/* The calls of the barrier are set; one may be called from within, as without a file there is nothing
+ * to wait for. Otherwise one is called once, unless the catalog is closed first. */
 void catalog_flush_all(struct catalog *catalog, struct catalog_barrier *barrier);
 struct catalog_figures catalog_figures(const struct catalog *catalog);
 

@@ -116,11 +116,39 @@ static void catalog_waits_unbar(struct catalog_waits *waits)
 	}
 }
 
+/* Those that may. */
+static void catalog_waits_fail_barriers(struct catalog_waits *waits)
+{
+	struct list told, failed;
+
+	list_init(&failed);
+	list_replace(&waits->barriers, &told);
+	for (struct list *node; (node = list_pop_front(&told)) != NULL;) {
+		struct catalog_barrier *barrier = container_of(node, struct catalog_barrier, link);
+		list_push_back(barrier->failed ? &failed : &waits->barriers, node);
+	}
+
+	for (struct list *node; (node = list_pop_front(&failed)) != NULL;) {
+		struct catalog_barrier *barrier = container_of(node, struct catalog_barrier, link);
+		barrier->failed(barrier);
+	}
+}
+
 /* ---- the whole ---- */
 
 bool catalog_waits_any(const struct catalog_waits *waits)
 {
 	return !list_empty(&waits->waiting) || !list_empty(&waits->barriers);
+}
+
+bool catalog_waits_are_limited(const struct catalog_waits *waits)
+{
+	bool limited = !list_empty(&waits->flushing);
+
+	list_for_each (node, &waits->barriers)
+		limited |= container_of(node, struct catalog_barrier, link)->failed != NULL;
+
+	return limited;
 }
 
 void catalog_waits_add(struct catalog_waits *waits, struct catalog_wait *wait)
@@ -191,10 +219,12 @@ void catalog_waits_fail(struct catalog_waits *waits, bool data)
 	if (data)
 		catalog_waits_distrust_all(waits);
 	catalog_waits_answer(&waits->flushing, HBM_IO);
+	catalog_waits_fail_barriers(waits);
 }
 
 void catalog_waits_give_up(struct catalog_waits *waits)
 {
 	catalog_waits_answer(&waits->waiting, HBM_IO);
 	catalog_waits_answer(&waits->flushing, HBM_IO);
+	catalog_waits_fail_barriers(waits);
 }

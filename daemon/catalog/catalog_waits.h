@@ -27,11 +27,12 @@ struct catalog_wait {
 	void (*done)(struct catalog_wait *wait, int status);
 };
 
-/* Waits until all that has changed so far is flushed, bytes and records, however often a flush has
- * failed before. */
+/* Waits until all that has changed so far is flushed, bytes and records. */
 struct catalog_barrier {
 	struct list link; /* the catalog's */
 	void (*done)(struct catalog_barrier *barrier);
+	/* Called instead if a flush fails, or takes too long. NULL: however often one does, it waits. */
+	void (*failed)(struct catalog_barrier *barrier);
 };
 
 struct catalog_waits {
@@ -50,6 +51,8 @@ bool catalog_waits_empty(const struct catalog_waits *waits); /* none, of either 
 void catalog_waits_bar(struct catalog_waits *waits, struct catalog_barrier *barrier);
 /* Whether one is to be followed by a flush. */
 bool catalog_waits_any(const struct catalog_waits *waits);
+/* Whether one of them does not wait for ever for the flush in flight. */
+bool catalog_waits_are_limited(const struct catalog_waits *waits);
 /* A batch has been made, and a flush may follow: whether somebody waits for it. Answers those
  * whose block is not to be expected any more. */
 bool catalog_waits_begin(struct catalog_waits *waits);
@@ -61,5 +64,5 @@ void catalog_waits_fail(struct catalog_waits *waits, bool data);
 /* A flush that began after the block had its record has succeeded: if its bytes are still where
  * that says, they are on the disk. */
 void catalog_waits_trust(struct catalog_waits *waits, uint32_t number);
-/* HBM_IO to all, of both kinds. */
+/* HBM_IO to all, of both kinds; and the barriers that may fail do. */
 void catalog_waits_give_up(struct catalog_waits *waits);

@@ -12,6 +12,7 @@
 #define WALK_BLOCKS 1024   /* looked at in a slice */
 #define WALK_MOVES 8       /* that begin in one, which takes as long */
 #define ROOM_NS (1 * MS)   /* until it looks for an extent again */
+#define WAITS 100          /* for room, before a victim makes some */
 #define AGAIN_NS (20 * MS) /* until it walks again, which may be over very many blocks */
 
 enum outcome { PASSED, BEGUN, NO_ROOM };
@@ -69,30 +70,52 @@ static enum outcome vacate_move(struct vacate *vacate, uint32_t number)
 	return BEGUN;
 }
 
-/* Nothing will give an extent back by itself. */
+/* Nothing will give an extent of the tier back by itself. */
 static bool vacate_is_at_rest(const struct vacate *vacate)
 {
 	const struct tier *tier = vacate->tier;
 
-	return mover_is_idle(vacate->mover) && !tier->silent && !tier->lost &&
-	       tier->moving == tier->held && tier->wipes.bytes == 0;
+	return tier->moving == tier->held && tier->wipes.bytes == 0;
 }
 
-/* No extent is free, or no move: what moves gives some back, else the next victim does. */
+static void vacate_stop_at(struct vacate *vacate, enum vacate_end end)
+{
+	vacate->end = end;
+	vacate->done(vacate);
+}
+
+/* No extent is free, or no move: what moves gives some back, else the next victim does. Where
+ * others take what moves give back, it does so all the same. */
 static void vacate_make_room(struct vacate *vacate)
 {
 	struct mover *mover = vacate->mover;
+	bool none = false;
 
 	pump_run(mover);
-	if (vacate_is_at_rest(vacate)) {
-		vacate->stuck = cache_push_out(mover->cache, vacate->tier, 1, 1).blocks == 0;
+	if (vacate_is_at_rest(vacate) || ++vacate->waited > WAITS) {
+		none = cache_push_out(mover->cache, vacate->tier, 1, 1).blocks == 0;
+		vacate->waited = 0;
 		pump_run(mover);
 	}
 
-	if (vacate->stuck && vacate_is_at_rest(vacate))
-		vacate->done(vacate);
+	vacate->stuck = none && vacate_is_at_rest(vacate) ? vacate->stuck + 1 : 0;
+	if (vacate->stuck > 0 && (mover_is_idle(mover) || vacate->stuck > WAITS))
+		vacate_stop_at(vacate, VACATE_PINNED);
 	else
 		vacate_wait(vacate, ROOM_NS);
+}
+
+/* What will not be better by waiting. */
+static enum vacate_end vacate_is_in_vain(const struct vacate *vacate)
+{
+	const struct tier *tier = vacate->tier;
+
+	if (extent_retiring(tier->extents) == 0)
+		return VACATE_AWAY;
+	if (tier->lost || tier->silent)
+		return VACATE_LOST;
+
+	return tier->left.failing ? VACATE_UNRECORDED : VACATE_AWAY;
 }
 
 /* The walk has looked at all blocks. */
@@ -100,17 +123,27 @@ static void vacate_end_walk(struct vacate *vacate)
 {
 	vacate->next = 1;
 	pump_run(vacate->mover);
-	if (extent_retiring(vacate->tier->extents) > 0)
+
+	uint64_t retiring = extent_retiring(vacate->tier->extents);
+
+	if (retiring > 0 && retiring <= tier_retired_failed(vacate->tier))
+		vacate_stop_at(vacate, VACATE_FAILED);
+	else if (retiring > 0)
 		vacate_wait(vacate, AGAIN_NS);
 	else
-		vacate->done(vacate);
+		vacate_stop_at(vacate, VACATE_AWAY);
 }
 
 static bool vacate_walk(struct background *background)
 {
 	struct vacate *vacate = container_of(background, struct vacate, walk);
 	const struct index *index = vacate->mover->cache->index;
+	enum vacate_end end = vacate_is_in_vain(vacate);
 
+	if (end != VACATE_AWAY) {
+		vacate_stop_at(vacate, end);
+		return false;
+	}
 	if (tier_sort_some(vacate->tier, WALK_BLOCKS))
 		return true;
 
@@ -130,8 +163,10 @@ static bool vacate_walk(struct background *background)
 			vacate_make_room(vacate);
 			return false;
 		}
-		if (outcome == BEGUN)
+		if (outcome == BEGUN) {
+			vacate->waited = vacate->stuck = 0;
 			left -= WALK_BLOCKS / WALK_MOVES - 1;
+		}
 	}
 
 	pump_run(vacate->mover);
@@ -143,7 +178,6 @@ static void vacate_again(struct timer *timer)
 {
 	struct vacate *vacate = container_of(timer, struct vacate, again);
 
-	vacate->stuck = false;
 	loop_background(vacate->mover->loop, &vacate->walk);
 }
 

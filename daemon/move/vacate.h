@@ -12,11 +12,21 @@
  * Pinned blocks are moved like others. A block whose place is in use is moved, and its old place is
  * free when the last use is over. Copies are dropped. Where no extent is free and nothing moves that
  * may free one, the tier's next victim is evicted; where there is no victim either, what is left
- * of the tier is pinned, and it ends: `stuck`.
+ * of the tier is pinned, and it ends: VACATE_PINNED. It ends, too, where what is left of the
+ * ranges has failed (failed_extents.h), where the tier does not answer or is lost, and where the
+ * records of what moves cannot be flushed (left_extents.h): what was moved is not moved back.
  */
 #pragma once
 
 #include "daemon/move/mover.h"
+
+enum vacate_end {
+	VACATE_AWAY,
+	VACATE_PINNED,
+	VACATE_FAILED,     /* what has failed lies there */
+	VACATE_LOST,       /* the tier is, or does not answer */
+	VACATE_UNRECORDED, /* the catalog cannot be flushed */
+};
 
 struct vacate {
 	struct mover *mover;
@@ -24,7 +34,8 @@ struct vacate {
 	struct background walk;
 	struct timer again;
 	uint32_t next; /* the block the walk goes on with */
-	bool stuck;    /* not all is away */
+	enum vacate_end end;
+	unsigned waited, stuck; /* for an extent, one time after the other; without a victim */
 	void (*done)(struct vacate *vacate);
 };
 

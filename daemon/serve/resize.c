@@ -61,7 +61,7 @@ static uint64_t resize_extents(const struct tier *tier, uint64_t bytes)
 /* ---- the end ---- */
 
 /* It fails, and gets its old size back; the second time, what there is. */
-__attribute__((format(printf, 2, 3))) static void resize_undo(struct resize *resize,
+__attribute__((format(printf, 3, 4))) static void resize_undo(struct resize *resize, int status,
 							      const char *format, ...)
 {
 	uint64_t beside = resize_extents(resize->tier, 0), have = tier_in_service(resize->tier);
@@ -72,7 +72,7 @@ __attribute__((format(printf, 2, 3))) static void resize_undo(struct resize *res
 	else
 		resize->to = have > beside ? have - beside : EXTENT_UNIT;
 
-	resize->status = HBM_NO_SPACE;
+	resize->status = status;
 	va_start(args, format);
 	vsnprintf(resize->why, sizeof(resize->why), format, args);
 	va_end(args);
@@ -127,16 +127,44 @@ static void resize_given_back(void *arg)
 		resize_end(resize);
 }
 
+static void resize_give_up(struct resize *resize, enum vacate_end end)
+{
+	const struct tier *tier = resize->tier;
+	const char *name = tier_name(tier->kind);
+	unsigned long long bytes = resize_leaving(tier);
+
+	switch (end) {
+	case VACATE_AWAY:
+	case VACATE_PINNED:
+		resize_undo(resize, HBM_NO_SPACE,
+			    "%s: %llu bytes in the part that is to go are of pinned blocks that "
+			    "fit nowhere else: unpin some",
+			    name, bytes);
+		break;
+	case VACATE_FAILED:
+		resize_undo(resize, HBM_IO,
+			    "%s: %llu bytes in the part that is to go have failed, and are out of "
+			    "service until hbmd restarts",
+			    name, bytes);
+		break;
+	case VACATE_LOST:
+		resize_undo(resize, HBM_IO, "%s: it does not answer", name);
+		break;
+	case VACATE_UNRECORDED:
+		resize_undo(resize, HBM_IO,
+			    "%s: where blocks have moved to cannot be written to the catalog; see "
+			    "the log",
+			    name);
+		break;
+	}
+}
+
 static void resize_vacated(struct vacate *vacate)
 {
 	struct resize *resize = container_of(vacate, struct resize, vacate);
 
-	if (vacate->stuck) {
-		resize_undo(resize,
-			    "%s: %llu bytes in the part that is to go are of pinned blocks that "
-			    "fit nowhere else: unpin some",
-			    tier_name(resize->tier->kind),
-			    (unsigned long long)resize_leaving(resize->tier));
+	if (vacate->end != VACATE_AWAY) {
+		resize_give_up(resize, vacate->end);
 		resize_go(resize);
 		return;
 	}
@@ -180,6 +208,7 @@ static void resize_poll(struct timer *timer)
 	struct resize *resize = container_of(timer, struct resize, poll);
 	struct tier *tier = resize->tier;
 
+	(void)tier_sort_some(tier, SORTED);
 	if (!resize->backing->is_settled(resize->hbmd, tier)) {
 		loop_timer_set(resize->hbmd->loop, &resize->poll, clock_now() + POLL_NS);
 		return;
@@ -192,7 +221,8 @@ static void resize_poll(struct timer *timer)
 
 	uint64_t lacking = tier_retire_to(tier, resize_extents(tier, resize->to));
 	if (lacking > 0) {
-		resize_undo(resize, "%s: cannot allocate %llu bytes more; see the log",
+		resize_undo(resize, HBM_NO_SPACE,
+			    "%s: cannot allocate %llu bytes more; see the log",
 			    tier_name(tier->kind), (unsigned long long)lacking);
 		(void)tier_retire_to(tier, resize_extents(tier, resize->to));
 		tier->capacity = resize->to;
@@ -214,7 +244,8 @@ static void resize_go(struct resize *resize)
 		return;
 	}
 
-	tier_set_usable(tier);
+	/* What has been recalled is in service meanwhile. */
+	(void)tier_sort_some(tier, SORTED);
 	resize->state = RESIZE_GROWING;
 	resize->backing->grow(resize->hbmd, tier, lacking);
 	loop_timer_set(resize->hbmd->loop, &resize->poll, clock_now());
@@ -321,6 +352,13 @@ int resize_begin(struct hbmd *hbmd, struct tier *tier, uint64_t bytes,
 bool resize_is_on(const struct hbmd *hbmd, const struct tier *tier)
 {
 	return hbmd->resizes && resize_of(hbmd, tier)->state != RESIZE_OFF;
+}
+
+bool resize_was_undone(const struct hbmd *hbmd, const struct tier *tier)
+{
+	const struct resize *resize = resize_of(hbmd, tier);
+
+	return resize->state == RESIZE_OFF && resize->status != HBM_OK;
 }
 
 uint64_t resize_leaving(const struct tier *tier)

@@ -49,5 +49,8 @@ int resize_begin(struct hbmd *hbmd, struct tier *tier, uint64_t bytes,
 bool resize_is_on(const struct hbmd *hbmd, const struct tier *tier);
 uint64_t resize_leaving(const struct tier *tier);
 
+/* Whether the last one has failed, so that the tier has the size of before. */
+bool resize_was_undone(const struct hbmd *hbmd, const struct tier *tier);
+
 /* The handler of RESIZE. */
 void serve_resize(struct hbmd *hbmd, struct request *request);

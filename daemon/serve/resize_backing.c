@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/serve/resize_backing.h"
 
+#include "daemon/base/log.h"
 #include "daemon/cache/cache.h"
 #include "daemon/catalog/catalog.h"
 #include "daemon/device/device.h"
@@ -190,6 +191,16 @@ static void resize_backing_flushed(struct catalog_barrier *barrier)
 			 cutting.arg);
 }
 
+/* The next resize tries again. */
+static void resize_backing_not_flushed(struct catalog_barrier *barrier)
+{
+	(void)barrier;
+	log_warning("nvme: the catalog cannot be written: the file keeps its %llu bytes until "
+		    "another resize",
+		    (unsigned long long)nvme_file_bytes(cutting.hbmd->nvme));
+	cutting.given_back(cutting.arg);
+}
+
 static void resize_backing_give_back_nvme(struct hbmd *hbmd, struct tier *tier,
 					  void (*given_back)(void *arg), void *arg)
 {
@@ -198,11 +209,12 @@ static void resize_backing_give_back_nvme(struct hbmd *hbmd, struct tier *tier,
 		return;
 	}
 
-	cutting = (struct cutting){.barrier.done = resize_backing_flushed,
-				   .hbmd = hbmd,
-				   .tier = tier,
-				   .given_back = given_back,
-				   .arg = arg};
+	cutting = (struct cutting){
+		.barrier = {.done = resize_backing_flushed, .failed = resize_backing_not_flushed},
+		.hbmd = hbmd,
+		.tier = tier,
+		.given_back = given_back,
+		.arg = arg};
 	if (hbmd->catalog)
 		catalog_flush_all(hbmd->catalog, &cutting.barrier);
 	else

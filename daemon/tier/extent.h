@@ -66,6 +66,8 @@ bool extent_sort_some(struct extent_pool *pool, uint32_t max);
 bool extent_is_away(const struct extent_pool *pool, uint64_t from, uint64_t bytes); /* all of it */
 /* Whether any of it is retired. */
 bool extent_is_retired(const struct extent_pool *pool, uint64_t from, uint64_t bytes);
+/* How many bytes of it are. */
+uint64_t extent_retired_of(const struct extent_pool *pool, uint64_t from, uint64_t bytes);
 /* Forgets a range that is away. -ENOSPC: of what is left there would be too many pieces, or too
  * many that are retired. */
 int extent_cut(struct extent_pool *pool, uint64_t from, uint64_t bytes);

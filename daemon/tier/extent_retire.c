@@ -362,6 +362,23 @@ bool extent_is_retired(const struct extent_pool *pool, uint64_t from, uint64_t b
 	return false;
 }
 
+uint64_t extent_retired_of(const struct extent_pool *pool, uint64_t from, uint64_t bytes)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < pool->retired_count; i++) {
+		const struct piece *piece = &pool->retired[i];
+		uint64_t low = (uint64_t)piece->start * EXTENT_UNIT;
+		uint64_t high = (uint64_t)extent_retire_end(piece) * EXTENT_UNIT;
+
+		low = low > from ? low : from;
+		high = high < from + bytes ? high : from + bytes;
+		sum += high > low ? high - low : 0;
+	}
+
+	return sum;
+}
+
 bool extent_piece(const struct extent_pool *pool, uint32_t n, uint64_t *from, uint64_t *bytes)
 {
 	if (n >= pool->pieces)

@@ -69,6 +69,7 @@ void tier_clear(struct tier *tier)
 	late_extents_clear(&tier->late);
 	wipes_clear(&tier->wipes);
 	left_extents_close(&tier->left);
+	failed_extents_clear(&tier->out);
 }
 
 void tier_set_usable(struct tier *tier)
@@ -219,7 +220,7 @@ void tier_hasten(struct tier *tier, struct extent_request *wait, struct fair_pay
 void tier_fail(struct tier *tier, uint32_t unit, uint64_t bytes)
 {
 	assert(tier->moving >= bytes);
-	(void)unit;
+	failed_extents_add(&tier->out, unit, bytes);
 	tier->moving -= bytes;
 	tier->failed += bytes;
 }
@@ -317,6 +318,7 @@ void tier_free_late(struct tier *tier)
 	for (uint64_t bytes; (bytes = late_extents_take_over(&tier->late, &unit, &wipe)) > 0;) {
 		assert(tier->failed >= bytes);
 		tier->failed -= bytes;
+		failed_extents_remove(&tier->out, unit, bytes);
 		if (!wipe) {
 			tier_return(tier, unit, bytes);
 			continue;

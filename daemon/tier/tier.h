@@ -43,6 +43,7 @@
 #include "daemon/base/numa.h"
 #include "daemon/tier/bad_extents.h"
 #include "daemon/tier/extent.h"
+#include "daemon/tier/failed_extents.h"
 #include "daemon/tier/late_extents.h"
 #include "daemon/tier/left_extents.h"
 #include "daemon/tier/wipes.h"
@@ -144,6 +145,7 @@ struct tier {
 	/* Frees the extent of the oldest copy; while there are copies. NULL: it keeps none. */
 	void (*reclaim)(void *arg);
 	void *reclaim_arg;
+	struct failed_extents out; /* of failed: where they are */
 	struct bad_extents bad;
 	struct late_extents late;
 	struct wipes wipes; /* of moving: extents that are to be overwritten, and that are now */

@@ -101,6 +101,17 @@ uint64_t tier_in_service(const struct tier *tier)
 	return extent_capacity(tier->extents) - extent_retiring(tier->extents);
 }
 
+uint64_t tier_retired_failed(const struct tier *tier)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < tier->out.count; i++)
+		bytes += extent_retired_of(tier->extents, tier_offset(tier->out.list[i].unit),
+					   tier->out.list[i].bytes);
+
+	return bytes + tier->out.unknown;
+}
+
 int tier_cut(struct tier *tier, uint64_t from, uint64_t bytes)
 {
 	int r = extent_cut(tier->extents, from, bytes);

@@ -20,5 +20,8 @@ static inline bool tier_is_retired(const struct tier *tier, uint32_t unit, uint6
 {
 	return extent_is_retired(tier->extents, tier_offset(unit), bytes);
 }
+/* Of what is retired and in use: bytes that are out of service, and will not be free before a
+ * restart. */
+uint64_t tier_retired_failed(const struct tier *tier);
 /* Cuts off what is away: 0, or what extent_cut() says. */
 int tier_cut(struct tier *tier, uint64_t from, uint64_t bytes);

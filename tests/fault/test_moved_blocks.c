@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@ static const char *const sets[] = {"hbmd.io=threads",
 				   "ddr.size=4MiB",
 				   "nvme.size=8MiB",
 				   "nvme.copies=0",
+				   "nvme.timeout_ms=2000",
 				   "nvme.catalog_ms=60000",
 				   "nvme.catalog_flush_ms=60000",
 				   NULL};
@@ -214,14 +216,74 @@ static void test_a_failed_flush_is_not_forgotten(void **state)
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	hbm_close(hbm);
 	disk_mend(&disk);
-	assert_int_not_equal(offsets(), before);
+	uint64_t moved = offsets();
+	assert_int_not_equal(moved, before);
 	store(&durable, 301, COUNT);
 	assert_int_equal(catalog_stage_status().catalog_failing, 0);
 	assert_true(spawn_balanced(&daemon_));
 	catalog_stage_kill();
 	begin(false);
-	assert_int_equal(offsets(), before);
+	assert_int_not_equal(offsets(), moved);
 	expect_all();
+	catalog_stage_finish();
+}
+
+/* A size that the catalog cannot follow is refused in the end, and the tier has its old one: where
+ * flushes fail, and where they hang, nvme.timeout_ms later. */
+static void test_it_ends(void **state)
+{
+	static const struct {
+		enum disk_file file;
+		int error;
+	} faults[] = {{DISK_CATALOG, EIO}, {DISK_DATA, EIO}, {DISK_DATA, 0}};
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		begin(false);
+		store_above();
+		disk_fail(&disk, faults[i].file, DISK_FLUSH, 1, UINT64_MAX, faults[i].error);
+		assert_int_equal(hbm_resize(kv.hbm, HBM_TIER_NVME, 0, 3 * MIB), HBM_IO);
+		assert_true(spawn_logged(&daemon_, "the tier has 8 MiB again"));
+		expect_all();
+		disk_mend(&disk);
+		assert_true(spawn_balanced(&daemon_));
+		catalog_stage_kill();
+		spawn_forget_log(&daemon_);
+		begin(false);
+		expect_all();
+		catalog_stage_finish();
+		unlink(daemon_.nvme);
+		unlink(catalog_stage_path);
+	}
+}
+
+static uint64_t file_bytes(void)
+{
+	struct stat st;
+
+	assert_int_equal(stat(daemon_.nvme, &st), 0);
+
+	return (uint64_t)st.st_size;
+}
+
+/* Where nothing moves but the file is to be cut it keeps its length. */
+static void test_the_file_is_not_cut(void **state)
+{
+	struct hbm_wire_status now;
+
+	(void)state;
+	begin(false);
+	uint64_t bytes = file_bytes();
+	disk_fail(&disk, DISK_CATALOG, DISK_FLUSH, 1, UINT64_MAX, EIO);
+	assert_int_equal(hbm_resize(kv.hbm, HBM_TIER_NVME, 0, 3 * MIB), 0);
+	assert_true(spawn_logged(&daemon_, "the file keeps its"));
+	assert_int_equal(file_bytes(), bytes);
+	disk_mend(&disk);
+	do
+		spawn_status(&daemon_, &now);
+	while (now.catalog_failing);
+	assert_int_equal(hbm_resize(kv.hbm, HBM_TIER_NVME, 0, 2 * MIB), 0);
+	assert_in_range(file_bytes(), 0, bytes - 4 * MIB);
 	catalog_stage_finish();
 }
 
@@ -234,6 +296,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_is_wiped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_failed_flush_is_not_forgotten, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_it_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_the_file_is_not_cut, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -462,6 +462,93 @@ static void test_pinned_blocks_in_the_way(void **state)
 	traffic_end(traffic);
 }
 
+/* An extent of those at the top, in use. */
+static uint32_t take_the_top(struct tier *tier)
+{
+	uint32_t units[64], count = 0;
+
+	while ((units[count] = tier_alloc(tier, extent_largest(tier->extents) < MIB
+							? extent_largest(tier->extents)
+							: MIB)) != UINT32_MAX)
+		assert_true(++count < 64);
+	for (uint32_t i = 0; i + 1 < count; i++)
+		tier_free(tier, units[i], MIB);
+	assert_true(count > 0 && tier_is_retired(tier, 0, 1) == false);
+
+	return units[count - 1];
+}
+
+/* What has failed stays where it is, so the tier does. What lies below it may go. */
+static void test_what_has_failed_is_in_the_way(void **state)
+{
+	(void)state;
+	struct traffic *traffic = open_traffic(__func__);
+	struct tier *tier = traffic->rig.hbmd.cache->ddr;
+	struct outcome outcome;
+
+	assert_int_equal((SIZE + tier->headroom) % (256 * KIB), 0);
+	uint64_t bytes = (SIZE + tier->headroom) % MIB;
+	uint32_t unit = take_the_top(tier);
+
+	tier_fail(tier, unit, bytes > 0 ? bytes : MIB);
+	traffic_random(traffic, 100);
+	assert_int_equal(begin(traffic, tier, 2 * MIB, &outcome), HBM_OK);
+	rig_run(&traffic->rig, has_ended, &outcome);
+	assert_int_equal(outcome.status, HBM_IO);
+	assert_non_null(strstr(outcome.why, "bytes in the part that is to go have failed"));
+	assert_int_equal(tier->capacity, SIZE);
+	assert_true(resize_was_undone(&traffic->rig.hbmd, tier));
+	rig_assert_balanced(&traffic->rig);
+	traffic_random(traffic, 100);
+	traffic_end(traffic);
+}
+
+static void test_a_tier_that_is_lost_meanwhile(void **state)
+{
+	(void)state;
+	struct traffic *traffic = open_traffic(__func__);
+	struct cache *cache = traffic->rig.hbmd.cache;
+	struct outcome outcome;
+
+	uint64_t top = extent_capacity(cache->nvme->extents) % MIB;
+	uint32_t unit = take_the_top(cache->nvme); /* so that it goes on */
+	assert_int_equal(begin(traffic, cache->nvme, 2 * MIB, &outcome), HBM_OK);
+	for (unsigned i = 0; i < 8; i++)
+		loop_flush(traffic->rig.loop);
+	assert_int_equal(outcome.count, 0);
+	cache_lose_tier(cache, cache->nvme);
+	rig_run(&traffic->rig, has_ended, &outcome);
+	assert_int_equal(outcome.status, HBM_IO);
+	assert_non_null(strstr(outcome.why, "it does not answer"));
+	tier_free(cache->nvme, unit, top > 0 ? top : MIB);
+	traffic_end(traffic);
+}
+
+/* What a smaller size had taken out of service is in service again before the memory has come that a
+ * larger one lacks. */
+static void test_what_is_recalled_does_not_wait(void **state)
+{
+	(void)state;
+	struct traffic *traffic = open_traffic(__func__);
+	struct tier *tier = traffic->rig.hbmd.cache->ddr;
+	uint64_t all = extent_capacity(tier->extents);
+	uint32_t unit = take_the_top(tier); /* so that it goes on */
+	struct outcome first, second;
+
+	assert_int_equal(begin(traffic, tier, 2 * MIB, &first), HBM_OK);
+	while (extent_capacity(tier->extents) > 4 * MIB)
+		loop_flush(traffic->rig.loop);
+	assert_int_equal(begin(traffic, tier, 64 * MIB, &second), HBM_OK);
+	assert_int_equal(first.status, HBM_CANCELLED);
+	assert_int_equal(second.count, 0);
+	assert_true(extent_capacity(tier->extents) >= all);
+	rig_run(&traffic->rig, has_ended, &second);
+	assert_int_equal(second.status, HBM_OK);
+	tier_free(tier, unit, all % MIB > 0 ? all % MIB : MIB);
+	traffic_random(traffic, 50);
+	traffic_end(traffic);
+}
+
 /* The one that goes on is answered at once; the size is the last one's. */
 static void test_another_takes_its_place(void **state)
 {
@@ -571,6 +658,9 @@ int main(void)
 		cmocka_unit_test(test_hbm_that_stays_mapped),
 		cmocka_unit_test(test_nvme_file_becomes_longer_and_shorter),
 		cmocka_unit_test(test_pinned_blocks_in_the_way),
+		cmocka_unit_test(test_what_has_failed_is_in_the_way),
+		cmocka_unit_test(test_a_tier_that_is_lost_meanwhile),
+		cmocka_unit_test(test_what_is_recalled_does_not_wait),
 		cmocka_unit_test(test_another_takes_its_place),
 		cmocka_unit_test(test_under_load),
 		cmocka_unit_test(test_stopped),
