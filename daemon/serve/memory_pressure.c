@@ -41,13 +41,15 @@ static struct tier *memory_pressure_tier(const struct memory_pressure *pressure)
 	return pressure->hbmd->cache->ddr;
 }
 
-/* Another size than was set is an operator's. */
+/* Another size than was set is an operator's, unless a step was undone. */
 static void memory_pressure_look(struct memory_pressure *pressure)
 {
 	const struct tier *tier = memory_pressure_tier(pressure);
 
-	if (pressure->set == 0 || tier->capacity != pressure->set)
-		pressure->full = pressure->set = tier->capacity;
+	if (pressure->set == 0 ||
+	    (tier->capacity != pressure->set && !resize_was_undone(pressure->hbmd, tier)))
+		pressure->full = tier->capacity;
+	pressure->set = tier->capacity;
 }
 
 static bool memory_pressure_resize(struct memory_pressure *pressure, uint64_t bytes)

@@ -128,6 +128,35 @@ static void test_it_grows_back(void **state)
 	end_traffic(traffic);
 }
 
+static bool was_undone(void *arg)
+{
+	const struct traffic *traffic = arg;
+
+	return resize_was_undone(&traffic->rig.hbmd, traffic->rig.hbmd.cache->ddr);
+}
+
+/* A step that is undone, as something has failed where the tier would have ended, is no operator's
+ * size: it grows back to what it had. */
+static void test_a_step_that_is_undone(void **state)
+{
+	(void)state;
+	struct traffic *traffic = open_traffic(__func__, 300);
+	struct tier *tier = traffic->rig.hbmd.cache->ddr;
+	uint32_t low = tier_alloc(tier, SIZE - 2 * STEP + tier->headroom);
+	uint32_t unit = tier_alloc(tier, EXTENT_UNIT);
+
+	tier_free(tier, low, SIZE - 2 * STEP + tier->headroom);
+	tier_fail(tier, unit, EXTENT_UNIT);
+	press();
+	await_size(traffic, SIZE - STEP);
+	press();
+	rig_run(&traffic->rig, was_undone, traffic);
+	assert_int_equal(tier->capacity, SIZE - STEP);
+	press();
+	await_size(traffic, SIZE);
+	end_traffic(traffic);
+}
+
 static void ignore(void *arg, int status, const char *why)
 {
 	(void)arg;
@@ -230,6 +259,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_it_shrinks_to_the_least),
 		cmocka_unit_test(test_it_grows_back),
+		cmocka_unit_test(test_a_step_that_is_undone),
 		cmocka_unit_test(test_an_operators_size),
 		cmocka_unit_test(test_not_watched),
 		cmocka_unit_test(test_of_the_service_manager),
