@@ -32,9 +32,11 @@ struct reconnect {
 	bool greeting;             /* HELLO is sent to the next daemon and not answered yet */
 	int64_t since_ms, next_ms; /* away since then; tries again then */
 	uint32_t pause_ms;
-	uint64_t times;         /* that the connection went on with another daemon */
-	uint64_t messages;      /* of this exchange: their numbers */
-	struct list namespaces; /* struct opened_namespace */
+	uint64_t times; /* that the connection went on with another daemon */
+	uint64_t reserved[HBM_WIRE_DEVICES_MAX]; /* bytes, as far as it was answered */
+	bool reserves;                           /* it has asked for some */
+	uint64_t messages;                       /* of this exchange: their numbers */
+	struct list namespaces;                  /* struct opened_namespace */
 	struct pins pins;
 };
 

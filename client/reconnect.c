@@ -330,6 +330,15 @@ static void reconnect_tell_region(struct told *told, const struct hbm_region *re
 	}
 }
 
+/* A RESERVE without an answer may have been done, and is asked again. */
+static void reconnect_tell_reserved(struct told *told)
+{
+	const struct hbm *hbm = told->hbm;
+
+	for (uint32_t i = 0; hbm->reconnect.reserves && i < hbm->info.devices; i++)
+		reconnect_tell(told, HBM_WIRE_RESERVED, i, hbm->reconnect.reserved[i]);
+}
+
 static int reconnect_reconcile(struct hbm *hbm)
 {
 	struct told told = {.hbm = hbm, .message = hbm->channel.buffer};
@@ -340,6 +349,7 @@ static int reconnect_reconcile(struct hbm *hbm)
 		if (!region->guest)
 			reconnect_tell_region(&told, region);
 	}
+	reconnect_tell_reserved(&told);
 	reconnect_tell(&told, 0, 0, 0);
 
 	return told.error;

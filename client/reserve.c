@@ -18,6 +18,33 @@
 
 /* ---- Reservations ---- */
 
+/* What a daemon that follows is told. */
+static void reserve_answered(struct hbm *hbm, const struct hbm_wire_reserve *reserve)
+{
+	for (uint32_t i = 0; i < reserve->count; i++) {
+		uint64_t *reserved = &hbm->reconnect.reserved[reserve->changes[i].device];
+		int64_t bytes = reserve->changes[i].bytes;
+		uint64_t less = bytes < 0 ? -(uint64_t)bytes : 0;
+
+		if (bytes >= 0)
+			*reserved += (uint64_t)bytes;
+		else
+			*reserved -= less < *reserved ? less : *reserved;
+	}
+}
+
+static int reserve_reply(struct hbm *hbm, struct ticket *ticket, struct message *message)
+{
+	int status = hbm_kind_bare.reply(hbm, ticket, message);
+
+	if (status == HBM_OK && hbm->come_back)
+		reserve_answered(hbm, (const void *)ticket->sent.message);
+
+	return status;
+}
+
+static const struct ticket_kind kind_reserve = {.reply = reserve_reply};
+
 int hbm_submit_reserve(struct hbm *hbm, const struct hbm_reserve_change *changes, size_t count,
 		       uint32_t timeout_ms, hbm_ticket *ticket)
 {
@@ -40,10 +67,12 @@ int hbm_submit_reserve(struct hbm *hbm, const struct hbm_reserve_change *changes
 
 	struct request request = {
 		.opcode = HBM_WIRE_RESERVE,
-		.kind = &hbm_kind_bare,
+		.kind = &kind_reserve,
 		.pieces = {{&reserve, sizeof(reserve)}, {wire, count * sizeof(wire[0])}},
 		.piece_count = 2,
 	};
+	hbm->reconnect.reserves = true;
+
 	return hbm_request_submit(hbm, &request, ticket);
 }
 

@@ -7,6 +7,8 @@
 #include "daemon/config/config.h"
 #include "daemon/device/device.h"
 #include "daemon/region/reconcile.h"
+#include "daemon/region/region.h"
+#include "daemon/region/reservations.h"
 #include "daemon/session/session_away.h"
 #include "daemon/session/session_kept.h"
 #include "daemon/state/state.h"
@@ -171,6 +173,36 @@ static void serve_hello_reconciled(void *arg, int status)
 		request_refuse(arg, status, "the daemon is out of memory");
 }
 
+/* So much of a device is reserved, as far as the client knows; what it cannot have again it has
+ * not. */
+static int serve_hello_reserved(struct hbmd *hbmd, struct session *session,
+				const struct hbm_wire_range *told)
+{
+	if (told->offset >= hbmd->devices->count || told->bytes > INT64_MAX)
+		return HBM_INVALID;
+
+	struct device *device = &hbmd->devices->list[told->offset];
+	const struct promise *promise = regions_promise(&session->regions, device);
+	const struct hbm_wire_reserve_change change = {
+		.device = device->index,
+		.bytes = promise ? (int64_t)told->bytes - (int64_t)promise->reserved : 0};
+	struct reservation reservation = {
+		.regions = &session->regions, .user = session->uid, .changes = &change, .count = 1};
+	uint64_t more;
+
+	if (change.bytes != 0)
+		(void)reservations_make(hbmd->reservations, &reservation, &more);
+
+	return HBM_OK;
+}
+
+static int serve_hello_tell(struct hbmd *hbmd, struct session *session,
+			    const struct hbm_wire_range *told)
+{
+	return told->region == HBM_WIRE_RESERVED ? serve_hello_reserved(hbmd, session, told)
+						 : reconcile_tell(&session->regions, told);
+}
+
 static void serve_hello_drop(struct request *request)
 {
 	struct session *session = request->session;
@@ -188,7 +220,6 @@ void serve_reconcile(struct hbmd *hbmd, struct request *request)
 	int status = HBM_OK;
 	uint32_t i = 0;
 
-	(void)hbmd;
 	if (!session->returned) {
 		request_refuse(
 			request, HBM_INVALID,
@@ -197,7 +228,7 @@ void serve_reconcile(struct hbmd *hbmd, struct request *request)
 	}
 
 	while (i < told->count && told->ranges[i].region != 0 &&
-	       (status = reconcile_tell(&session->regions, &told->ranges[i])) == HBM_OK)
+	       (status = serve_hello_tell(hbmd, session, &told->ranges[i])) == HBM_OK)
 		i++;
 
 	if (status != HBM_OK)

@@ -224,14 +224,16 @@ static_assert(sizeof(struct hbm_wire_range) == 24, "wire layout");
 
 /* COMMIT, DECOMMIT, RECONCILE, and the reply to COMMIT. The reply has a range of one slab for each
  * fd of the message, in order. RECONCILE: what the client has of a session that goes on with
- * another daemon: of each region a range of 0 bytes, and those that are committed. A range of
- * region 0 ends it: the daemon gives back what else the session has, and replies then. */
+ * another daemon: of each region a range of 0 bytes, and those that are committed; of a device
+ * of which it has reserved memory, one of region HBM_WIRE_RESERVED, whose offset is the device. A
+ * range of region 0 ends it: the daemon gives back what else the session has, and replies then. */
 struct hbm_wire_ranges {
 	struct hbm_wire_header header;
 	uint32_t count, zero;
 	struct hbm_wire_range ranges[];
 };
 static_assert(sizeof(struct hbm_wire_ranges) == 32, "wire layout");
+#define HBM_WIRE_RESERVED UINT32_MAX /* no region has that number */
 
 /* A read-only target: the client maps it so, and the daemon loads nothing into it. */
 #define HBM_WIRE_READ_ONLY 1u

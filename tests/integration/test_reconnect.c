@@ -178,6 +178,77 @@ static void test_a_namespace_waits_for_its_client(void **state)
 	finish();
 }
 
+/* ---- Reservations ---- */
+
+static uint64_t promised(void)
+{
+	struct hbm *hbm = spawn_connect(&daemon_);
+	struct hbm_device_memory memory;
+
+	assert_int_equal(hbm_device_memory(hbm, 0, &memory), 0);
+	hbm_close(hbm);
+
+	return memory.promised;
+}
+
+static void tell_reserved(int socket, uint64_t bytes, int status)
+{
+	struct {
+		struct hbm_wire_ranges head;
+		struct hbm_wire_range ranges[2];
+	} told = {.head = {.header = RAW_HEADER(RECONCILE, sizeof(told)), .count = 2},
+		  .ranges = {{HBM_WIRE_RESERVED, 0, 0, bytes}}};
+
+	assert_int_equal(raw_ask(socket, &told, sizeof(told)), status);
+}
+
+/* A RESERVE whose answer was lost counts once, whether it was for more or for less; and no client
+ * says that it has what it may not have. */
+static void test_a_reservation_counts_once(void **state)
+{
+	(void)state;
+	static const char *const limited[] = {"limits.reserved=24MiB", NULL};
+	struct hbm_wire_hello_resume resume;
+	struct hbm_wire_hello_resume_reply reply;
+	struct {
+		struct hbm_wire_reserve head;
+		struct hbm_wire_reserve_change change;
+	} reserve = {.head = {.header = RAW_HEADER(RESERVE, sizeof(reserve)), .count = 1},
+		     .change = {.bytes = 16 << 20}};
+
+	start(limited);
+	int socket = begin_raw(&resume);
+	uint64_t known = 0;
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t expected = i == 0 ? 16 << 20 : 12 << 20;
+
+		assert_true(raw_send(socket, &reserve, sizeof(reserve), 0));
+		while (promised() != expected)
+			usleep(1000);
+		keeper_kill(&daemon_);
+		close(socket);
+		socket = raw_connect(&daemon_);
+		raw_call(socket, &resume, &reply, sizeof(reply));
+		assert_int_equal(promised(), expected);
+		tell_reserved(socket, known, HBM_OK);
+		assert_int_equal(promised(), known);
+		assert_int_equal(raw_ask(socket, &reserve, sizeof(reserve)), HBM_OK);
+		assert_int_equal(promised(), expected);
+		known = expected;
+		reserve.change.bytes = -(4 << 20);
+	}
+
+	keeper_kill(&daemon_);
+	close(socket);
+	socket = raw_connect(&daemon_);
+	raw_call(socket, &resume, &reply, sizeof(reply));
+	tell_reserved(socket, UINT64_MAX, HBM_INVALID);
+	tell_reserved(socket, 25 << 20, HBM_OK);
+	assert_int_equal(promised(), known);
+	close(socket);
+	finish();
+}
+
 /* ---- Stores and loads ---- */
 
 struct transfer {
@@ -421,6 +492,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_calls_wait_and_succeed),
 		TEST(test_a_namespace_waits_for_its_client),
+		TEST(test_a_reservation_counts_once),
 		TEST(test_stores_and_loads_in_flight),
 		TEST(test_sequences_go_on),
 		TEST(test_what_is_shown_is_of_the_next_daemon),

@@ -638,6 +638,32 @@ static void the_time_without_a_daemon_is_not_that_of_an_answer(void **state)
 	assert_int_equal(lookup(), 0);
 }
 
+/* What was reserved is told as it was answered, and what was not is asked again. */
+static void reservations_are_told(void **state)
+{
+	(void)state;
+	const struct hbm_reserve_change more = {.device = 1, .bytes = 8 << 20},
+					less = {.device = 1, .bytes = -(3 << 20)},
+					all = {.device = 1, .bytes = INT64_MIN};
+
+	assert_int_equal(hbm_reserve(hbm, &more, 1, 0), 0);
+	heard_count = 0;
+	die_on(HBM_WIRE_RESERVE, 1);
+	assert_int_equal(hbm_reserve(hbm, &less, 1, 0), 0);
+	assert_told((struct hbm_wire_range[]){{HBM_WIRE_RESERVED, 0, 0, 0},
+					      {HBM_WIRE_RESERVED, 0, 1, 8 << 20},
+					      {0, 0, 0, 0}},
+		    3);
+	assert_int_equal(heard_count, 2);
+
+	die_on(HBM_WIRE_RESERVE, 1);
+	assert_int_equal(hbm_reserve(hbm, &all, 1, 0), 0);
+	assert_int_equal(told[1].bytes, 5 << 20);
+	die_on(HBM_WIRE_LOOKUP, 1);
+	assert_int_equal(lookup(), 0);
+	assert_int_equal(told[1].bytes, 0);
+}
+
 #define STAGE(test) cmocka_unit_test_setup_teardown(test, setup, fake_stage_teardown)
 
 int main(void)
@@ -662,6 +688,7 @@ int main(void)
 		STAGE(a_late_store_is_none_that_was_done),
 		STAGE(a_share_does_not_lose_its_source),
 		STAGE(the_time_without_a_daemon_is_not_that_of_an_answer),
+		STAGE(reservations_are_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
