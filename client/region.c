@@ -22,9 +22,12 @@ uint64_t hbm_region_address(const struct hbm_region *region)
 
 void *hbm_region_host(const struct hbm_region *region)
 {
-	bool has = region->host || region->hbm->info.driver == HBM_DRIVER_SOFT;
+	if (region->host)
+		return (void *)(uintptr_t)region->address;
+	if (region->hbm->info.driver == HBM_DRIVER_SOFT)
+		return (void *)(uintptr_t)(region->address - DRIVER_SOFT_ADDRESSES);
 
-	return has ? (void *)(uintptr_t)region->address : NULL;
+	return NULL;
 }
 
 uint64_t hbm_region_bytes(const struct hbm_region *region)
@@ -342,6 +345,9 @@ static int region_slab(struct hbm *hbm, const struct hbm_region_options *options
 		if (rc)
 			return rc;
 
+		if (asked.bytes == 0 && asked.device == HBM_DEVICE_HOST)
+			return hbm_fail(hbm, HBM_UNSUPPORTED,
+					"the daemon has no host memory for regions: ddr.regions");
 		if (!hbm_region_slab_is_valid(asked.bytes))
 			return hbm_fail(hbm, -EPROTO,
 					"the daemon reports no default slab for device %u",

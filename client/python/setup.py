@@ -41,7 +41,7 @@ native = Extension(
     sources=[f"native/{name}" for name in names if name.endswith(".c")],
     depends=[f"native/{name}" for name in names if name.endswith(".h")] + ([ARCHIVE] if in_tree else []),
     define_macros=[("_GNU_SOURCE", None), ("Py_LIMITED_API", "0x030b0000"), ("HBM_VERSION", f'"{version()}"')],
-    include_dirs=[os.path.join(TREE, "include")] if in_tree else [],
+    include_dirs=[TREE, os.path.join(TREE, "include")] if in_tree else [TREE],
     extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden"]
     + ([] if in_tree else installed("--cflags")),
     extra_objects=[ARCHIVE] if in_tree else [],

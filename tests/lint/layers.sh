@@ -18,10 +18,12 @@ for ((i = 0; i < ${#rooms[@]}; i++)); do
 		below[daemon/${rooms[i]}]+=" daemon/${rooms[k]}"
 	done
 done
-# The rest. hbmctl is a user of the library like any other, but for plan, and the names and UUIDs of the driver.
+# The rest. hbmctl is a user of the library like any other, but for plan, and the names and UUIDs of the driver; so is the
+# extension of Python.
 below[client]="include/hbm kernels/driver kernels/device daemon/base"
 below[client/sequence]="client include/hbm kernels/driver kernels/device daemon/base"
 below[client/plan]="client/plan daemon/base"
+below[client/python/native]="include/hbm"
 below[client/ctl]="include/hbm client/plan kernels/driver"
 below[kernels/driver]="include/hbm"
 below[kernels/device]="kernels/driver"

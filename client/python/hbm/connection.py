@@ -15,6 +15,8 @@ from .namespace import Namespace
 __all__ = ["Connection", "DeviceMemory", "Fence", "Info"]
 
 _OWN_UID = 0xFFFFFFFF
+#: In place of a device: host memory.
+DEVICE_HOST = _native.LIMITS["DEVICE_HOST"]
 
 
 class Info(NamedTuple):
@@ -124,6 +126,15 @@ class Connection(_native.Connection):
         ``Region.commit()`` backs ranges of it. Raises ``Refused``: NO_SPACE, LIMIT.
         """
         return Region(self, bytes, device, slab, commit)
+
+    def host_region(self, bytes: int, *, slab: int = 0, commit: bool = True) -> Region:
+        """A region of the host memory that the daemon has pinned: a buffer of this process, which
+        stores and loads need not copy. Everything else is as for ``region()``.
+
+        Raises ``Refused`` (UNSUPPORTED) where the daemon has no host memory for regions
+        (``ddr.regions`` of hbmd.conf(5)).
+        """
+        return Region(self, bytes, DEVICE_HOST, slab, commit)
 
     def attach(self, name: str, *, uid: Optional[int] = None, write: bool = False) -> Region:
         """A region that has what was published by that name, without a copy. ``uid``: of the user

@@ -1,20 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "area.h"
+#include "client/python/native/area.h"
 
-#include "core.h"
+#include "client/python/native/core.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* The soft driver's addresses are beyond those of a process, this far behind the bytes. */
-#define SOFT_ADDRESSES (1ull << 54)
-
-static unsigned char *area_memory(const struct core *core, uint64_t address)
-{
-	if (core->info.driver == HBM_DRIVER_SOFT && address >= SOFT_ADDRESSES)
-		return (unsigned char *)(uintptr_t)(address - SOFT_ADDRESSES);
-	return NULL;
-}
 
 struct area *area_new(struct core *core, struct hbm_region *region, bool committed)
 {
@@ -36,7 +26,7 @@ struct area *area_new(struct core *core, struct hbm_region *region, bool committ
 	area->bytes = bytes;
 	area->slab = slab;
 	area->device = hbm_region_device(region);
-	area->memory = area_memory(core, area->address);
+	area->memory = hbm_region_host(region);
 	area->committed = slabs;
 	memset(slabs, committed, bytes / slab);
 	area->next = core->areas;

@@ -5,21 +5,21 @@
  */
 #pragma once
 
-#include "native.h"
+#include "client/python/native/native.h"
 
 struct core;
 
 struct area {
-	struct area *next; /* of its connection's */
-	struct core *core; /* not counted: who has a use of an area has one of its core */
+	struct area *next;         /* of its connection's */
+	struct core *core;         /* not counted: who has a use of an area has one of its core */
 	struct hbm_region *region; /* NULL: closed */
 	int refs;
-	int pins;          /* requests in flight that use it */
-	Py_ssize_t views;  /* exported buffers: it cannot be closed or decommitted */
+	int pins;         /* requests in flight that use it */
+	Py_ssize_t views; /* exported buffers: it cannot be closed or decommitted */
 	uint64_t address, bytes, slab;
 	uint32_t device;
-	bool read_only, host;
-	unsigned char *memory; /* where its bytes are for this process; NULL: they are not */
+	bool read_only;
+	unsigned char *memory;    /* where its bytes are for this process; NULL: they are not */
 	unsigned char *committed; /* [slabs] */
 };
 

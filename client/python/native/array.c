@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "array.h"
+#include "client/python/native/array.h"
 
-#include "area.h"
-#include "core.h"
-#include "dlpack.h"
-#include "region.h"
+#include "client/python/native/area.h"
+#include "client/python/native/core.h"
+#include "client/python/native/dlpack.h"
+#include "client/python/native/region.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -39,8 +39,7 @@ static const struct number numbers[] = {
 };
 
 struct array {
-	PyObject_HEAD
-	struct region *region; /* counted */
+	PyObject_HEAD struct region *region; /* counted */
 	uint64_t offset, bytes;
 	const struct number *number;
 	int dimensions;
@@ -230,7 +229,7 @@ static PyObject *array_export(const struct array *self, bool versioned)
 		      self->offset;
 	tensor.type.code = self->number->code;
 	tensor.type.bits = self->number->bits;
-	tensor.type.lanes = 1;
+	tensor.type.vector = 1;
 
 	return dlpack_export(&tensor, versioned, area->read_only, (PyObject *)(uintptr_t)self);
 }
@@ -328,10 +327,10 @@ static PyObject *array_cuda_interface(PyObject *object, void *closure)
 	if (!area_check(area, self->offset, self->bytes))
 		return NULL;
 
-	return Py_BuildValue("{s:N,s:s,s:(KO),s:O,s:i}", "shape", array_shape(object, NULL),
-			     "typestr", self->number->typestr, "data",
-			     (unsigned long long)(area->address + self->offset),
-			     area->read_only ? Py_True : Py_False, "strides", Py_None, "version", 3);
+	return Py_BuildValue(
+		"{s:N,s:s,s:(KO),s:O,s:i}", "shape", array_shape(object, NULL), "typestr",
+		self->number->typestr, "data", (unsigned long long)(area->address + self->offset),
+		area->read_only ? Py_True : Py_False, "strides", Py_None, "version", 3);
 }
 
 /* ---- The type ---- */
@@ -350,17 +349,17 @@ bool native_add_array(PyObject *module)
 		{"address", array_address, NULL, "device address of its first byte", NULL},
 		{"__cuda_array_interface__", array_cuda_interface, NULL, NULL, NULL},
 		{.name = NULL}};
-	static PyType_Slot slots[] = {{Py_tp_dealloc, array_dealloc},
-				      {Py_tp_methods, methods},
-				      {Py_tp_getset, members},
-				      {Py_tp_doc, (void *)(uintptr_t)"A range of a region as numbers of a type, "
-								     "in a shape: Region.array()."},
-				      {Py_bf_getbuffer, array_get_buffer},
-				      {0, NULL}};
+	static PyType_Slot slots[] = {
+		{Py_tp_dealloc, array_dealloc},
+		{Py_tp_methods, methods},
+		{Py_tp_getset, members},
+		{Py_tp_doc, (void *)(uintptr_t) "A range of a region as numbers of a type, "
+						"in a shape: Region.array()."},
+		{Py_bf_getbuffer, array_get_buffer},
+		{0, NULL}};
 	static PyType_Spec spec = {.name = "hbm._native.Array",
 				   .basicsize = sizeof(struct array),
-				   .flags = Py_TPFLAGS_DEFAULT |
-					    Py_TPFLAGS_DISALLOW_INSTANTIATION,
+				   .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
 				   .slots = slots};
 
 	native_array_type = native_type(module, "Array", &spec);

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "native.h"
+#include "client/python/native/native.h"
 
 /* region._array(offset, shape, type): a method of regions. */
 PyObject *array_of_region(PyObject *region, PyObject *args);

@@ -1,106 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "blocks.h"
+#include "client/python/native/blocks.h"
 
-#include "area.h"
-#include "core.h"
-#include "dlpack.h"
-#include "op.h"
-#include "region.h"
-#include "spans.h"
+#include "client/python/native/area.h"
+#include "client/python/native/core.h"
+#include "client/python/native/dlpack.h"
+#include "client/python/native/keys.h"
+#include "client/python/native/op.h"
+#include "client/python/native/region.h"
+#include "client/python/native/spans.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-#define KEY_BYTES ((Py_ssize_t)sizeof(hbm_key))
-
-/* ---- Keys ---- */
-
-static bool keys_make(struct keys *keys, size_t count)
-{
-	keys->count = count;
-	keys->keys = count <= SIZE_MAX / sizeof(hbm_key)
-			     ? malloc(count ? count * sizeof(hbm_key) : 1)
-			     : NULL;
-	if (keys->keys)
-		return true;
-
-	PyErr_NoMemory();
-
-	return false;
-}
-
-void keys_free(struct keys *keys)
-{
-	free(keys->keys);
-	keys->keys = NULL;
-}
-
-/* One key of a sequence. */
-static bool keys_parse_one(PyObject *object, hbm_key *key)
-{
-	Py_buffer view;
-	bool right;
-
-	if (PyBytes_CheckExact(object) && PyBytes_Size(object) == KEY_BYTES) {
-		memcpy(key, PyBytes_AsString(object), sizeof(*key));
-		return true;
-	}
-
-	if (PyObject_GetBuffer(object, &view, PyBUF_SIMPLE) < 0)
-		return false;
-	right = view.len == KEY_BYTES;
-	if (right)
-		memcpy(key, view.buf, sizeof(*key));
-	else
-		PyErr_Format(PyExc_ValueError, "a key of %zd bytes: it has 16", view.len);
-	PyBuffer_Release(&view);
-
-	return right;
-}
-
-static bool keys_parse_buffer(PyObject *object, struct keys *keys)
-{
-	Py_buffer view;
-	bool made;
-
-	if (PyObject_GetBuffer(object, &view, PyBUF_SIMPLE) < 0)
-		return false;
-	made = view.len % KEY_BYTES == 0;
-	if (!made)
-		PyErr_Format(PyExc_ValueError, "keys of %zd bytes: each has 16", view.len);
-	made = made && keys_make(keys, (size_t)(view.len / KEY_BYTES));
-	if (made)
-		memcpy(keys->keys, view.buf, (size_t)view.len);
-	PyBuffer_Release(&view);
-
-	return made;
-}
-
-bool keys_parse(PyObject *object, struct keys *keys)
-{
-	PyObject *fast;
-	Py_ssize_t count;
-
-	*keys = (struct keys){.count = 0};
-	if (PyObject_CheckBuffer(object))
-		return keys_parse_buffer(object, keys);
-
-	fast = PySequence_Tuple(object);
-	if (!fast)
-		return false;
-	count = PyTuple_Size(fast);
-	if (keys_make(keys, (size_t)count)) {
-		Py_ssize_t i = 0;
-
-		while (i < count && keys_parse_one(PyTuple_GetItem(fast, i), &keys->keys[i]))
-			i++;
-		if (i < count)
-			keys_free(keys);
-	}
-	Py_DECREF(fast);
-
-	return keys->keys != NULL;
-}
+/* ---- Parents ---- */
 
 bool blocks_parents(PyObject *parents, struct blocks *blocks, size_t count)
 {
@@ -112,7 +23,7 @@ bool blocks_parents(PyObject *parents, struct blocks *blocks, size_t count)
 		return true;
 
 	if (PyObject_CheckBuffer(parents)) {
-		if (!keys_parse_buffer(parents, &keys))
+		if (!keys_parse(parents, &keys))
 			return false;
 		right = keys.count == count;
 		for (size_t i = 0; i < count && right; i++)
@@ -126,8 +37,7 @@ bool blocks_parents(PyObject *parents, struct blocks *blocks, size_t count)
 		for (size_t i = 0; i < count && right; i++) {
 			PyObject *parent = PyTuple_GetItem(fast, (Py_ssize_t)i);
 
-			if (parent != Py_None &&
-			    !keys_parse_one(parent, &blocks->blocks[i].parent)) {
+			if (parent != Py_None && !keys_read(parent, &blocks->blocks[i].parent)) {
 				Py_DECREF(fast);
 				return false;
 			}
@@ -351,8 +261,8 @@ bool blocks_parse(PyObject *where, const struct keys *keys, uint64_t block_bytes
 	PyObject *fast;
 	bool right;
 
-	*blocks = (struct blocks){.blocks = calloc(keys->count ? keys->count : 1,
-						   sizeof(struct hbm_block))};
+	*blocks = (struct blocks){
+		.blocks = calloc(keys->count ? keys->count : 1, sizeof(struct hbm_block))};
 	if (!blocks->blocks) {
 		PyErr_NoMemory();
 		return false;
@@ -362,8 +272,7 @@ bool blocks_parse(PyObject *where, const struct keys *keys, uint64_t block_bytes
 		blocks->blocks[i].key = keys->keys[i];
 
 	if (PyObject_TypeCheck(where, native_spans_type))
-		return blocks_of_spans((const struct spans *)where, block_bytes, core, op,
-				       blocks);
+		return blocks_of_spans((const struct spans *)where, block_bytes, core, op, blocks);
 
 	fast = PySequence_Tuple(where);
 	if (!fast)

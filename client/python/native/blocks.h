@@ -1,24 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * blocks: the arguments of a store or load, made of objects of Python: keys, and where each block
- * is.
- */
+/* blocks: where the blocks of a store or load are, and what they continue, of objects of Python. */
 #pragma once
 
-#include "native.h"
+#include "client/python/native/native.h"
 
 struct core;
+struct keys;
 struct op;
-
-/* n keys of 16 bytes: one buffer of all, or a sequence of buffers of one. */
-struct keys {
-	hbm_key *keys; /* owned */
-	size_t count;
-};
-
-/* False: an exception is set. */
-bool keys_parse(PyObject *object, struct keys *keys);
-void keys_free(struct keys *keys);
 
 /* What a request keeps goes to its op. */
 struct blocks {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "connection.h"
+#include "client/python/native/connection.h"
 
-#include "core.h"
+#include "client/python/native/core.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -19,7 +19,7 @@ struct core *connection_core(PyObject *object)
 	return NULL;
 }
 
-static struct core *core_of(PyObject *object)
+static struct core *connection_core_of(PyObject *object)
 {
 	return ((struct connection *)object)->core;
 }
@@ -59,7 +59,7 @@ static PyObject *connection_make(PyTypeObject *type, PyObject *args, PyObject *k
 
 static void connection_dealloc(PyObject *object)
 {
-	struct core *core = core_of(object);
+	struct core *core = connection_core_of(object);
 
 	if (core)
 		core_unref(core);
@@ -69,7 +69,7 @@ static void connection_dealloc(PyObject *object)
 static PyObject *connection_close(PyObject *object, PyObject *none)
 {
 	(void)none;
-	if (!core_close(core_of(object)))
+	if (!core_close(connection_core_of(object)))
 		return NULL;
 
 	Py_RETURN_NONE;
@@ -78,7 +78,7 @@ static PyObject *connection_close(PyObject *object, PyObject *none)
 static PyObject *connection_closed(PyObject *object, void *closure)
 {
 	(void)closure;
-	return PyBool_FromLong(core_of(object)->closed);
+	return PyBool_FromLong(connection_core_of(object)->closed);
 }
 
 /* ---- Waiting ---- */
@@ -89,7 +89,7 @@ static PyObject *connection_fileno(PyObject *object, PyObject *none)
 	int fd;
 
 	(void)none;
-	if (!core_enter(&call, core_of(object)))
+	if (!core_enter(&call, connection_core_of(object)))
 		return NULL;
 	fd = hbm_fd(call.hbm);
 	core_leave(&call, 0);
@@ -109,7 +109,7 @@ static PyObject *connection_dispatch(PyObject *object, PyObject *timeout)
 		return NULL;
 	}
 
-	count = core_dispatch(core_of(object), seconds);
+	count = core_dispatch(connection_core_of(object), seconds);
 
 	return count < 0 ? NULL : PyLong_FromLong(count);
 }
@@ -119,7 +119,8 @@ static PyObject *connection_ping(PyObject *object, PyObject *none)
 	struct call call;
 
 	(void)none;
-	if (!core_enter(&call, core_of(object)) || core_leave(&call, hbm_ping(call.hbm)) < 0)
+	if (!core_enter(&call, connection_core_of(object)) ||
+	    core_leave(&call, hbm_ping(call.hbm)) < 0)
 		return NULL;
 
 	Py_RETURN_NONE;
@@ -130,7 +131,7 @@ static PyObject *connection_ping(PyObject *object, PyObject *none)
 /* (session, boot_id, driver, devices, requests_in_flight, regions, survives) */
 static PyObject *connection_info(PyObject *object, void *closure)
 {
-	const struct hbm_info *info = &core_of(object)->info;
+	const struct hbm_info *info = &connection_core_of(object)->info;
 
 	(void)closure;
 	return Py_BuildValue("Ky#iIIIO", (unsigned long long)info->session,
@@ -145,7 +146,8 @@ static PyObject *connection_ordinal(PyObject *object, PyObject *number)
 	struct call call;
 	int ordinal = 0;
 
-	if (!native_u32(number, "device", &device) || !core_enter(&call, core_of(object)))
+	if (!native_u32(number, "device", &device) ||
+	    !core_enter(&call, connection_core_of(object)))
 		return NULL;
 	if (core_leave(&call, hbm_device_ordinal(call.hbm, device, &ordinal)) < 0)
 		return NULL;
@@ -160,19 +162,18 @@ static PyObject *connection_device_memory(PyObject *object, PyObject *number)
 	uint32_t device;
 	struct call call;
 
-	if (!native_u32(number, "device", &device) || !core_enter(&call, core_of(object)))
+	if (!native_u32(number, "device", &device) ||
+	    !core_enter(&call, connection_core_of(object)))
 		return NULL;
 	if (core_leave(&call, hbm_device_memory(call.hbm, device, &memory)) < 0)
 		return NULL;
 
-	return Py_BuildValue("KKKKKKKKO", (unsigned long long)memory.capacity,
-			     (unsigned long long)memory.free, (unsigned long long)memory.promised,
-			     (unsigned long long)memory.available,
-			     (unsigned long long)memory.largest_slab,
-			     (unsigned long long)memory.returning,
-			     (unsigned long long)memory.waiting,
-			     (unsigned long long)memory.default_slab,
-			     memory.lost ? Py_True : Py_False);
+	return Py_BuildValue(
+		"KKKKKKKKO", (unsigned long long)memory.capacity, (unsigned long long)memory.free,
+		(unsigned long long)memory.promised, (unsigned long long)memory.available,
+		(unsigned long long)memory.largest_slab, (unsigned long long)memory.returning,
+		(unsigned long long)memory.waiting, (unsigned long long)memory.default_slab,
+		memory.lost ? Py_True : Py_False);
 }
 
 static PyObject *connection_unpublish(PyObject *object, PyObject *args)
@@ -181,7 +182,8 @@ static PyObject *connection_unpublish(PyObject *object, PyObject *args)
 	const char *name;
 	struct call call;
 
-	if (!PyArg_ParseTuple(args, "Is", &uid, &name) || !core_enter(&call, core_of(object)) ||
+	if (!PyArg_ParseTuple(args, "Is", &uid, &name) ||
+	    !core_enter(&call, connection_core_of(object)) ||
 	    core_leave(&call, hbm_region_unpublish(call.hbm, uid, name)) < 0)
 		return NULL;
 
@@ -191,7 +193,7 @@ static PyObject *connection_unpublish(PyObject *object, PyObject *args)
 /* ---- Fences ---- */
 
 /* They are read and set without the lock of calls. NULL: an exception is set; else unlock. */
-static volatile uint64_t *fence_open(struct core *core, PyObject *number, uint32_t *slot)
+static volatile uint64_t *connection_fence(struct core *core, PyObject *number, uint32_t *slot)
 {
 	if (!native_u32(number, "slot", slot))
 		return NULL;
@@ -217,9 +219,9 @@ static volatile uint64_t *fence_open(struct core *core, PyObject *number, uint32
 
 static PyObject *connection_fence_value(PyObject *object, PyObject *number)
 {
-	struct core *core = core_of(object);
+	struct core *core = connection_core_of(object);
 	uint32_t slot;
-	volatile uint64_t *fence = fence_open(core, number, &slot);
+	volatile uint64_t *fence = connection_fence(core, number, &slot);
 	uint64_t value;
 
 	if (!fence)
@@ -232,7 +234,7 @@ static PyObject *connection_fence_value(PyObject *object, PyObject *number)
 
 static PyObject *connection_fence_signal(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
-	struct core *core = core_of(object);
+	struct core *core = connection_core_of(object);
 	uint64_t value;
 	uint32_t slot;
 	int status;
@@ -241,7 +243,7 @@ static PyObject *connection_fence_signal(PyObject *object, PyObject *const *args
 		PyErr_SetString(PyExc_TypeError, "a slot and a value");
 		return NULL;
 	}
-	if (!native_u64(args[1], "value", &value) || !fence_open(core, args[0], &slot))
+	if (!native_u64(args[1], "value", &value) || !connection_fence(core, args[0], &slot))
 		return NULL;
 	status = hbm_fence_signal(core->hbm, slot, value);
 	pthread_mutex_unlock(&core->fence_lock);
@@ -264,7 +266,7 @@ static PyObject *connection_fence_device(PyObject *object, PyObject *const *args
 		return NULL;
 	}
 	if (!native_u32(args[0], "device", &device) || !native_u32(args[1], "slot", &slot) ||
-	    !core_enter(&call, core_of(object)) ||
+	    !core_enter(&call, connection_core_of(object)) ||
 	    core_leave(&call, hbm_fence_device(call.hbm, device, slot, &address)) < 0)
 		return NULL;
 

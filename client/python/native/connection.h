@@ -2,13 +2,12 @@
 /* connection: the type of connections. */
 #pragma once
 
-#include "native.h"
+#include "client/python/native/native.h"
 
 struct core;
 
 struct connection {
-	PyObject_HEAD
-	struct core *core; /* counted */
+	PyObject_HEAD struct core *core; /* counted */
 };
 
 /* NULL: TypeError is set. */

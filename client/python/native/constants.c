@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* constants: the names and numbers of wire_lists.h, as dicts of the module. */
-#include "native.h"
+#include "client/python/native/native.h"
 
 struct constant {
 	const char *name;
@@ -36,6 +36,7 @@ bool native_add_constants(PyObject *module)
 	static const struct constant limits[] = {{"KEY_BYTES", HBM_WIRE_KEY_BYTES},
 						 {"FENCES", HBM_WIRE_FENCES},
 						 {"NAME_BYTES", HBM_WIRE_NAME_BYTES},
+						 {"DEVICE_HOST", HBM_DEVICE_HOST},
 						 {NULL, 0}};
 
 	return constants_add(module, "STATUS", status) && constants_add(module, "TIER", tier) &&

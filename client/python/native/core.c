@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core.h"
+#include "client/python/native/core.h"
 
-#include "area.h"
-#include "job.h"
-#include "op.h"
+#include "client/python/native/area.h"
+#include "client/python/native/job.h"
+#include "client/python/native/op.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -338,10 +338,9 @@ struct core *core_connect(const struct hbm_options *options)
 	core->poll_us = options->poll_us;
 	pthread_mutex_init(&core->lock, NULL);
 	pthread_mutex_init(&core->fence_lock, NULL);
-	Py_BEGIN_ALLOW_THREADS
-	status = hbm_connect(&core->hbm, options);
-	Py_END_ALLOW_THREADS
-	if (status == 0) {
+	Py_BEGIN_ALLOW_THREADS status = hbm_connect(&core->hbm, options);
+	Py_END_ALLOW_THREADS if (status == 0)
+	{
 		core->info = *hbm_info(core->hbm);
 		core->fences = true;
 		return core;

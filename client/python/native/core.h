@@ -16,7 +16,7 @@
  */
 #pragma once
 
-#include "native.h"
+#include "client/python/native/native.h"
 
 #include <pthread.h>
 #include <sys/types.h>
@@ -34,11 +34,11 @@ struct core {
 	struct area *areas; /* with the GIL, and the next */
 	bool closed;
 	pthread_mutex_t lock;
-	struct hbm *hbm;         /* NULL: closed */
-	struct op *pending;      /* the oldest first */
-	struct waiter *listeners; /* threads in core_dispatch(), woken when it is closed */
-	struct waiter *idle;      /* to be used again */
-	struct landing *landing; /* NULL: not needed yet */
+	struct hbm *hbm;            /* NULL: closed */
+	struct op *pending;         /* the oldest first */
+	struct waiter *listeners;   /* threads in core_dispatch(), woken when it is closed */
+	struct waiter *idle;        /* to be used again */
+	struct landing *landing;    /* NULL: not needed yet */
 	pthread_mutex_t fence_lock; /* held for no longer than a system call that never waits */
 	bool fences;                /* they are mapped */
 };

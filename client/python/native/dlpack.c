@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "dlpack.h"
+#include "client/python/native/dlpack.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -63,9 +63,12 @@ PyObject *dlpack_export(const struct dlpack_tensor *tensor, bool versioned, bool
 		return PyErr_NoMemory();
 
 	if (versioned)
-		exported->versioned = (struct dlpack_versioned){
-			1, 0, exported, dlpack_delete_versioned, read_only ? DLPACK_READ_ONLY : 0,
-			*tensor};
+		exported->versioned = (struct dlpack_versioned){1,
+								0,
+								exported,
+								dlpack_delete_versioned,
+								read_only ? DLPACK_READ_ONLY : 0,
+								*tensor};
 	else
 		exported->managed = (struct dlpack_managed){*tensor, exported, dlpack_delete};
 	copy = versioned ? &exported->versioned.tensor : &exported->managed.tensor;
@@ -96,7 +99,7 @@ static bool dlpack_measure(const struct dlpack_tensor *tensor, uint64_t *bytes)
 			return false;
 		count *= tensor->shape[i];
 	}
-	*bytes = (uint64_t)count * ((tensor->type.bits * tensor->type.lanes + 7u) / 8u);
+	*bytes = (uint64_t)count * ((tensor->type.bits * tensor->type.vector + 7u) / 8u);
 
 	return true;
 }

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "native.h"
+#include "client/python/native/native.h"
 
 enum dlpack_device { DLPACK_CPU = 1, DLPACK_CUDA = 2 };
 enum dlpack_code {
@@ -26,7 +26,7 @@ struct dlpack_tensor {
 	int32_t dimensions;
 	struct {
 		uint8_t code, bits;
-		uint16_t lanes;
+		uint16_t vector;
 	} type;
 	int64_t *shape;
 	int64_t *strides; /* in elements; NULL: contiguous */

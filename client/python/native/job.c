@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "job.h"
+#include "client/python/native/job.h"
 
-#include "core.h"
-#include "op.h"
+#include "client/python/native/core.h"
+#include "client/python/native/op.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LANDINGS 4            /* of blocks of a size, at a time */
+#define LANDINGS 4 /* of blocks of a size, at a time */
 #define LANDING_BYTES (8u << 20)
-#define SOFT_ADDRESSES (1ull << 54)
 
 struct landing {
 	struct landing *next;
@@ -79,31 +78,42 @@ hbm_ticket job_ticket(const struct job *job)
 
 /* ---- Landings ---- */
 
-static int landing_make(struct core *core, uint64_t bytes, uint32_t device, struct landing **out)
+/* Memory that this process and the daemon reach: of the host, or of a soft device. */
+static int landing_region(struct core *core, uint64_t bytes, struct hbm_range *range)
 {
-	const struct hbm_region_options options = {.device = device, .address_space = bytes};
-	struct landing *landing;
-	struct hbm_range range = {.offset = 0};
-	int status;
+	struct hbm_region_options options = {.device = HBM_DEVICE_HOST, .address_space = bytes};
+	int status = hbm_region_create(core->hbm, &options, &range->region);
 
-	if (core->info.driver != HBM_DRIVER_SOFT)
-		return HBM_UNSUPPORTED;
-
-	status = hbm_region_create(core->hbm, &options, &range.region);
+	options.device = 0;
+	if (status == HBM_UNSUPPORTED && core->info.driver == HBM_DRIVER_SOFT)
+		status = hbm_region_create(core->hbm, &options, &range->region);
 	if (status)
 		return status;
-	range.bytes = hbm_region_bytes(range.region);
-	status = hbm_commit(core->hbm, &range, 1);
-	landing = status ? NULL : calloc(1, sizeof(*landing));
+
+	range->bytes = hbm_region_bytes(range->region);
+	status = hbm_commit(core->hbm, range, 1);
+	if (status)
+		hbm_region_destroy(core->hbm, range->region);
+
+	return status;
+}
+
+static int landing_make(struct core *core, uint64_t bytes, struct landing **out)
+{
+	struct hbm_range range = {.offset = 0};
+	int status = landing_region(core, bytes, &range);
+	struct landing *landing = status ? NULL : calloc(1, sizeof(*landing));
+
+	if (status)
+		return status;
 	if (!landing) {
 		hbm_region_destroy(core->hbm, range.region);
-		return status ? status : -ENOMEM;
+		return -ENOMEM;
 	}
 
 	landing->region = range.region;
 	landing->bytes = range.bytes;
-	landing->memory =
-		(unsigned char *)(uintptr_t)(hbm_region_address(range.region) - SOFT_ADDRESSES);
+	landing->memory = hbm_region_host(range.region);
 	landing->next = core->landing;
 	core->landing = landing;
 	*out = landing;
@@ -127,8 +137,7 @@ static int landing_take(struct core *core, const struct job *job, struct landing
 	}
 
 	if (!*out && count < LANDINGS)
-		status = landing_make(core, bytes > LANDING_BYTES ? bytes : LANDING_BYTES,
-				      job->options.device, out);
+		status = landing_make(core, bytes > LANDING_BYTES ? bytes : LANDING_BYTES, out);
 	if (*out)
 		(*out)->busy = true;
 	else
@@ -181,9 +190,9 @@ static int job_submit(struct core *core, struct op *op)
 			       bytes);
 	}
 
-	return (options->store ? hbm_submit_store : hbm_submit_load)(
-		core->hbm, options->ns, blocks, job->piece, &sync, &op->results[job->next],
-		&job->ticket);
+	return (options->store ? hbm_submit_store
+			       : hbm_submit_load)(core->hbm, options->ns, blocks, job->piece, &sync,
+						  &op->results[job->next], &job->ticket);
 }
 
 /* Copies what was loaded to where it is to be. */

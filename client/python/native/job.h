@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "native.h"
+#include "client/python/native/native.h"
 
 struct core;
 struct landing;
@@ -14,10 +14,11 @@ struct op;
 
 struct job_options {
 	bool store;
-	uint32_t ns, device;
+	uint32_t ns;
 	uint64_t block_bytes;
-	struct hbm_block *blocks; /* their segments are filled in here; owned by the job from now on */
-	unsigned char **memory;   /* of each block; owned by the job */
+	struct hbm_block
+		*blocks; /* their segments are filled in here; owned by the job from now on */
+	unsigned char **memory; /* of each block; owned by the job */
 	struct hbm_sync sync;
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "native.h"
+#include "client/python/native/native.h"
 
 #include <string.h>
 
@@ -96,15 +96,14 @@ bool native_u32(PyObject *number, const char *what, uint32_t *value)
 /* ---- The module ---- */
 
 /* use(class of tickets, maker of exceptions) */
-static PyObject *native_use(PyObject *module, PyObject *args)
+static PyObject *module_use(PyObject *module, PyObject *args)
 {
 	PyObject *class, *maker;
 
 	(void)module;
 	if (!PyArg_ParseTuple(args, "OO", &class, &maker))
 		return NULL;
-	if (!PyType_Check(class) ||
-	    !PyType_IsSubtype((PyTypeObject *)class, native_ticket_type)) {
+	if (!PyType_Check(class) || !PyType_IsSubtype((PyTypeObject *)class, native_ticket_type)) {
 		PyErr_SetString(PyExc_TypeError, "not a class of tickets");
 		return NULL;
 	}
@@ -117,7 +116,7 @@ static PyObject *native_use(PyObject *module, PyObject *args)
 	Py_RETURN_NONE;
 }
 
-static PyObject *native_strerror(PyObject *module, PyObject *number)
+static PyObject *module_strerror(PyObject *module, PyObject *number)
 {
 	long status = PyLong_AsLong(number);
 
@@ -132,21 +131,18 @@ PyMODINIT_FUNC PyInit__native(void);
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-	static PyMethodDef methods[] = {{"use", native_use, METH_VARARGS, NULL},
-					{"strerror", native_strerror, METH_O, NULL},
+	static PyMethodDef methods[] = {{"use", module_use, METH_VARARGS, NULL},
+					{"strerror", module_strerror, METH_O, NULL},
 					{.ml_name = NULL}};
-	static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT,
-						.m_name = "hbm._native",
+	static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "hbm._native",
 						.m_doc = "libhbm for the package hbm.",
-						.m_size = -1,
-						.m_methods = methods};
+						.m_size = -1, .m_methods = methods};
 	PyObject *module = PyModule_Create(&definition);
 
 	if (module && PyModule_AddStringConstant(module, "VERSION", HBM_VERSION) == 0 &&
 	    native_add_constants(module) && native_add_connection(module) &&
-	    native_add_region(module) && native_add_array(module) &&
-	    native_add_spans(module) && native_add_ticket(module) &&
-	    native_add_namespace(module))
+	    native_add_region(module) && native_add_array(module) && native_add_spans(module) &&
+	    native_add_ticket(module) && native_add_namespace(module))
 		return module;
 	Py_XDECREF(module);
 

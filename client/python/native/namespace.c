@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* namespace: the type of namespaces, and the calls on blocks of one. */
-#include "native.h"
+#include "client/python/native/native.h"
 
-#include "blocks.h"
-#include "connection.h"
-#include "core.h"
-#include "job.h"
-#include "op.h"
-#include "opening.h"
-#include "ticket.h"
+#include "client/python/native/blocks.h"
+#include "client/python/native/connection.h"
+#include "client/python/native/core.h"
+#include "client/python/native/job.h"
+#include "client/python/native/keys.h"
+#include "client/python/native/op.h"
+#include "client/python/native/opening.h"
+#include "client/python/native/ticket.h"
 
 #include <stdlib.h>
 
 PyTypeObject *native_namespace_type;
 
-struct namespace {
-	PyObject_HEAD
-	struct core *core;       /* counted */
-	struct opening *opening; /* counted; NULL: closed */
+struct namespace
+{
+	PyObject_HEAD struct core *core; /* counted */
+	struct opening *opening;         /* counted; NULL: closed */
 	uint32_t ns;
 	uint64_t block_bytes;
 };
@@ -135,8 +136,8 @@ static PyObject *namespace_block_bytes(PyObject *object, void *closure)
 typedef int namespace_submit_fn(struct hbm *hbm, const struct namespace *self, struct op *op,
 				const void *what);
 
-static int drop_submit(struct hbm *hbm, const struct namespace *self, struct op *op,
-		       const void *flags)
+static int namespace_submit_drop(struct hbm *hbm, const struct namespace *self, struct op *op,
+				 const void *flags)
 {
 	return hbm_submit_namespace_drop(hbm, self->ns, *(const uint32_t *)flags, &op->amount,
 					 &op->ticket);
@@ -161,7 +162,7 @@ static PyObject *namespace_submit(struct namespace *self, struct op *op,
 		return NULL;
 	}
 
-	if (op->count == 0 && submit != drop_submit) { /* of no blocks: it is over */
+	if (op->count == 0 && submit != namespace_submit_drop) { /* of no blocks: it is over */
 		op->state = OP_FINISHED;
 		core_leave(&call, 0);
 		op_unref(op);
@@ -292,8 +293,9 @@ static PyObject *namespace_transfer(struct namespace *self, bool store,
 	    transfer_fence(args->done, "done", &transfer.sync.fence_slot,
 			   &transfer.sync.fence_value, &transfer.sync.failed_slot))
 		op = op_new(keys.count);
-	if (op && blocks_parse(args->where, &keys, self->block_bytes, !store, self->core, op,
-			       &transfer.blocks) &&
+	if (op &&
+	    blocks_parse(args->where, &keys, self->block_bytes, !store, self->core, op,
+			 &transfer.blocks) &&
 	    (!store || blocks_parents(args->parents, &transfer.blocks, keys.count))) {
 		transfer_set_policy(&transfer, keys.count, &args->policy);
 		if (transfer_use_memory(self, &transfer, op)) {
@@ -402,8 +404,8 @@ struct keys_request {
 	uint64_t number;
 };
 
-static int keys_submit(struct hbm *hbm, const struct namespace *self, struct op *op,
-		       const void *what)
+static int namespace_submit_keys(struct hbm *hbm, const struct namespace *self, struct op *op,
+				 const void *what)
 {
 	const struct keys_request *request = what;
 	const hbm_key *keys = request->keys.keys;
@@ -444,7 +446,7 @@ static PyObject *namespace_keys(PyObject *object, PyObject *const *args, Py_ssiz
 
 	op = op_new(request.keys.count);
 	if (op)
-		ticket = namespace_submit(self, op, keys_submit, &request);
+		ticket = namespace_submit(self, op, namespace_submit_keys, &request);
 	keys_free(&request.keys);
 
 	return ticket;
@@ -462,7 +464,7 @@ static PyObject *namespace_drop(PyObject *object, PyObject *number)
 		return NULL;
 	op = op_new(0);
 
-	return op ? namespace_submit(self, op, drop_submit, &flags) : NULL;
+	return op ? namespace_submit(self, op, namespace_submit_drop, &flags) : NULL;
 }
 
 /* ---- The type ---- */

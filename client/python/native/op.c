@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "op.h"
+#include "client/python/native/op.h"
 
-#include "area.h"
-#include "job.h"
-#include "opening.h"
+#include "client/python/native/area.h"
+#include "client/python/native/job.h"
+#include "client/python/native/opening.h"
 
 #include <stdlib.h>
 #include <string.h>

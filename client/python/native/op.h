@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "native.h"
+#include "client/python/native/native.h"
 
 struct area;
 struct core;
@@ -29,15 +29,15 @@ struct op {
 	struct job *job;   /* blocks that are the caller's own memory; owned */
 	struct waiter *waiters;
 	int refs;
-	int state;   /* enum op_state; read and written with __atomic */
-	int status;  /* once it has ended */
-	char *error; /* a line about that, or NULL */
+	int state;               /* enum op_state; read and written with __atomic */
+	int status;              /* once it has ended */
+	char *error;             /* a line about that, or NULL */
 	struct opening *opening; /* the namespace; NULL: none */
 	struct area **areas;
 	size_t area_count;
 	Py_buffer *buffers;
 	size_t buffer_count;
-	PyObject *kept; /* a list of what else has its memory, or NULL */
+	PyObject *kept;      /* a list of what else has its memory, or NULL */
 	PyObject *callbacks; /* a list, or NULL */
 	PyObject *self;      /* its ticket, if there are callbacks */
 	struct hbm_amount amount;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "opening.h"
+#include "client/python/native/opening.h"
 
-#include "core.h"
+#include "client/python/native/core.h"
 
 #include <stdlib.h>
 

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "native.h"
+#include "client/python/native/native.h"
 
 struct core;
 

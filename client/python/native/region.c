@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "region.h"
+#include "client/python/native/region.h"
 
-#include "area.h"
-#include "array.h"
-#include "connection.h"
-#include "core.h"
+#include "client/python/native/area.h"
+#include "client/python/native/array.h"
+#include "client/python/native/connection.h"
+#include "client/python/native/core.h"
 
 #include <errno.h>
 
@@ -174,9 +174,8 @@ static PyObject *region_commit(PyObject *object, PyObject *const *args, Py_ssize
 
 	range.region = self->area->region;
 	self->area->pins++; /* it is not closed meanwhile */
-	status = core_enter(&call, self->core)
-			 ? core_leave(&call, hbm_commit(call.hbm, &range, 1))
-			 : -1;
+	status = core_enter(&call, self->core) ? core_leave(&call, hbm_commit(call.hbm, &range, 1))
+					       : -1;
 	self->area->pins--;
 	if (status < 0)
 		return NULL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "spans.h"
+#include "client/python/native/spans.h"
 
-#include "area.h"
-#include "region.h"
+#include "client/python/native/area.h"
+#include "client/python/native/region.h"
 
 #include <stdlib.h>
 #include <string.h>

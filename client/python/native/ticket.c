@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ticket.h"
+#include "client/python/native/ticket.h"
 
-#include "core.h"
-#include "op.h"
+#include "client/python/native/core.h"
+#include "client/python/native/op.h"
 
 PyTypeObject *native_ticket_type;
 
 struct ticket {
-	PyObject_HEAD
-	struct core *core; /* counted */
-	struct op *op;     /* counted */
+	PyObject_HEAD struct core *core; /* counted */
+	struct op *op;                   /* counted */
 };
 
 PyObject *ticket_new(struct core *core, struct op *op)
@@ -204,11 +203,10 @@ bool native_add_ticket(PyObject *module)
 					{"_call_later", ticket_call_later, METH_O, NULL},
 					{"_count", ticket_count, METH_NOARGS, NULL},
 					{.ml_name = NULL}};
-	static PyType_Slot slots[] = {
-		{Py_tp_new, ticket_refuse},
-		{Py_tp_dealloc, ticket_dealloc},
-		{Py_tp_methods, methods},
-		{0, NULL}};
+	static PyType_Slot slots[] = {{Py_tp_new, ticket_refuse},
+				      {Py_tp_dealloc, ticket_dealloc},
+				      {Py_tp_methods, methods},
+				      {0, NULL}};
 	static PyType_Spec spec = {.name = "hbm._native.Ticket",
 				   .basicsize = sizeof(struct ticket),
 				   .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,

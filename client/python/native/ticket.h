@@ -2,7 +2,7 @@
 /* ticket: the type of tickets. */
 #pragma once
 
-#include "native.h"
+#include "client/python/native/native.h"
 
 struct core;
 struct op;

@@ -8,7 +8,7 @@ import unittest
 
 import hbm
 
-from daemon import DaemonTest
+from daemon import Daemon, DaemonTest
 
 SLAB = 2 << 20
 
@@ -18,7 +18,7 @@ class Tensor(ctypes.Structure):
 
     _fields_ = [
         ("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
+        ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("vector", ctypes.c_uint16),
         ("shape", ctypes.POINTER(ctypes.c_int64)), ("strides", ctypes.c_void_p), ("byte_offset", ctypes.c_uint64),
         ("context", ctypes.c_void_p), ("deleter", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
     ]
@@ -146,7 +146,7 @@ class Regions(DaemonTest):
         self.assertEqual(array.__dlpack_device__(), (1, 0))
         tensor = take(array.__dlpack__())
         self.assertEqual((tensor.device_type, tensor.device_id, tensor.ndim), (1, 0, 2))
-        self.assertEqual((tensor.code, tensor.bits, tensor.lanes), (4, 16, 1))
+        self.assertEqual((tensor.code, tensor.bits, tensor.vector), (4, 16, 1))
         self.assertEqual(tensor.shape[:2], [2, 3])
         self.assertIsNone(tensor.strides)
         self.region.view(4, 2)[:] = b"ab"
@@ -217,6 +217,39 @@ class Regions(DaemonTest):
         with self.connection.region(SLAB):
             pass
         self.assertLessEqual(before - self.connection.device_memory().free, 8 * SLAB)  # what is on its way back
+
+
+class HostRegions(DaemonTest):
+    SETTINGS = {"ddr.regions": "32MiB"}
+
+    def test_memory_of_the_daemon(self):
+        ns = self.namespace(65536, ephemeral=True)
+        with self.connection.host_region(2 * SLAB) as region:
+            self.assertTrue(region.is_host)
+            self.assertEqual(memoryview(region).nbytes, 2 * SLAB)
+            region.view(0, 65536)[:] = b"host" * 16384
+            self.assertEqual(ns.store([hbm.key("a")], hbm.Spans(region, [0])).wait(), [hbm.Status.OK])
+            self.assertEqual(ns.load([hbm.key("a")], hbm.Spans(region, [SLAB])).wait(), [hbm.Status.OK])
+            self.assertEqual(region.view(SLAB, 65536), region.view(0, 65536))
+            self.assertEqual(region.array(4).__dlpack_device__(), (1, 0))
+
+    def test_memory_in_no_region(self):
+        ns = self.namespace(65536, ephemeral=True)
+        buffers = [bytearray(65536) for _ in range(2)]
+        names = [hbm.key("a"), hbm.key("b")]
+        self.assertEqual(ns.store(names, [b"a" * 65536, b"b" * 65536]).wait(), [hbm.Status.OK] * 2)
+        self.assertEqual(ns.load(names, buffers).wait(), [hbm.Status.OK] * 2)
+        self.assertEqual(buffers, [b"a" * 65536, b"b" * 65536])
+
+    def test_the_daemon_may_have_none(self):
+        other = Daemon()
+        self.addCleanup(other.free)
+        with hbm.Connection(other.start().socket) as connection:
+            for slab in (0, SLAB):
+                with self.assertRaises(hbm.Refused) as refused:
+                    connection.host_region(SLAB, slab=slab)
+                self.assertEqual(refused.exception.status, hbm.Status.UNSUPPORTED)
+            connection.ping()
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ class Tickets(DaemonTest):
         thread = threading.Thread(target=lambda: ticket.wait())
         thread.start()
         self.ready.signal(1)
-        while not ticket.done():  # whoever hears it
+        while not ticket.done():  # any thread may hear it
             pass
         thread.join(30)
         self.assertFalse(thread.is_alive())
