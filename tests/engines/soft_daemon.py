@@ -37,7 +37,7 @@ class SoftDaemon:
             "hbmd.driver=soft",
             f"hbmd.socket={self.socket}",
             f"hbmd.state_dir={self.folder / 'state'}",
-            "device.memory=256MiB",
+            "device.memory=900MiB",
             "device.cache=16MiB",
             "ddr.size=64MiB",
             f"nvme.path={self.folder / 'nvme'}",

@@ -122,6 +122,7 @@ class Courier:
         # Of the courier's thread alone.
         self._connection: Any = None
         self._namespaces: list[Any] = []
+        self._ended_with: str | None = None  # a job has told that the connection has ended
         self._flight: dict[Any, Job] = {}
         self._flight_bytes = 0
         self._next_attempt = 0.0
@@ -216,18 +217,29 @@ class Courier:
 
     def _run(self) -> None:
         while True:
-            if self._connection is None:
-                self._connect()
-            self._begin()
-
-            if self._closing and not self._flight:
-                break
-            self._sleep()
-            self._dispatch()
-            self._expire()
+            try:
+                if not self._turn():
+                    break
+            except Exception as error:  # a fault of ours: not to end the engine by it
+                log.exception("a fault in hbm.vllm")
+                self._lose(f"a fault: {error}")
 
         self._fail_queued("the engine has closed its connection")
         self._disconnect()
+
+    def _turn(self) -> bool:
+        """Between two sleeps. False: nothing is in flight, and it is closed."""
+        if self._connection is None:
+            self._connect()
+        self._begin()
+
+        if self._closing and not self._flight:
+            return False
+        if self._ended_with is None:
+            self._sleep()
+        self._dispatch()
+        self._expire()
+        return True
 
     def _sleep(self) -> None:
         poller = select.poll()
@@ -272,7 +284,7 @@ class Courier:
 
     def _begin(self) -> None:
         """Begin queued jobs, look-ups first and stores last, as far as the window allows."""
-        while self._connection is not None:
+        while self._connection is not None and self._ended_with is None:
             with self._lock:
                 job = self._next()
             if job is None:
@@ -300,10 +312,6 @@ class Courier:
                 ticket = namespace.store(job.keys, where, parents=job.parents)
             else:
                 ticket = namespace.load(job.keys, where)
-        except hbm.ConnectionLost as error:
-            self._result(job, None, str(error))
-            self._lose(str(error))
-            return
         except (hbm.Error, ValueError, TypeError, BufferError, MemoryError) as error:
             self._refused(job, error)
             return
@@ -321,7 +329,9 @@ class Courier:
         try:
             self._connection.dispatch(0.0)
         except (hbm.Error, OSError) as error:
-            self._lose(str(error))
+            self._ended_with = str(error)
+        if self._ended_with is not None:
+            self._lose(self._ended_with)
 
     def _ended(self, ticket: Any) -> None:
         job = self._flight.pop(ticket, None)
@@ -344,12 +354,15 @@ class Courier:
         self._result(job, present)
 
     def _refused(self, job: Job, error: Exception) -> None:
-        """The job as a whole, while the connection goes on. Each reason is logged once."""
+        """The job as a whole. Each reason is logged once, or that the connection has ended."""
+        self._result(job, None, str(error))
+        if isinstance(error, hbm.ConnectionLost):
+            self._ended_with = str(error)
+            return
         why = f"hbmd refuses to {job.kind}: {error}"
         if why not in self._refusals and len(self._refusals) < _REFUSALS:
             self._refusals.add(why)
             log.warning("%s", why)
-        self._result(job, None, str(error))
 
     def _expire(self) -> None:
         """A daemon that does not answer is as good as none: what it writes goes to its own
@@ -370,6 +383,7 @@ class Courier:
         connection, self._connection, self._namespaces = self._connection, None, []
         if connection is not None:
             self._close_quietly(connection)
+        self._ended_with = None
 
     @staticmethod
     def _close_quietly(connection: Any) -> None:

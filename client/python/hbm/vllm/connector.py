@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HbmConnector: hbmd as a KV connector of vLLM, without a CPU tier of vLLM's between them.
+
+The scheduler's side looks requests up and says which blocks to load and to store
+(hbm.vllm.matcher); each worker's side copies its rank's part (hbm.vllm.transfers). Loads are
+asynchronous: a request waits for its own, and others run. A load that fails in part or as a
+whole is reported, and vLLM computes what is missing (kv_load_failure_policy: recompute).
+Nothing here raises for what a daemon does, and nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from vllm.distributed.kv_transfer.kv_connector.v1 import base
+from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+    KVConnectorBase_V1,
+    KVConnectorRole,
+    SupportsHMA,
+)
+
+from .courier import Courier
+from .geometry import geometry
+from .matcher import Matcher
+from .orders import Orders
+from .transfers import Outcome, Transfers
+
+try:
+    from vllm.v1.metrics.cache_hit_source import CacheHitSource
+except ImportError:
+    CacheHitSource = None
+
+log = logging.getLogger(__name__)
+
+# Which requests failed can be said since 0.32; before, only which blocks.
+_Results = getattr(base, "KVConnectorTransferResults", None)
+
+_OPTIONS = dict(
+    socket=None,
+    salt="",
+    weights=None,
+    lookup_timeout_ms=200,
+    timeout_ms=30000,
+    reconnect_ms=2000,
+    load_bytes=256 << 20,
+    store_bytes=256 << 20,
+    prompt_only=False,
+)
+
+
+class HbmConnector(KVConnectorBase_V1, SupportsHMA):
+    """Its options are members of kv_connector_extra_config.
+
+    socket, salt, weights, lookup_timeout_ms, timeout_ms, reconnect_ms: as of HbmTier.
+    load_bytes: host memory of each worker that loads in flight may have. store_bytes: that
+    stores may have which are not over; what is beyond that is not stored. prompt_only: blocks
+    of generated tokens are not stored.
+    """
+
+    if CacheHitSource is not None:
+        _cache_hit_source = CacheHitSource.HOST
+
+    def __init__(
+        self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any = None
+    ) -> None:
+        super().__init__(vllm_config, role, kv_cache_config)
+        options = _options(self._kv_transfer_config.kv_connector_extra_config or {})
+        self._geometry = geometry(
+            vllm_config, kv_cache_config, options["salt"], options["weights"]
+        )
+        self._matcher: Matcher | None = None
+        self._transfers: Transfers | None = None
+        self._courier: Courier | None = None
+        self._load_errors: set[int] = set()
+        if self._geometry.why_not is not None:
+            log.warning("hbmd is not used for this engine: %s", self._geometry.why_not)
+            return
+
+        rank = vllm_config.parallel_config.rank
+        scheduler = role == KVConnectorRole.SCHEDULER
+        self._courier = Courier(
+            self._geometry.namespaces if scheduler else self._geometry.of_rank(rank),
+            socket=options["socket"],
+            name="vllm-scheduler" if scheduler else f"vllm-rank-{rank}",
+            timeout_ms=options["timeout_ms"],
+            reconnect_ms=options["reconnect_ms"],
+            window=options["load_bytes"],
+        )
+        if scheduler:
+            self._matcher = Matcher(
+                self._geometry,
+                self._courier,
+                timeout_s=options["lookup_timeout_ms"] / 1000,
+                prompt_only=options["prompt_only"],
+            )
+        else:
+            self._transfers = Transfers(
+                self._geometry,
+                self._courier,
+                rank=rank,
+                window=options["load_bytes"],
+                store_bytes=options["store_bytes"],
+            )
+
+    @property
+    def requires_kv_delivery(self) -> bool:
+        return False  # what was not stored is a miss later
+
+    # ---- The scheduler's side ----
+
+    def get_num_new_matched_tokens(
+        self, request: Any, num_computed_tokens: int
+    ) -> tuple[int | None, bool]:
+        if self._matcher is None:
+            return 0, False
+        tokens = self._matcher.match(request, num_computed_tokens)
+        return tokens, bool(tokens)
+
+    def update_state_after_alloc(
+        self, request: Any, blocks: Any, num_external_tokens: int
+    ) -> None:
+        if self._matcher is not None:
+            self._matcher.allocated(request, blocks, num_external_tokens)
+
+    def build_connector_meta(self, scheduler_output: Any) -> Orders:
+        if self._matcher is None:
+            return Orders()
+        return self._matcher.step(scheduler_output)
+
+    def update_connector_output(self, connector_output: Any) -> None:
+        if self._matcher is not None:
+            failed = set(getattr(connector_output, "failed_recving", None) or ())
+            self._matcher.ended(
+                set(connector_output.finished_recving or ()),
+                failed,
+                set(connector_output.invalid_block_ids or ()),
+            )
+
+    def request_finished(
+        self, request: Any, block_ids: list[int]
+    ) -> tuple[bool, dict[str, Any] | None]:
+        return self.request_finished_all_groups(request, (block_ids,))
+
+    def request_finished_all_groups(
+        self, request: Any, block_ids: tuple[list[int], ...]
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """Its blocks are free at once: a store has a copy of its own."""
+        if self._matcher is not None:
+            self._matcher.forget(request)
+        return False, None
+
+    # ---- A worker's side ----
+
+    def register_kv_caches(self, kv_caches: dict[str, Any]) -> None:
+        if self._transfers is not None:
+            self._transfers.register(kv_caches, self._kv_cache_config)
+
+    def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
+        if self._transfers is not None:
+            self._transfers.load(self._get_connector_metadata())
+
+    def wait_for_layer_load(self, layer_name: str) -> None:
+        """No step has blocks whose load is not over."""
+
+    def save_kv_layer(
+        self, layer_name: str, kv_layer: Any, attn_metadata: Any, **kwargs: Any
+    ) -> None:
+        """Blocks are stored with all their layers, when the step is over."""
+
+    def wait_for_save(self) -> None:
+        if self._transfers is not None and self.has_connector_metadata():
+            self._transfers.store(self._get_connector_metadata())
+
+    def get_transfer_results(self, finished_req_ids: set[str]) -> Any:
+        outcome = self._collect()
+        return _Results(
+            finished_recving=outcome.finished,
+            failed_recving=outcome.failed if self._whole() else set(),
+        )
+
+    def get_finished(
+        self, finished_req_ids: set[str]
+    ) -> tuple[set[str] | None, set[str] | None]:
+        return None, self._collect().finished or None
+
+    def _collect(self) -> Outcome:
+        outcome = Outcome() if self._transfers is None else self._transfers.collect()
+        if not self._whole():
+            self._load_errors |= outcome.blocks
+        return outcome
+
+    def _whole(self) -> bool:
+        """Whether a load that lacks blocks has failed as a whole: where the engine has several
+        groups, numbers of blocks do not say whose they are."""
+        return _Results is not None and len(self._kv_cache_config.kv_cache_groups) > 1
+
+    def get_block_ids_with_load_errors(self) -> set[int]:
+        errors, self._load_errors = self._load_errors, set()
+        return errors
+
+    def shutdown(self) -> None:
+        if self._courier is not None:
+            self._courier.close()
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    """Members that other parts of vLLM read stand beside ours; they are not looked at."""
+    options = {name: given.get(name, value) for name, value in _OPTIONS.items()}
+    for name in ("lookup_timeout_ms", "timeout_ms", "reconnect_ms", "load_bytes", "store_bytes"):
+        if not isinstance(options[name], int) or options[name] < 0:
+            raise ValueError(f"HbmConnector: {name} must be a number of at least 0")
+    return options

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HbmConnector in an engine of vLLM's own scheduler and connector machinery (toy_vllm), on a live
+hbmd. Each step of the toy model checks all KV that it reads, and tokens depend on the prompt alone:
+what is computed again after a fault is what would have been loaded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+import hbm
+from soft_daemon import SoftDaemon
+from toy_vllm import TOKENS, WAIT_S, Engine, model_folder
+
+
+@pytest.fixture
+def model(tmp_path):
+    return model_folder(tmp_path / "model")
+
+
+def prompt(blocks, seed=0, rest=5):
+    return [(seed * 131 + i * 7) % 500 + 3 for i in range(blocks * TOKENS + rest)]
+
+
+def engine(model, daemon, **options):
+    return Engine(model, socket=daemon.socket, **options)
+
+
+def filled(model, daemon, *, blocks=10, **options):
+    """An engine has computed and stored the prompt; its tokens."""
+    with engine(model, daemon, **options) as first:
+        tokens = first.generate("first", prompt(blocks))
+        first.settle()
+        return tokens
+
+
+def drop(daemon, engine, place, index, rank=0, blocks=10):
+    """Drop one rank's part of a block, and of those that continue it."""
+    matcher = engine.scheduler.connector._matcher
+    request = engine.add("not run", prompt(blocks), 1)
+    engine.scheduler.finish_requests("not run", engine_aborted())
+    keys = matcher._keys(request, place)
+    geometry = engine.scheduler.connector._geometry
+    with hbm.Connection(daemon.socket) as other:
+        ns = other.namespace(**geometry.namespaces[geometry.namespace(rank, place)])
+        assert ns.remove(keys[index]) == [True]
+
+
+def engine_aborted():
+    from vllm.v1.request import RequestStatus
+
+    return RequestStatus.FINISHED_ABORTED
+
+
+@pytest.mark.parametrize("layout", ["layers", "split", "across"])
+@pytest.mark.parametrize("window", [None, 3 * TOKENS])
+def test_what_one_engine_stores_another_loads(daemon, model, layout, window):
+    tokens = filled(model, daemon, layout=layout, window=window)
+    with engine(model, daemon, layout=layout, window=window) as second:
+        assert second.generate("b", prompt(10)) == tokens
+        assert second.loaded == 10 * TOKENS
+
+
+def test_a_longer_prompt_loads_what_is_there(daemon, model):
+    filled(model, daemon)
+    with engine(model, daemon) as second:
+        second.generate("longer", prompt(14))
+        assert second.loaded == 10 * TOKENS
+        second.generate("other", prompt(6, seed=3))
+        assert second.loaded == 10 * TOKENS
+        second.settle()
+        alone = second.generate("again", prompt(14))
+
+    with engine(model, daemon) as third:
+        assert third.generate("longer", prompt(14)) == alone
+        assert third.loaded == 14 * TOKENS
+
+
+def test_generated_tokens_are_stored(daemon, model):
+    with engine(model, daemon) as first:
+        tokens = first.generate("a", prompt(2, rest=0), tokens=3 * TOKENS)
+        first.settle()
+    with engine(model, daemon) as second:
+        second.generate("b", prompt(2, rest=0) + tokens, tokens=1)
+        assert second.loaded == 4 * TOKENS  # the last token has no KV yet
+
+    with engine(model, daemon, prompt_only=True, salt="other") as first:
+        first.generate("a", prompt(2, rest=0), tokens=3 * TOKENS)
+        first.settle()
+    with engine(model, daemon, salt="other") as second:
+        second.generate("b", prompt(2, rest=0) + tokens, tokens=1)
+        assert second.loaded == 2 * TOKENS
+
+
+def test_prompt_that_is_all_there(daemon, model):
+    with engine(model, daemon) as first:
+        tokens = first.generate("a", prompt(4, rest=0))
+        first.settle()
+    with engine(model, daemon) as second:
+        assert second.generate("b", prompt(4, rest=0)) == tokens
+        assert second.loaded == 4 * TOKENS
+
+
+def test_pieces_of_a_load(daemon, model):
+    """A load that is larger than the staging memory comes in pieces."""
+    tokens = filled(model, daemon, blocks=30)
+    with engine(model, daemon, load_bytes=16384) as second:
+        assert second.generate("b", prompt(30)) == tokens
+        assert second.loaded == 30 * TOKENS
+
+
+def test_weights_keep_blocks_apart(daemon, model, tmp_path):
+    filled(model, daemon)
+    model_folder(tmp_path / "model", version=b"trained further")
+    with engine(model, daemon) as second:
+        second.generate("b", prompt(10))
+        assert second.loaded == 0
+
+
+@pytest.mark.parametrize("window", [None, 3 * TOKENS])
+def test_ranks_agree_by_the_least(daemon, model, window):
+    tokens = filled(model, daemon, ranks=2, window=window)
+    with engine(model, daemon, ranks=2, window=window) as second:
+        drop(daemon, second, 0, 7, rank=1)
+        assert second.generate("b", prompt(10)) == tokens
+        # with a window: only of the end of the prompt its blocks were kept
+        assert second.loaded == 7 * TOKENS
+
+    with engine(model, daemon, ranks=1, window=window) as other:
+        other.generate("b", prompt(10))
+        assert other.loaded == 0, "another number of ranks has other blocks"
+
+
+@pytest.mark.parametrize("window", [None, 3 * TOKENS])
+def test_blocks_that_go_between_look_up_and_load(daemon, model, window):
+    tokens = filled(model, daemon, window=window)
+    with engine(model, daemon, window=window) as second:
+        second.ask("b", prompt(10))
+        drop(daemon, second, 0, 6)
+        second.run()
+        assert second.outputs["b"] == tokens
+        assert second.generate("c", prompt(10)) == tokens
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("window", [None, 3 * TOKENS])
+def test_daemon_killed_in_the_middle_of_a_load(daemon, model, window, ranks):
+    tokens = filled(model, daemon, window=window, ranks=ranks)
+    with engine(model, daemon, window=window, ranks=ranks) as second:
+        second.ask("b", prompt(10))
+        daemon.signal(signal.SIGSTOP)
+        second.step()
+        assert all(rank.connector._courier.outstanding for rank in second.ranks)
+        daemon.kill()
+        second.run()
+        assert second.outputs["b"] == tokens
+        assert second.loaded == 10 * TOKENS, "the load was not begun"
+
+        assert second.generate("c", prompt(3, seed=1)), "it goes on without a daemon"
+        daemon.start()
+        comes_back(second, daemon, model, window=window, ranks=ranks)
+
+
+def comes_back(second, daemon, model, **options):
+    """The engine stores again, and what it stores is found."""
+    deadline = time.monotonic() + WAIT_S
+    seed = 100
+    while True:
+        seed += 1
+        tokens = second.generate(f"s{seed}", prompt(2, seed=seed))
+        second.settle()
+        with engine(model, daemon, **options) as third:
+            assert third.generate("t", prompt(2, seed=seed)) == tokens
+            if third.loaded == 2 * TOKENS:
+                return
+        assert time.monotonic() < deadline, "it does not come back"
+
+
+def test_daemon_restarted_by_its_keeper(tmp_path, model):
+    daemon = SoftDaemon(tmp_path, keeper=True)
+    daemon.start()
+    try:
+        tokens = filled(model, daemon)
+        with engine(model, daemon) as second:
+            second.ask("b", prompt(10))
+            daemon.kill_daemon()
+            second.run()
+            assert second.outputs["b"] == tokens
+            comes_back(second, daemon, model)
+    finally:
+        daemon.stop()
+
+
+def test_daemon_that_hangs(daemon, model):
+    """It is stopped: look-ups are misses, and no step waits."""
+    tokens = filled(model, daemon)
+    with engine(model, daemon, lookup_timeout_ms=50, timeout_ms=1000) as second:
+        daemon.signal(signal.SIGSTOP)
+        try:
+            assert second.generate("b", prompt(10)) == tokens
+            assert second.loaded == 0
+        finally:
+            daemon.signal(signal.SIGCONT)
+
+
+def test_load_that_takes_too_long(daemon, model):
+    tokens = filled(model, daemon)
+    with engine(model, daemon, timeout_ms=300) as second:
+        second.ask("b", prompt(10))
+        daemon.signal(signal.SIGSTOP)
+        try:
+            second.run()
+            assert second.outputs["b"] == tokens
+        finally:
+            daemon.signal(signal.SIGCONT)
+
+
+def test_engine_without_a_daemon(daemon, model):
+    daemon.kill()
+    with engine(model, daemon) as first:
+        assert first.generate("a", prompt(10))
+        daemon.start()
+        comes_back(first, daemon, model)
+
+
+def test_request_aborted_while_it_loads(daemon, model):
+    """Its blocks are the engine's again when the load has ended, and not before."""
+    filled(model, daemon)
+    with engine(model, daemon, timeout_ms=500) as second:
+        pool = second.scheduler.kv_cache_manager.block_pool
+        free = pool.get_num_free_blocks()
+        second.ask("b", prompt(10))
+        daemon.signal(signal.SIGSTOP)
+        try:
+            second.step()
+            second.scheduler.finish_requests("b", engine_aborted())
+            second.step()
+            assert pool.get_num_free_blocks() < free
+            second.run(until=lambda: pool.get_num_free_blocks() == free)
+        finally:
+            daemon.signal(signal.SIGCONT)
+        assert second.generate("c", prompt(10))
+
+
+def test_preempted_requests(daemon, model):
+    """Fewer blocks than the requests need: they are preempted, and what they stored is loaded."""
+    with engine(model, daemon, blocks=400) as roomy:
+        expected = {i: roomy.generate(f"{i}", prompt(6, seed=i), tokens=40) for i in range(4)}
+    with engine(model, daemon, blocks=30, salt="tight") as tight:
+        requests = [tight.add(f"{i}", prompt(6, seed=i), 40) for i in range(4)]
+        tight.run()
+        assert any(request.num_preemptions for request in requests)
+        assert {i: tight.outputs[f"{i}"] for i in range(4)} == expected
+
+
+def test_stores_beyond_the_bound_are_left_out(daemon, model):
+    with engine(model, daemon, store_bytes=16384, timeout_ms=500) as first:
+        daemon.signal(signal.SIGSTOP)
+        try:
+            assert first.generate("a", prompt(10), tokens=2 * TOKENS)
+            transfers = first.ranks[0].connector._transfers
+            assert transfers._storing <= 10 * 8192
+        finally:
+            daemon.signal(signal.SIGCONT)
+        first.settle()
+        first.step()
+        assert transfers._storing == 0
+
+
+def test_pipeline_parallel_is_refused(daemon, model):
+    from toy_vllm import _config, _kv_config
+    from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
+    from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
+
+    config = _config(model, 1, 16, {"socket": daemon.socket})
+    config.parallel_config.pipeline_parallel_size = 2
+    with pytest.raises(ValueError, match="pipeline_parallel_size"):
+        KVConnectorFactory.create_connector(config, KVConnectorRole.SCHEDULER, _kv_config(16, None))
+
+
+def test_bad_option_is_refused(daemon, model):
+    with pytest.raises(ValueError, match="store_bytes"):
+        engine(model, daemon, store_bytes="much")
+
+
+def test_nothing_is_left_open(daemon, model):
+    def count():
+        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+    filled(model, daemon)
+    before = count()
+    for _ in range(2):
+        filled(model, daemon)
+    deadline = time.monotonic() + WAIT_S
+    while any(now > then for now, then in zip(count(), before)):
+        assert time.monotonic() < deadline, (count(), before)
+        time.sleep(0.01)
