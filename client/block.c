@@ -4,7 +4,7 @@
  * larger than a message goes as several (parts.h), each of whole blocks.
  *
  * The library checks that every segment is in a region of this connection, that all are on
- * one device, and that all blocks have the same size, a multiple of 4 KiB. The daemon
+ * one device, and that all blocks have the same size. The daemon
  * checks that this is the namespace's size and that the segments are committed: a commit
  * may still be in flight when a load into it is submitted.
  */
@@ -16,8 +16,6 @@
 #include "daemon/base/checked.h"
 
 #include <errno.h>
-
-#define BLOCK_UNIT 4096
 
 /* What of a message is left for blocks and segments, and segments of one block that it has. */
 #define ROOM (HBM_WIRE_MESSAGE_MAX - sizeof(struct hbm_wire_blocks))
@@ -106,7 +104,7 @@ static int block_fill(struct builder *builder, size_t nth, struct hbm_wire_block
 	if (nth == 0)
 		builder->block_bytes = bytes;
 
-	if (!is_aligned(bytes, BLOCK_UNIT) || bytes != builder->block_bytes)
+	if (bytes == 0 || bytes != builder->block_bytes)
 		return hbm_fail(
 			builder->hbm, HBM_INVALID,
 			"block %zu: %llu bytes, where all blocks have the namespace's block_bytes",

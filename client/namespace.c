@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define BLOCK_UNIT 4096
 #define NUMBER_BYTES 2 /* of bf16 and fp16 */
 
 /* Copies a string into a zeroed field; NULL means "". */
@@ -22,11 +21,6 @@ static bool namespace_name_copy(char field[HBM_WIRE_NAME_BYTES], const char *nam
 	if (length)
 		memcpy(field, name, length);
 	return true;
-}
-
-static bool namespace_is_block_size(uint64_t bytes)
-{
-	return bytes > 0 && is_aligned(bytes, BLOCK_UNIT);
 }
 
 /* Sends a NAMESPACE_OPEN in either of its forms. block_bytes: the value expected in the
@@ -45,7 +39,7 @@ static int namespace_request(struct hbm *hbm, void *message, size_t bytes, uint6
 	if (rc)
 		return rc;
 
-	if (reply->ns == 0 || !namespace_is_block_size(reply->block_bytes) ||
+	if (reply->ns == 0 || reply->block_bytes == 0 ||
 	    (block_bytes && reply->block_bytes != block_bytes)) {
 		hbm_request_break(hbm, -EPROTO);
 		return hbm_fail(hbm, -EPROTO,
@@ -101,9 +95,8 @@ int hbm_namespace_open(struct hbm *hbm, const struct hbm_namespace_options *opti
 				"model, layout, salt and group have at most %d bytes",
 				HBM_WIRE_NAME_BYTES - 1);
 
-	if (!namespace_is_block_size(options->block_bytes))
-		return hbm_fail(hbm, HBM_INVALID, "block_bytes is %llu, not a multiple of %d",
-				(unsigned long long)options->block_bytes, BLOCK_UNIT);
+	if (options->block_bytes == 0)
+		return hbm_fail(hbm, HBM_INVALID, "block_bytes is 0");
 
 	struct hbm_wire_namespace_reply reply;
 	int rc = namespace_request(hbm, &open, namespace_open_bytes(&open), options->block_bytes,

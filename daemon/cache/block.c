@@ -44,9 +44,14 @@ void block_listen(struct blocks *blocks, struct block_listener *listener)
 	list_push_back(&blocks->listeners, &listener->link);
 }
 
-uint64_t block_memory_bytes(const struct blocks *blocks, uint32_t number)
+uint64_t block_bytes(const struct blocks *blocks, uint32_t number)
 {
 	return namespaces_get(blocks->namespaces, block_get(blocks, number)->ns)->block_bytes;
+}
+
+uint64_t block_memory_bytes(const struct blocks *blocks, uint32_t number)
+{
+	return extent_bytes(block_bytes(blocks, number));
 }
 
 unsigned block_element(const struct blocks *blocks, uint32_t number)
@@ -336,7 +341,7 @@ void block_end_wait(struct blocks *blocks, uint32_t number)
 uint32_t block_begin_store(struct blocks *blocks, uint16_t ns, const struct hbm_wire_key *key)
 {
 	struct namespace *in = namespaces_get(blocks->namespaces, ns);
-	uint64_t units = (in->block_bytes + EXTENT_UNIT - 1) / EXTENT_UNIT;
+	uint64_t units = extent_bytes(in->block_bytes) / EXTENT_UNIT;
 
 	assert(units <= BLOCK_UNITS_MAX);
 

@@ -42,9 +42,10 @@
  * a dropped block's number, and counts as pinned bytes of the target.
  *
  * Sizes: the logical size is what a block was before a client encoded it; block_bytes of its
- * namespace is what clients store and load, and what it takes in memory. On a disk it takes
- * its stored size, which is less where the daemon has encoded it (lossless.h): known once it
- * has been, and block_bytes until then. One that did not shrink is not encoded again.
+ * namespace is what clients store and load, any number of bytes. In memory it takes these in
+ * whole units of an extent; what is behind them is not used, and zeros on a disk. On a disk it
+ * takes its stored size, which is less where the daemon has encoded it (lossless.h): known once
+ * it has been, and that of memory until then. One that did not shrink is not encoded again.
  * Extents, capacities and I/O are charged by what it takes there.
  *
  * Copies: a block that moves up from the tier that keeps copies leaves its extent there as
@@ -272,7 +273,9 @@ static inline uint64_t block_stored_bytes(const struct block *block)
 
 /* What it takes in that tier. */
 uint64_t block_bytes_in(const struct blocks *blocks, uint32_t number, const struct tier *tier);
-/* What it takes in memory, and what clients store and load. */
+/* What clients store and load. */
+uint64_t block_bytes(const struct blocks *blocks, uint32_t number);
+/* What it takes in memory: these in whole units. */
 uint64_t block_memory_bytes(const struct blocks *blocks, uint32_t number);
 /* Bytes of a number, if the daemon encodes the block for disks; 0: it does not, or not again. */
 unsigned block_element(const struct blocks *blocks, uint32_t number);

@@ -42,7 +42,7 @@ static uint64_t block_restore_units(const struct block_restore *restore,
 	const struct namespace *ns = namespaces_get(restore->cache->namespaces, record->ns);
 	uint64_t first = restore->records->first_unit,
 		 end = (restore->tier->headroom + restore->tier->capacity) / EXTENT_UNIT;
-	uint64_t units = ns ? ns->block_bytes / EXTENT_UNIT : 0;
+	uint64_t units = ns ? extent_bytes(ns->block_bytes) / EXTENT_UNIT : 0;
 
 	if (record->tier != HBM_TIER_DDR || record->unit < first || units > end ||
 	    record->unit - first > end - units)

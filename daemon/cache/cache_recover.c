@@ -24,10 +24,10 @@ static bool cache_recover_is_root(const struct cache_recovered *found)
 /* Only where the daemon encodes blocks they take less than their namespace says. */
 static bool cache_recover_has_size(const struct namespace *ns, const struct cache_recovered *found)
 {
-	uint64_t bytes = (uint64_t)found->units * EXTENT_UNIT;
+	uint64_t bytes = (uint64_t)found->units * EXTENT_UNIT,
+		 whole = extent_bytes(ns->block_bytes);
 
-	return bytes == ns->block_bytes ||
-	       (bytes < ns->block_bytes && ns->encoding.element_bytes != 0);
+	return bytes == whole || (bytes < whole && ns->encoding.element_bytes != 0);
 }
 
 static void cache_recover_stored(struct cache *cache, const struct cache_recovered *found,

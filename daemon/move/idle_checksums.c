@@ -36,7 +36,7 @@ static void idle_checksums_compute(struct idle_checksums *idle, uint32_t number)
 	idle->block = number;
 	idle->moved = false;
 	idle->job.host = tier_host(place.tier, place.unit);
-	idle->job.bytes = block_memory_bytes(blocks, number);
+	idle->job.bytes = block_bytes(blocks, number);
 	hash_pool_post(idle->mover->context.hash_pool, &idle->job, false);
 }
 

@@ -183,7 +183,7 @@ static void load_prepare(struct load *load)
 		.to = {.device = load->device,
 		       .spans = load->spans,
 		       .span_count = load->span_count},
-		.bytes = block_memory_bytes(load_blocks(load), load->block),
+		.bytes = block_bytes(load_blocks(load), load->block),
 		.wipe = block_is_wiped(load_blocks(load), load->block),
 		.payer = load->payer,
 		.urgent = true,

@@ -221,7 +221,7 @@ static struct transfer move_transfer(const struct mover *mover, uint32_t number,
 
 	return (struct transfer){.from = {.place = block_place(blocks, number)},
 				 .to = {.place = to},
-				 .bytes = block_memory_bytes(blocks, number),
+				 .bytes = block_bytes(blocks, number),
 				 .nvme_bytes = block_stored_bytes(block),
 				 .element = block_element(blocks, number),
 				 .wipe = block_is_wiped(blocks, number)};
@@ -232,8 +232,8 @@ static struct io_claim move_claim(const struct mover *mover, bool for_loads, uin
 {
 	struct transfer transfer =
 		move_transfer(mover, number, (struct place){.tier = (struct tier *)to});
-	struct io_claim claim =
-		io_share_claim(transfer.from.place.tier, to, transfer.bytes, for_loads);
+	struct io_claim claim = io_share_claim(transfer.from.place.tier, to,
+					       extent_bytes(transfer.bytes), for_loads);
 
 	claim.staged += transfer_coded_room(&transfer);
 

@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/base/checksum.h"
 
@@ -92,19 +93,19 @@ static void pieces_out_done(struct step *step)
 	pieces_end_step(&container_of(step, struct piece_step, step)->pieces->out, step);
 }
 
-/* The step of the next piece. */
+/* The step of the next piece; a disk takes whole units. */
 static struct step *pieces_step(struct pieces *pieces, struct pieces_stage *stage,
-				void (*done)(struct step *step))
+				const struct tier *tier, void (*done)(struct step *step))
 {
 	const struct pieces_options *options = &pieces->options;
 	uint32_t n = stage->begun++;
 	struct piece_step *piece = &stage->steps[n % PIECES_IN_FLIGHT];
-	uint64_t from = pieces_offset(pieces, n);
+	uint64_t from = pieces_offset(pieces, n), bytes = pieces_offset(pieces, n + 1) - from;
 
 	stage->in_flight++;
 	*piece = (struct piece_step){
 		.step = {.host = options->host + from,
-			 .bytes = pieces_offset(pieces, n + 1) - from,
+			 .bytes = tier && tier_has_io(tier) ? extent_bytes(bytes) : bytes,
 			 .payer = options->payer,
 			 .urgent = options->urgent,
 			 .done = done},
@@ -135,7 +136,7 @@ static void pieces_read(struct pieces *pieces)
 {
 	const struct place *from = &pieces->options.from;
 	const struct tier *tier = from->tier;
-	struct step *step = pieces_step(pieces, &pieces->in, pieces_in_done);
+	struct step *step = pieces_step(pieces, &pieces->in, tier, pieces_in_done);
 
 	if (tier) {
 		tier->ops->read(tier, pieces_unit(pieces, from, step), step);
@@ -150,8 +151,11 @@ static void pieces_read(struct pieces *pieces)
 static void pieces_write_next(struct pieces *pieces)
 {
 	const struct place *to = &pieces->options.to;
-	struct step *step = pieces_step(pieces, &pieces->out, pieces_out_done);
+	struct step *step = pieces_step(pieces, &pieces->out, to->tier, pieces_out_done);
+	char *end = pieces->options.host + pieces->options.bytes;
 
+	if (step->host + step->bytes > end) /* a disk has zeros there */
+		memset(end, 0, (size_t)(step->host + step->bytes - end));
 	to->tier->ops->write(to->tier, pieces_unit(pieces, to, step), step);
 }
 

@@ -93,7 +93,7 @@ void store_begin(struct mover *mover, struct store *store)
 			 .spans = store->spans,
 			 .span_count = store->span_count},
 		.to = {.place = {.tier = target}},
-		.bytes = block_memory_bytes(blocks, store->block),
+		.bytes = block_bytes(blocks, store->block),
 		.nvme_bytes = block_stored_bytes(block),
 		.element = block_element(blocks, store->block),
 		.wipe = block_is_wiped(blocks, store->block),
@@ -102,8 +102,9 @@ void store_begin(struct mover *mover, struct store *store)
 		.checksum_mode = store_checksum(mover, target),
 		.done = store_transferred,
 	};
-	store->transfer.wait = (struct extent_request){.bytes = store->transfer.bytes,
-						       .near = store->device,
-						       .granted = store_slot_granted};
+	store->transfer.wait =
+		(struct extent_request){.bytes = block_memory_bytes(blocks, store->block),
+					.near = store->device,
+					.granted = store_slot_granted};
 	tier_request(target, &store->transfer.wait, store->payer);
 }

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "daemon/device/device.h"
 #include "daemon/move/pieces.h"
@@ -100,13 +101,19 @@ static bool transfer_encodes(const struct transfer *transfer)
 
 uint64_t transfer_bytes_at(const struct transfer *transfer, const struct tier *tier)
 {
-	return tier_has_io(tier) ? transfer->nvme_bytes : transfer->bytes;
+	return tier_has_io(tier) ? transfer->nvme_bytes : extent_bytes(transfer->bytes);
+}
+
+/* As they are, in a step of that tier. */
+static uint64_t transfer_step_bytes(const struct transfer *transfer, const struct tier *tier)
+{
+	return tier_has_io(tier) ? extent_bytes(transfer->bytes) : transfer->bytes;
 }
 
 /* Bytes that save less than a unit of their extent stay as they are. */
 uint64_t transfer_coded_room(const struct transfer *transfer)
 {
-	uint64_t less = transfer->bytes - EXTENT_UNIT;
+	uint64_t less = extent_bytes(transfer->bytes) - EXTENT_UNIT;
 
 	if (transfer_decodes(transfer))
 		return transfer->nvme_bytes;
@@ -197,8 +204,8 @@ static const struct device *transfer_device(const struct transfer *transfer)
 static void transfer_stage(struct transfer *transfer,
 			   void (*granted)(struct extent_request *wait, uint32_t unit))
 {
-	transfer->staged_bytes =
-		(transfer->host ? 0 : transfer->bytes) + transfer_coded_room(transfer);
+	transfer->staged_bytes = (transfer->host ? 0 : extent_bytes(transfer->bytes)) +
+				 transfer_coded_room(transfer);
 	transfer->wait = (struct extent_request){.bytes = transfer->staged_bytes,
 						 .near = transfer_device(transfer),
 						 .granted = granted};
@@ -215,7 +222,7 @@ static struct transfer *transfer_staged(struct extent_request *wait, uint32_t un
 	transfer->staging_unit = unit;
 
 	char *staging = tier_host(transfer->context->staging, unit);
-	uint64_t coded_at = transfer->host ? 0 : transfer->bytes;
+	uint64_t coded_at = transfer->host ? 0 : extent_bytes(transfer->bytes);
 	if (!transfer->host)
 		transfer->host = staging;
 	if (coded_at < transfer->staged_bytes)
@@ -245,6 +252,15 @@ static void transfer_write(struct transfer *transfer, char *host, uint64_t bytes
 				transfer_step_of(transfer, host, bytes, transfer_out_done));
 }
 
+/* The bytes as they are; a disk has zeros behind them. */
+static void transfer_write_all(struct transfer *transfer)
+{
+	uint64_t bytes = transfer_step_bytes(transfer, transfer->to.place.tier);
+
+	memset(transfer->host + transfer->bytes, 0, bytes - transfer->bytes);
+	transfer_write(transfer, transfer->host, bytes);
+}
+
 /* Into an extent for what it was encoded as before, bytes that are not fit nothing else. */
 static void transfer_encoded(struct hash_job *job)
 {
@@ -259,8 +275,8 @@ static void transfer_encoded(struct hash_job *job)
 		tier_shrink(to->tier, to->unit, transfer->nvme_bytes, job->coded_bytes);
 		transfer->nvme_bytes = job->coded_bytes;
 		transfer_write(transfer, transfer->coded, job->coded_bytes);
-	} else if (transfer->nvme_bytes == transfer->bytes) {
-		transfer_write(transfer, transfer->host, transfer->bytes);
+	} else if (transfer->nvme_bytes == extent_bytes(transfer->bytes)) {
+		transfer_write_all(transfer);
 	} else {
 		transfer_fail(transfer, HBM_NO_SPACE);
 		transfer_end(transfer);
@@ -316,7 +332,7 @@ static void transfer_out(struct transfer *transfer)
 	else if (transfer_encodes(transfer))
 		transfer_encode(transfer);
 	else if (tier && !tier->ops->host)
-		transfer_write(transfer, transfer->host, transfer->bytes);
+		transfer_write_all(transfer);
 	else if (transfer_copies(transfer))
 		transfer_copy(transfer);
 	else
@@ -466,9 +482,11 @@ static void transfer_in(struct transfer *transfer)
 	const struct transfer_end *from = &transfer->from;
 	const struct tier *tier = from->place.tier;
 	bool coded = transfer_decodes(transfer);
-	struct step *step =
-		transfer_step_of(transfer, coded ? transfer->coded : transfer->host,
-				 coded ? transfer->nvme_bytes : transfer->bytes, transfer_in_done);
+	struct step *step = transfer_step_of(transfer, coded ? transfer->coded : transfer->host,
+					     coded  ? transfer->nvme_bytes
+					     : tier ? transfer_step_bytes(transfer, tier)
+						    : transfer->bytes,
+					     transfer_in_done);
 
 	transfer->at = tier;
 	if (from->device)

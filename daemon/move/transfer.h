@@ -31,6 +31,10 @@
  * A transfer asks for staging once, for all that it stages, and its owner has its
  * target's extent by then: nothing that has staging waits for anything but time.
  *
+ * Bytes may end within a unit of an extent. A disk is read and written in whole units: from
+ * and to host memory that has them, too, as every place and staging buffer there has. What is
+ * behind the bytes becomes zeros before it is written to a disk, and nothing else looks at it.
+ *
  * A checksum that is wanted is computed from when the bytes are in host memory, during OUT.
  * IN, the checksum and a write to a disk of a large block overlap: pieces.h.
  * A failed step ends the transfer. The host memory stays valid after done(), for readers
@@ -74,7 +78,7 @@ struct transfer {
 	struct transfer_end from, to;
 	uint64_t bytes;
 	/* at the end that is on a disk: the extent there, shortened when they are encoded; less
-	 * than bytes: what is there is encoded. No end is on a disk: bytes. */
+	 * than bytes: what is there is encoded. No end is on a disk: not used. */
 	uint64_t nvme_bytes;
 	unsigned element; /* bytes of a number, where a disk has them encoded; 0: as they are */
 	bool wipe; /* what has held its bytes is to be overwritten: staging; places are the owner's */

@@ -97,7 +97,7 @@ static void lend_unhold(struct lend *lend, struct lent *lent)
 
 uint64_t replica_bytes(const struct replica *replica)
 {
-	return replica->lent->cell_bytes;
+	return replica->lent->block_bytes;
 }
 
 CUdeviceptr replica_address(const struct replica *replica)
@@ -297,6 +297,7 @@ static struct lent_form lend_form(const struct lend *lend, const struct replica_
 	uint64_t bytes = block_memory_bytes(lend->blocks, form->number);
 	struct lent_form lent = {.user = form->user,
 				 .cell_bytes = bytes,
+				 .block_bytes = block_bytes(lend->blocks, form->number),
 				 .slab_bytes = form->piece,
 				 .slab_count = 1,
 				 .cell_count = 1,

@@ -32,6 +32,7 @@ struct lent *lent_new(struct device *device, const struct lent_form *form)
 		.user = user_ref(form->user),
 		.slab_bytes = form->slab_bytes,
 		.cell_bytes = form->cell_bytes,
+		.block_bytes = form->block_bytes,
 		.slab_count = form->slab_count,
 		.cell_count = form->cell_count,
 		.ns = form->ns,

@@ -53,8 +53,9 @@ struct lent {
 	struct user *user;
 	struct lend_user *of; /* its user's among the idle; lend_index.c's */
 	struct charge charge;
-	uint64_t id; /* of the first slab; those of the others follow */
-	uint64_t slab_bytes, cell_bytes;
+	uint64_t id;                     /* of the first slab; those of the others follow */
+	uint64_t slab_bytes, cell_bytes; /* a cell: of a block in whole units of an extent */
+	uint64_t block_bytes;
 	uint32_t slab_count, cell_count, used; /* used: cells */
 	uint32_t vacant;                       /* no cell before this one is empty */
 	uint32_t live;                         /* replicas whose block is in the cache */
@@ -94,7 +95,7 @@ bool lent_is_left(const struct lent *lent);
 /* What is asked for. */
 struct lent_form {
 	struct user *user;
-	uint64_t slab_bytes, cell_bytes;
+	uint64_t slab_bytes, cell_bytes, block_bytes;
 	uint32_t slab_count, cell_count;
 	uint16_t ns;
 };

@@ -126,7 +126,7 @@ static void borrow_fill_pieces(const struct borrow *borrow, const struct borrow_
 		pieces[i] = (struct hbm_wire_piece){
 			.slab = borrow->slabs[item->slabs].first + i,
 			.offset = item->replica->cell * lent->cell_bytes,
-			.bytes = lent->slab_count > 1 ? lent->slab_bytes : lent->cell_bytes,
+			.bytes = lent->slab_count > 1 ? lent->slab_bytes : lent->block_bytes,
 		};
 }
 

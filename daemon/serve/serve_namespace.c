@@ -182,7 +182,7 @@ static uint64_t serve_namespace_staging(const struct hbm_wire_encoding *encoding
 {
 	bool twice = encoding && encoding->encoding == HBM_ENCODING_LOSSLESS;
 
-	return twice ? 2 * bytes : bytes;
+	return twice ? 2 * extent_bytes(bytes) : extent_bytes(bytes);
 }
 
 /* A block must fit the staging buffer and some tier. */
@@ -190,7 +190,7 @@ static int serve_namespace_check_block_bytes(const struct hbmd *hbmd,
 					     const struct hbm_wire_encoding *encoding,
 					     uint64_t bytes)
 {
-	if (bytes == 0 || !is_aligned(bytes, EXTENT_UNIT))
+	if (bytes == 0)
 		return HBM_INVALID;
 	if (encoding && encoding->logical_bytes != 0 &&
 	    (encoding->logical_bytes < bytes || encoding->logical_bytes / bytes > LOGICAL_MOST))
@@ -230,19 +230,19 @@ static void serve_namespace_open_by_number(struct hbmd *hbmd, struct request *re
 	}
 }
 
-/* Refuses an open whose blocks would be too large, or unaligned: status says which. */
+/* Refuses an open whose blocks would be too large, or empty: status says which. */
 static void serve_namespace_refuse_size(struct hbmd *hbmd, struct request *request, int status,
 					uint64_t bytes)
 {
-	bool twice = serve_namespace_staging(serve_namespace_encoding(request->message), 1) > 1;
+	bool twice = serve_namespace_staging(serve_namespace_encoding(request->message), 1) >
+		     EXTENT_UNIT;
 
-	if (status == HBM_INVALID && bytes > 0 && is_aligned(bytes, EXTENT_UNIT))
+	if (status == HBM_INVALID && bytes > 0)
 		request_refuse(request, status,
 			       "logical_bytes is not between block_bytes and %d times that",
 			       LOGICAL_MOST);
 	else if (status == HBM_INVALID)
-		request_refuse(request, status, "block_bytes %llu is 0 or not a multiple of 4 KiB",
-			       (unsigned long long)bytes);
+		request_refuse(request, status, "block_bytes is 0");
 	else if (!ledger_has_room(&hbmd->ledger->host, LEDGER_BLOCK_BYTES, bytes))
 		request_refuse_limit(request, LEDGER_BLOCK_BYTES, bytes);
 	else

@@ -24,6 +24,12 @@
 /* the end of the highest range: 16 TiB less one unit */
 #define EXTENT_END ((uint64_t)UINT32_MAX * EXTENT_UNIT)
 
+/* What so many bytes take: whole units. */
+static inline uint64_t extent_bytes(uint64_t bytes)
+{
+	return (bytes + EXTENT_UNIT - 1) / EXTENT_UNIT * EXTENT_UNIT;
+}
+
 struct extent_pool;
 
 /*

@@ -329,7 +329,7 @@ HBM_API int hbm_device_memory(struct hbm *hbm, uint32_t device, struct hbm_devic
 struct hbm_namespace_options {
 	const char *model, *layout, *salt;
 	uint64_t weights;
-	uint64_t block_bytes; /* a multiple of 4 KiB */
+	uint64_t block_bytes; /* any number; in a tier a block takes these in whole 4 KiB */
 	/* HBM_ENCODING_LOSSLESS: the daemon encodes blocks on the way to NVMe, as numbers of
 	 * element_bytes: 1, 2 or 4; 0: 2. FP8, INT8, INT4: the caller encodes blocks before it
 	 * stores them, and decodes them after it loads them; they were of logical_bytes. */

@@ -418,7 +418,7 @@ struct hbm_token_blocks {
 /* Opens a namespace for blocks of so many tokens, on the connection of the pool. `options` as
  * of hbm_namespace_open(): `layout` and `block_bytes` are filled in, and an encoding is refused
  * (HBM_UNSUPPORTED). HBM_INVALID: block_tokens is 0, or more than the layout has, or no whole
- * number of its pages; or the bytes of a block are no multiple of 4 KiB. */
+ * number of its pages. */
 HBM_API int hbm_pool_namespace(struct hbm_pool *pool, const struct hbm_namespace_options *options,
 			       uint64_t block_tokens, uint32_t *ns);
 /* Stores blocks [first, count): the tokens are written, and the caller has waited for the work

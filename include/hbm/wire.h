@@ -353,7 +353,7 @@ struct hbm_wire_namespace_spec {
 	char layout[HBM_WIRE_NAME_BYTES]; /* the engine's name for the KV layout of a block */
 	char salt[HBM_WIRE_NAME_BYTES];   /* a tenant's secret, or empty; never shown */
 	uint64_t weights;                 /* version of the weights */
-	uint64_t block_bytes;             /* of every block: a multiple of 4 KiB */
+	uint64_t block_bytes;             /* of every block, > 0 */
 };
 static_assert(sizeof(struct hbm_wire_namespace_spec) == 208, "wire layout");
 

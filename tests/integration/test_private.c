@@ -144,7 +144,7 @@ static void test_a_salt_in_the_daemons_memory(void **state)
 		.header = RAW_HEADER(NAMESPACE_OPEN, sizeof(broken)), .spec = tenant_spec};
 	two_users_needed();
 
-	broken.spec.block_bytes = 1;
+	broken.spec.block_bytes = 0;
 	assert_int_equal(raw_ask(tenant, &broken, sizeof(broken)), HBM_INVALID);
 	memset(broken.spec.model, 'x', sizeof(broken.spec.model));
 	assert_int_equal(raw_ask(tenant, &broken, sizeof(broken)), HBM_INVALID);

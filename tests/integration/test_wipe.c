@@ -77,31 +77,12 @@ static const void *probe_of(uint64_t block, unsigned place)
 	return bytes + place * ((sizeof(bytes) - PROBE) / 2);
 }
 
-static char *read_file(const char *path, size_t *size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat st;
-	size_t count = 0;
-	ssize_t n;
-
-	assert_true(fd >= 0);
-	assert_int_equal(fstat(fd, &st), 0);
-	char *bytes = malloc((size_t)st.st_size + 1);
-	assert_non_null(bytes);
-	while ((n = read(fd, bytes + count, (size_t)st.st_size - count)) > 0)
-		count += (size_t)n;
-	close(fd);
-	*size = count;
-
-	return bytes;
-}
-
 /* How many of these probes are there. */
 static unsigned on_disk(uint64_t first, uint64_t count)
 {
 	unsigned found = 0;
 	size_t size;
-	char *bytes = read_file(daemon_.nvme, &size);
+	char *bytes = file_read(daemon_.nvme, &size);
 
 	for (uint64_t i = 0; i < count; i++)
 		for (unsigned place = 0; place < 3; place++)
@@ -315,7 +296,7 @@ static void test_a_stop_keeps_them(void **state)
 	/* Nor is a record of them left. */
 	catalog_stage_stop();
 	size_t size;
-	char *bytes = read_file(catalog_stage_path, &size);
+	char *bytes = file_read(catalog_stage_path, &size);
 	for (uint64_t i = 1; i <= BLOCKS; i++) {
 		hbm_key key = kv_key(i);
 		assert_null(memmem(bytes, size, &key, sizeof(key)));
