@@ -64,8 +64,8 @@ struct cache_drops {
 	uint32_t lost;         /* where the search for blocks of lost tiers goes on; 0: done */
 	uint64_t begun, ended; /* drops, in the order of the list */
 	struct list waits;     /* struct cache_drop_wait */
-	/* Called when there is something to do for cache_drop_pending(); NULL: no
-	 * one is told. */
+	/* Called when there is something to do for cache_drop_pending() or cache_settle_rest(); NULL:
+	 * no one is told. */
 	void (*pending)(void *arg);
 	void *arg;
 };
@@ -87,7 +87,7 @@ struct cache {
 	struct tier *ddr, *nvme, *staging; /* in tiers; ddr and nvme may be absent (capacity 0) */
 	uint32_t pass;                     /* of the newest touch */
 	uint32_t touching;                 /* touches that have begun and not ended */
-	bool unsettled;                    /* what cache_push_out() evicted is theirs to settle */
+	bool unsettled; /* tiers may have more than fits: theirs to settle, or the rest's */
 	struct ledger *ledger;
 	struct payer pinned[TIER_NUMBERS]; /* of the pinned bytes in each tier */
 	struct config_size pinned_limit;   /* a percentage is of the tier */
@@ -222,6 +222,12 @@ void cache_touch_end(struct cache *cache);
 /* The same without slices. */
 void cache_touch(struct cache *cache, struct cache_touch *touch, uint32_t number, uint32_t device);
 void cache_settle(struct cache *cache);
+/* The same of some blocks at once. The rest is left to touches that go on, or to
+ * cache_settle_rest(), for which drops.pending is called; until then tiers may have more than fits.
+ */
+void cache_settle_soon(struct cache *cache);
+/* Some more. False: nothing is left, or touches go on. */
+bool cache_settle_rest(struct cache *cache);
 
 /* Blocks, and their bytes as stored. */
 struct cache_amount {
@@ -230,9 +236,8 @@ struct cache_amount {
 };
 
 /* Evicts the oldest blocks of a tier until `bytes` are gone or no block is left, or max_blocks
- * with those of their groups, of which the last may bring some more; then down to the capacities,
- * unless touches go on: these may have put any number of blocks into a tier, and do that at their
- * end. Returns what has been evicted. */
+ * with those of their groups, of which the last may bring some more; then cache_settle_soon().
+ * Returns what has been evicted. */
 struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint64_t bytes,
 				   uint64_t max_blocks);
 
@@ -250,11 +255,11 @@ uint32_t cache_drop_with_group(struct cache *cache, uint32_t number);
 uint32_t cache_group_use(struct cache *cache, const struct cache_touch *touch, uint32_t number);
 
 /* A block cannot leave its place, because the tier is silent: that tier is its target
- * again. To be followed by cache_settle(). */
+ * again. To be followed by settling. */
 void cache_stay(struct cache *cache, uint32_t number);
 
 /* Drops a block that was on its way down and cannot get there, and counts it; a pinned one
- * stays if there is room. To be followed by cache_settle(). */
+ * stays if there is room. To be followed by settling. */
 void cache_give_up_demotion(struct cache *cache, uint32_t number);
 
 /* ---- drops (cache_drop.c) ---- */

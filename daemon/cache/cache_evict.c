@@ -10,7 +10,8 @@
 
 #define DESCENT_MAX 256 /* generations of a victim's descendants that are looked at */
 #define ANY_OWNER UINT32_MAX
-#define EXPIRED_MAX 4 /* blocks that are retained no longer, before each victim */
+#define SETTLED_MAX 256 /* blocks that are evicted at once; the rest later */
+#define EXPIRED_MAX 4   /* blocks that are retained no longer, before each victim */
 
 /* Whether one block goes before another of the same tier and another owner: by level, and then
  * by how many touches ago it was used. */
@@ -163,19 +164,26 @@ static bool cache_evict_is_over(struct slice *slice, uint32_t others)
 	return others > 0 ? slice_is_past(slice) : slice_is_over(slice);
 }
 
-/* Tiers are numbered from the top down, so the blocks that one tier evicts are settled in
- * a later turn. Those of a lost tier are cache_drop_pending()'s. */
-bool cache_settle_some(struct cache *cache, struct slice *slice)
+/* At most `max` blocks. Tiers are numbered from the top down, so the blocks that one tier evicts are
+ * settled in a later turn. Those of a lost tier are cache_drop_pending()'s. */
+static bool cache_evict_settle(struct cache *cache, struct slice *slice, uint32_t max)
 {
 	for (uint32_t i = 1; i <= cache->tier_count; i++) {
 		struct tier *tier = &cache->tiers[i];
 		for (uint32_t number; (number = cache_evict_next(cache, tier)) != 0;) {
-			if (cache_evict_is_over(slice, cache_evict_one(cache, number)))
+			uint32_t others = cache_evict_one(cache, number);
+
+			if (cache_evict_is_over(slice, others) || --max == 0)
 				return false;
 		}
 	}
 
 	return true;
+}
+
+bool cache_settle_some(struct cache *cache, struct slice *slice)
+{
+	return cache_evict_settle(cache, slice, UINT32_MAX);
 }
 
 bool cache_settle_touch(struct cache *cache, const struct cache_touch *touch, struct slice *slice)
@@ -195,6 +203,27 @@ bool cache_settle_touch(struct cache *cache, const struct cache_touch *touch, st
 void cache_settle(struct cache *cache)
 {
 	(void)cache_settle_some(cache, &(struct slice){.until_ns = UINT64_MAX});
+}
+
+bool cache_settle_rest(struct cache *cache)
+{
+	struct slice endless = {.until_ns = UINT64_MAX};
+
+	if (cache->unsettled && cache->touching == 0)
+		cache->unsettled = !cache_evict_settle(cache, &endless, SETTLED_MAX);
+
+	return cache->unsettled && cache->touching == 0;
+}
+
+void cache_settle_soon(struct cache *cache)
+{
+	cache->unsettled = true;
+	if (!cache->drops.pending && cache->touching == 0) {
+		cache_settle(cache);
+		cache->unsettled = false;
+	} else if (cache_settle_rest(cache)) {
+		cache->drops.pending(cache->drops.arg);
+	}
 }
 
 static void cache_evict_count(const struct cache *cache, uint32_t number,
@@ -218,10 +247,7 @@ struct cache_amount cache_push_out(struct cache *cache, struct tier *tier, uint6
 		gone.others += cache_evict_one(cache, number);
 	}
 
-	if (cache->touching > 0)
-		cache->unsettled = true;
-	else
-		cache_settle(cache);
+	cache_settle_soon(cache);
 
 	return gone;
 }

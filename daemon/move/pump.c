@@ -15,6 +15,7 @@
 #define PUMP_BLOCKS 1024 /* of each queue that are passed in one go */
 #define PUMP_ROUNDS 256  /* in one go, in each of which a block may be evicted */
 #define PUMP_MOVES 8     /* that begin in one go, which takes as long */
+#define PUMP_LATE 256    /* blocks that are dropped in one go as the disk is behind */
 
 static bool pump_may_start(const struct mover *mover, uint32_t number, const struct tier *tier)
 {
@@ -89,7 +90,7 @@ static bool pump_start_move(struct mover *mover, struct tier *tier, uint32_t num
 }
 
 /* Gives up the move of a block to a tier if it cannot be made: the tier it would go to is
- * silent, or the one it is in. */
+ * silent, or the one it is in. To be followed by settling. */
 static bool pump_give_up(struct mover *mover, struct tier *tier, uint32_t number)
 {
 	struct cache *cache = mover->cache;
@@ -101,7 +102,6 @@ static bool pump_give_up(struct mover *mover, struct tier *tier, uint32_t number
 		return false;
 
 	pump_take(mover, tier, number);
-	cache_settle(cache);
 
 	return true;
 }
@@ -110,15 +110,19 @@ static bool pump_give_up(struct mover *mover, struct tier *tier, uint32_t number
 static void pump_start_inbound(struct mover *mover, struct tier *tier)
 {
 	uint32_t number = 0;
+	bool gave_up = false;
+	int left = PUMP_BLOCKS;
 
-	for (int left = PUMP_BLOCKS; left > 0 && (number = pump_next(mover, tier)) != 0; left--) {
+	for (; left > 0 && (number = pump_next(mover, tier)) != 0; left--) {
 		if (!pump_may_start(mover, number, tier) ||
 		    block_take_copy(&mover->cache->blocks, number))
 			pump_take(mover, tier, number);
-		else if (!pump_give_up(mover, tier, number)) {
+		else if (pump_give_up(mover, tier, number))
+			gave_up = true;
+		else {
 			if (!ledger_has_room(&mover->for_policy, LEDGER_MOVES, 1) ||
 			    !pump_start_move(mover, tier, number))
-				return;
+				break;
 			left -= PUMP_BLOCKS / PUMP_MOVES - 1;
 			continue;
 		}
@@ -126,7 +130,10 @@ static void pump_start_inbound(struct mover *mover, struct tier *tier)
 		mover->again = true; /* its queue may have had its turn already */
 	}
 
-	mover->cut |= pump_next(mover, tier) != 0;
+	if (gave_up)
+		cache_settle_soon(mover->cache);
+
+	mover->cut |= left <= 0 && pump_next(mover, tier) != 0;
 }
 
 static uint64_t pump_wanted(struct mover *mover, struct tier *tier)
@@ -200,6 +207,14 @@ static bool pump_lacks_extents(struct mover *mover, struct tier *tier)
 	return extent_largest(tier->extents) < pump_wanted(mover, tier);
 }
 
+static bool pump_may_drop_late(struct mover *mover, const struct tier *tier)
+{
+	uint32_t number = tier->inbound_first;
+
+	return number != 0 && pump_may_start(mover, number, tier) &&
+	       pump_lacks_extents(mover, block_place(&mover->cache->blocks, number).tier);
+}
+
 /* Drops blocks that wait to be written, the first first, while a store waits for what they
  * keep and the disk is behind. */
 static void pump_drop_late(struct mover *mover, struct tier *tier)
@@ -209,17 +224,18 @@ static void pump_drop_late(struct mover *mover, struct tier *tier)
 	    !pump_write_is_late(mover))
 		return;
 
-	while (tier->inbound_first != 0 && pump_may_start(mover, tier->inbound_first, tier)) {
-		struct tier *from = block_place(&cache->blocks, tier->inbound_first).tier;
-		if (!pump_lacks_extents(mover, from))
-			return;
+	for (int left = PUMP_LATE; pump_may_drop_late(mover, tier); left--) {
+		if (left == 0) {
+			mover->cut = true;
+			break;
+		}
 
 		cache_give_up_demotion(cache, tier->inbound_first);
 		block_unqueue(&cache->blocks, tier);
 		mover->again = true;
 	}
 
-	cache_settle(cache);
+	cache_settle_soon(cache);
 }
 
 /* ---- running ---- */
@@ -308,6 +324,8 @@ static bool pump_go_on(struct background *background)
 {
 	struct mover *mover = container_of(background, struct mover, rest);
 	bool more = cache_drop_pending(mover->cache, DROP_SLICE);
+
+	more |= cache_settle_rest(mover->cache);
 
 	pump_run(mover);
 

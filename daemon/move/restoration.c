@@ -45,15 +45,12 @@ static void restoration_end(struct restoration *restoration)
 	restoration->options.ended(restoration->options.arg);
 }
 
-/* More than is usable goes down, unless touches go on, whose end that is. */
+/* More than is usable goes down. */
 static void restoration_settle(struct restoration *restoration)
 {
 	struct cache *cache = restoration_cache(restoration);
 
-	if (cache->touching > 0)
-		cache->unsettled = true;
-	else
-		cache_settle(cache);
+	cache_settle_soon(cache);
 	pump_run(restoration->options.mover);
 }
 

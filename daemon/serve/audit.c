@@ -76,7 +76,7 @@ static void audit_blocks(const struct cache *cache, const struct tier *tier,
 		     found->logical);
 	audit_expect(account, "pinned bytes", cache_pinned(cache, tier), found->pinned);
 
-	if (!tier->lost && tier->bytes > tier->usable && cache->touching == 0)
+	if (!tier->lost && tier->bytes > tier->usable && cache->touching == 0 && !cache->unsettled)
 		audit_problem(account, "%llu bytes have this target, %llu are usable",
 			      (unsigned long long)tier->bytes, (unsigned long long)tier->usable);
 }

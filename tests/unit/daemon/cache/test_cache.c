@@ -407,6 +407,67 @@ static void test_nothing_is_found_while_its_namespace_is_dropped(void **state)
 	cache_rig_close(&rig);
 }
 
+static unsigned pending;
+
+static void count_pending(void *arg)
+{
+	(void)arg;
+	pending++;
+}
+
+/* However many blocks do not fit any more, and whoever has to settle that: each goes on for a part
+ * of them, and says that there are more. */
+static void test_much_is_settled_in_parts(void **state)
+{
+	enum { MANY = 3000, AT_ONCE = 256 };
+
+	(void)state;
+	struct cache_rig rig;
+	cache_rig_open(&rig, "test_much_is_settled_in_parts", 1, (const uint64_t[]){MANY, MANY, 0});
+	uint16_t ns = cache_rig_namespace(&rig, 1);
+	struct cache *cache = rig.cache;
+	struct tier *hbm = cache_hbm(cache, 0);
+	unsigned parts = 0;
+
+	for (uint32_t n = 0; n < MANY; n++)
+		cache_rig_request(&rig, ns, &n, 1, 0);
+	assert_int_equal(hbm->blocks, MANY);
+
+	cache->drops.pending = count_pending;
+	hbm->usable = 100 * UNIT;
+	assert_int_equal(cache_push_out(cache, hbm, 1, 1).blocks, 1);
+	assert_int_equal(pending, 1);
+	assert_int_equal(hbm->blocks, MANY - 1 - AT_ONCE);
+	for (uint64_t left = hbm->blocks; cache_settle_rest(cache); left = hbm->blocks) {
+		assert_in_range(left - hbm->blocks, 1, AT_ONCE);
+		parts++;
+	}
+	assert_in_range(parts, (MANY - 101) / AT_ONCE - 2, MANY / AT_ONCE + 1);
+	assert_int_equal(hbm->blocks, 100);
+	assert_false(cache->unsettled);
+	assert_int_equal(pending, 1);
+
+	/* while touches go on it is theirs */
+	struct cache_touch touch;
+	struct slice slice = {.until_ns = UINT64_MAX};
+	hbm->usable = 50 * UNIT;
+	cache_touch_begin(cache, &touch);
+	cache_settle_soon(cache);
+	assert_false(cache_settle_rest(cache));
+	assert_int_equal(hbm->blocks, 100);
+	assert_true(cache_settle_touch(cache, &touch, &slice));
+	cache_touch_end(cache);
+	assert_int_equal(hbm->blocks, 50);
+
+	/* without anyone for the rest it is all done at once */
+	cache->drops.pending = NULL;
+	cache->ddr->usable = 10 * UNIT;
+	cache_settle_soon(cache);
+	assert_int_equal(cache->ddr->blocks, 10);
+	cache_rig_assert_empties(&rig);
+	cache_rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -417,6 +478,7 @@ int main(void)
 		cmocka_unit_test(test_blocks_that_stay_in_memory),
 		cmocka_unit_test(test_a_block_larger_than_every_tier),
 		cmocka_unit_test(test_what_is_pushed_out_during_uses),
+		cmocka_unit_test(test_much_is_settled_in_parts),
 		cmocka_unit_test(test_a_walk_has_an_end),
 		cmocka_unit_test(test_closing_none),
 		cmocka_unit_test(test_incomplete_blocks_are_not_found),
