@@ -318,6 +318,7 @@ struct cache_recovered {
 	bool unverified; /* block.h */
 	bool incompressible;
 	struct hbm_wire_key key, parent; /* all zero: a root */
+	uint32_t near;                   /* a block that may be its parent, or 0 */
 	uint64_t checksum;
 	uint32_t unit, units; /* units: that it takes on a disk */
 	bool ordered; /* it goes before `ahead`, as of order.h; else it is the next victim */

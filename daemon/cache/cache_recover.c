@@ -10,15 +10,13 @@
  */
 #include "daemon/cache/cache.h"
 
+#include <string.h>
+
 static bool cache_recover_is_root(const struct cache_recovered *found)
 {
 	static const struct hbm_wire_key zero;
 
-	for (size_t i = 0; i < sizeof(zero.bytes); i++)
-		if (found->parent.bytes[i] != 0)
-			return false;
-
-	return true;
+	return memcmp(&found->parent, &zero, sizeof(zero)) == 0;
 }
 
 /* Only where the daemon encodes blocks they take less than their namespace says. */
@@ -49,10 +47,23 @@ static uint32_t cache_recover_ahead(const struct cache *cache, const struct cach
 			      : order_victim(cache->orders[found->tier->number], owner);
 }
 
+/* A number may have become another block's since. */
+static bool cache_recover_is_near(const struct cache *cache, const struct cache_recovered *found)
+{
+	const struct block *near = cache_block(cache, found->near);
+
+	return found->near != 0 && index_used(cache->index, found->near) &&
+	       !block_is_dropped(near) && near->ns == found->ns &&
+	       memcmp(&near->key, &found->parent, sizeof(near->key)) == 0;
+}
+
 static uint32_t cache_recover_parent(const struct cache *cache, const struct cache_recovered *found)
 {
-	uint32_t parent = cache_recover_is_root(found)
-				  ? 0
+	if (cache_recover_is_root(found))
+		return 0;
+
+	uint32_t parent = cache_recover_is_near(cache, found)
+				  ? found->near
 				  : index_find(cache->index, found->ns, &found->parent);
 
 	return parent != 0 && !cache_is_lost(cache, parent) ? parent : 0;

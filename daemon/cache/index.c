@@ -206,6 +206,17 @@ static void index_split_bucket(struct index *index)
 	}
 }
 
+void index_expect_many(struct index *index, uint64_t count)
+{
+	if (index->highest > 0)
+		return;
+
+	count = count < index->max ? count : index->max;
+	while (2ull * (index->low_mask + 1ull) <= count)
+		index->low_mask = index->low_mask * 2 + 1;
+	index->split = count > index->low_mask + 1ull ? (uint32_t)count - index->low_mask - 1 : 0;
+}
+
 static uint32_t index_alloc_number(struct index *index)
 {
 	uint32_t number = index->free_list;

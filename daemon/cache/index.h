@@ -62,6 +62,9 @@ uint32_t index_number(const struct index *index, const struct block *block);
  * later, the first entry of that. */
 void index_expect(const struct index *index, uint16_t ns, const struct hbm_wire_key *key,
 		  bool once_more);
+/* About so many entries will come: of an index that has had none, the hash is as large as for them
+ * from now on, so that it does not grow with each of them. No-op otherwise. */
+void index_expect_many(struct index *index, uint64_t count);
 /* The block of that key, or 0. */
 uint32_t index_find(const struct index *index, uint16_t ns, const struct hbm_wire_key *key);
 /* How many entries are compared with the key for that. Which bucket a key is in depends on its

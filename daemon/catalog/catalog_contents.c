@@ -24,6 +24,10 @@ struct catalog_keys {
 	uint64_t mask, secret; /* clients choose the keys */
 };
 
+/* Digits that stamps are sorted by. */
+#define DIGIT_BITS 11u
+#define DIGITS (1u << DIGIT_BITS)
+
 /* Blocks and slots are all over memory: those that are next are fetched ahead. */
 #define AHEAD 8u
 
@@ -185,9 +189,9 @@ static int catalog_keys_open(struct catalog_keys *keys, const struct catalog_con
 	return keys->slots && getrandom(&keys->secret, sizeof(keys->secret), 0) > 0 ? 0 : -ENOMEM;
 }
 
-/* Of the blocks that are next, by rank: has their slots fetched, or those of their parents. */
+/* Of the blocks that are next, by rank: has their slots fetched. */
 static void catalog_keys_look_ahead(const struct catalog_keys *keys,
-				    const struct catalog_rank *ranks, uint32_t left, bool parents)
+				    const struct catalog_rank *ranks, uint32_t left)
 {
 	if (left > 2 * AHEAD)
 		__builtin_prefetch(&keys->blocks[ranks[2 * AHEAD].number]);
@@ -195,9 +199,9 @@ static void catalog_keys_look_ahead(const struct catalog_keys *keys,
 		return;
 
 	const struct catalog_block *next = &keys->blocks[ranks[AHEAD].number];
-	const struct hbm_wire_key *key = parents ? &next->parent : &next->key;
 
-	__builtin_prefetch(&keys->slots[catalog_keys_hash(keys, next->ns, key) & keys->mask]);
+	__builtin_prefetch(
+		&keys->slots[catalog_keys_hash(keys, next->ns, &next->key) & keys->mask]);
 }
 
 /* The slot of that key, or the vacant one where it would be. */
@@ -215,12 +219,103 @@ static uint32_t *catalog_keys_slot(const struct catalog_keys *keys, uint64_t ns,
 	return &keys->slots[at];
 }
 
-static int catalog_rank_compare(const void *a, const void *b)
+/* By one digit of the stamps, the largest first; what has the same stays in its order. */
+static void catalog_rank_sort_digit(const struct catalog_rank *from, struct catalog_rank *to,
+				    uint32_t count, unsigned shift)
 {
-	uint64_t x = ((const struct catalog_rank *)a)->stamp,
-		 y = ((const struct catalog_rank *)b)->stamp;
+	uint32_t begins[DIGITS] = {0}, begin = 0;
 
-	return (x < y) - (x > y);
+	for (uint32_t i = 0; i < count; i++)
+		begins[from[i].stamp >> shift & (DIGITS - 1)]++;
+	for (uint32_t digit = DIGITS; digit-- > 0;) {
+		uint32_t many = begins[digit];
+
+		begins[digit] = begin;
+		begin += many;
+	}
+
+	for (uint32_t i = 0; i < count; i++)
+		to[begins[from[i].stamp >> shift & (DIGITS - 1)]++] = from[i];
+}
+
+/* The newest first. Both have that many; the result is in one of them, which is returned. Only the
+ * digits in which stamps differ take time, and those of what was written in a row are few. */
+static struct catalog_rank *catalog_rank_sort(struct catalog_rank *ranks, struct catalog_rank *room,
+					      uint32_t count)
+{
+	uint64_t differ = 0;
+
+	for (uint32_t i = 1; i < count; i++)
+		differ |= ranks[i].stamp ^ ranks[0].stamp;
+
+	for (unsigned shift = 0; shift < 64 && differ >> shift != 0; shift += DIGIT_BITS) {
+		struct catalog_rank *sorted = room;
+		if ((differ >> shift & (DIGITS - 1)) == 0)
+			continue;
+
+		catalog_rank_sort_digit(ranks, sorted, count, shift);
+		room = ranks;
+		ranks = sorted;
+	}
+
+	return ranks;
+}
+
+static bool catalog_contents_is_root(const struct catalog_block *block)
+{
+	static const struct hbm_wire_key zero;
+
+	return memcmp(&block->parent, &zero, sizeof(zero)) == 0;
+}
+
+static bool catalog_contents_is_parent(const struct catalog_contents *contents, uint32_t number,
+				       const struct catalog_block *block)
+{
+	const struct catalog_block *parent = &contents->blocks[number];
+
+	return parent->ns == block->ns &&
+	       memcmp(&parent->key, &block->parent, sizeof(parent->key)) == 0;
+}
+
+/* One more than its parent's number, where that lies beside it, as what is stored together does; 0:
+ * it does not. */
+static uint32_t catalog_contents_parent_beside(const struct catalog_contents *contents,
+					       uint32_t number)
+{
+	const struct catalog_block *block = &contents->blocks[number];
+
+	if (number > 0 && catalog_contents_is_parent(contents, number - 1, block))
+		return number;
+	if (number + 1 < contents->count && catalog_contents_is_parent(contents, number + 1, block))
+		return number + 2;
+
+	return 0;
+}
+
+/* The same of any; 0: it is a root, or its parent is not there. */
+static uint32_t catalog_contents_parent(const struct catalog_contents *contents,
+					const struct catalog_keys *keys, uint32_t number)
+{
+	const struct catalog_block *block = &contents->blocks[number];
+	if (catalog_contents_is_root(block))
+		return 0;
+
+	uint32_t beside = catalog_contents_parent_beside(contents, number);
+
+	return beside != 0 || !keys->slots ? beside
+					   : *catalog_keys_slot(keys, block->ns, &block->parent);
+}
+
+/* Whether blocks have to be found by their keys. */
+static bool catalog_contents_needs_keys(const struct catalog_contents *contents)
+{
+	for (uint32_t i = 0; i < contents->count; i++)
+		if (contents->blocks[i].flags & CATALOG_DURABLE ||
+		    (!catalog_contents_is_root(&contents->blocks[i]) &&
+		     catalog_contents_parent_beside(contents, i) == 0))
+			return true;
+
+	return false;
 }
 
 /* Appends a block to the order, its ancestors that have not been emitted before it. */
@@ -231,8 +326,7 @@ static uint32_t catalog_contents_emit(struct catalog_contents *contents,
 	uint32_t first = at;
 
 	while (state[number] == CATALOG_WAITS) {
-		const struct catalog_block *block = &contents->blocks[number];
-		uint32_t parent = *catalog_keys_slot(keys, block->ns, &block->parent);
+		uint32_t parent = catalog_contents_parent(contents, keys, number);
 
 		state[number] = CATALOG_CLIMBED;
 		contents->order[at++] = number;
@@ -264,54 +358,67 @@ static bool catalog_contents_is_durable(const struct catalog_contents *contents,
 	       *catalog_keys_slot(keys, block->ns, &block->key) == number + 1;
 }
 
-static void catalog_contents_order(struct catalog_contents *contents,
-				   const struct catalog_keys *keys, struct catalog_rank *ranks,
-				   uint8_t *state)
+static void catalog_keys_fill(const struct catalog_keys *keys, const struct catalog_rank *ranks,
+			      uint32_t count)
 {
-	uint32_t at = 0, count = contents->count;
-	bool durable = false;
-
 	for (uint32_t i = 0; i < count; i++) {
-		ranks[i] = (struct catalog_rank){contents->blocks[i].stamp, i};
-		durable |= contents->blocks[i].flags & CATALOG_DURABLE;
-	}
+		const struct catalog_block *block = &keys->blocks[ranks[i].number];
 
-	qsort(ranks, count, sizeof(*ranks), catalog_rank_compare);
-	for (uint32_t i = 0; i < count; i++) {
-		const struct catalog_block *block = &contents->blocks[ranks[i].number];
-
-		catalog_keys_look_ahead(keys, &ranks[i], count - i, false);
+		catalog_keys_look_ahead(keys, &ranks[i], count - i);
 		uint32_t *slot = catalog_keys_slot(keys, block->ns, &block->key);
 		if (*slot == 0) /* else a newer one has the key */
 			*slot = ranks[i].number + 1;
 	}
+}
 
-	for (uint32_t i = 0; durable && i < count; i++)
+static void catalog_contents_order(struct catalog_contents *contents,
+				   const struct catalog_keys *keys,
+				   const struct catalog_rank *ranks, uint8_t *state)
+{
+	uint32_t at = 0, count = contents->count;
+
+	for (uint32_t i = 0; keys->slots && i < count; i++)
 		if (catalog_contents_is_durable(contents, keys, ranks[i].number))
 			at = catalog_contents_emit(contents, keys, state, ranks[i].number, at);
-	for (uint32_t i = 0; i < count; i++) {
-		catalog_keys_look_ahead(keys, &ranks[i], count - i, true);
+	for (uint32_t i = 0; i < count; i++)
 		at = catalog_contents_emit(contents, keys, state, ranks[i].number, at);
-	}
+}
+
+/* `ranks` has twice as many as there are blocks. */
+static int catalog_contents_rank(struct catalog_contents *contents, struct catalog_rank *ranks,
+				 uint8_t *state)
+{
+	uint32_t count = contents->count;
+	struct catalog_keys keys = {0};
+	int r = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		ranks[i] = (struct catalog_rank){contents->blocks[i].stamp, i};
+	ranks = catalog_rank_sort(ranks, ranks + count, count);
+
+	if (catalog_contents_needs_keys(contents))
+		r = catalog_keys_open(&keys, contents);
+	if (r == 0 && keys.slots)
+		catalog_keys_fill(&keys, ranks, count);
+	if (r == 0)
+		catalog_contents_order(contents, &keys, ranks, state);
+	free(keys.slots);
+
+	return r;
 }
 
 int catalog_contents_sort(struct catalog_contents *contents)
 {
-	struct catalog_keys keys;
-	uint32_t room = contents->count + 1;
-	int r = catalog_keys_open(&keys, contents);
-	struct catalog_rank *ranks = reallocarray(NULL, room, sizeof(*ranks));
+	size_t room = (size_t)contents->count + 1;
+	struct catalog_rank *ranks = reallocarray(NULL, 2 * room, sizeof(*ranks));
 	uint8_t *state = calloc(room, sizeof(*state));
 
 	contents->order = reallocarray(NULL, room, sizeof(*contents->order));
-	if (r == 0 && ranks && state && contents->order)
-		catalog_contents_order(contents, &keys, ranks, state);
-	else
-		r = -ENOMEM;
+	int r = ranks && state && contents->order ? catalog_contents_rank(contents, ranks, state)
+						  : -ENOMEM;
 
 	free(state);
 	free(ranks);
-	free(keys.slots);
 
 	return r;
 }
@@ -334,6 +441,6 @@ uint64_t catalog_contents_bytes_for(uint64_t blocks)
 	/* Arrays double, and keys have up to four slots each; of an array that large what is not
 	 * used yet takes no memory, and growing copies nothing. What is refused was no block, or
 	 * is refused when the ranks, which take more, are gone. */
-	return blocks * (sizeof(struct catalog_block) + sizeof(struct catalog_rank) +
+	return blocks * (sizeof(struct catalog_block) + 2 * sizeof(struct catalog_rank) +
 			 5 * sizeof(uint32_t) + sizeof(uint8_t));
 }

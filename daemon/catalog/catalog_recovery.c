@@ -55,11 +55,18 @@ static void catalog_recovery_close_namespace(struct catalog_recovery *recovery, 
 		namespaces_unref(recovery->cache->namespaces, number);
 }
 
-static uint16_t catalog_recovery_number_of(const struct catalog_recovery *recovery, uint64_t id)
+/* Blocks that follow each other are mostly of one. */
+static uint16_t catalog_recovery_number_of(struct catalog_recovery *recovery, uint64_t id)
 {
+	if (recovery->near_id == id)
+		return recovery->near;
+
 	const struct catalog_namespace *ns = catalog_contents_namespace(recovery->contents, id);
 
-	return ns ? recovery->numbers[ns - recovery->contents->namespaces] : 0;
+	recovery->near_id = id;
+	recovery->near = ns ? recovery->numbers[ns - recovery->contents->namespaces] : 0;
+
+	return recovery->near;
 }
 
 /* ---- blocks ---- */
@@ -115,7 +122,7 @@ static uint32_t catalog_recovery_claim(struct catalog_recovery *recovery, uint32
 }
 
 /* Its key, and so its entry in the index, is anywhere in memory. */
-static void catalog_recovery_look_ahead(const struct catalog_recovery *recovery, uint32_t at,
+static void catalog_recovery_look_ahead(struct catalog_recovery *recovery, uint32_t at,
 					uint32_t ahead)
 {
 	const struct catalog_contents *contents = recovery->contents;
@@ -140,6 +147,7 @@ static void catalog_recovery_recover(struct catalog_recovery *recovery, uint32_t
 					.durable = block->flags & CATALOG_DURABLE,
 					.key = block->key,
 					.parent = block->parent,
+					.near = recovery->last,
 					.checksum = block->checksum,
 					.unit = block->unit,
 					.units = block->units};
@@ -152,6 +160,7 @@ static void catalog_recovery_recover(struct catalog_recovery *recovery, uint32_t
 	}
 
 	recovery->restored++;
+	recovery->last = number;
 	recovery->recovered(recovery->arg, number, block);
 }
 
@@ -249,6 +258,7 @@ int catalog_recovery_begin(struct catalog_recovery *recovery)
 	recovery->phase = CATALOG_OPENING;
 	recovery->wiped = recovery->cache->nvme->dirty;
 	recovery->ids->last = contents->ns;
+	index_expect_many(recovery->cache->index, contents->count);
 
 	return 0;
 }

@@ -50,6 +50,10 @@ struct catalog_recovery {
 	uint32_t refused_count;
 	bool wiped; /* the tier was dirty */
 	uint64_t restored;
+	uint32_t last; /* the block that was made last, or 0 */
+	/* the namespace that was looked for last, and its number */
+	uint64_t near_id;
+	uint16_t near;
 };
 
 /* cache, ids, contents and the calls are set. -ENOMEM. */

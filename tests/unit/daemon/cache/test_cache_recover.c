@@ -136,9 +136,36 @@ static void test_refuses(void **state)
 	assert_int_equal(claim_and_recover(&one, &number), HBM_OK);
 }
 
+/* Which block is near saves a search, and decides nothing: it may be another, or none any more. */
+static void test_what_is_near(void **state)
+{
+	struct cache *cache = rig.cache;
+	struct cache_recovered parent = found(1, 0), other = found(2, 0), child = found(3, 1);
+	uint32_t first, second, number = 0;
+
+	(void)state;
+	assert_int_equal(claim_and_recover(&parent, &first), HBM_OK);
+	assert_int_equal(claim_and_recover(&other, &second), HBM_OK);
+	child.near = second;
+	assert_int_equal(claim_and_recover(&child, &number), HBM_OK);
+	assert_int_equal(cache_parent(cache, number), first);
+
+	child = found(4, 1);
+	child.near = first;
+	assert_int_equal(claim_and_recover(&child, &number), HBM_OK);
+	assert_int_equal(cache_parent(cache, number), first);
+
+	child = found(5, 2);
+	child.near = second;
+	cache_drop(cache, second);
+	assert_int_equal(claim_and_recover(&child, &number), HBM_OK);
+	assert_int_equal(cache_parent(cache, number), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_what_is_near, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_recovers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refuses, setup, teardown),
 	};

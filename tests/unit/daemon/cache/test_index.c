@@ -298,6 +298,33 @@ static void test_a_miss_tells_nothing_of_other_namespaces(void **state)
 	index_free(index);
 }
 
+/* The hash is as large as for so many from the beginning, and grows on with more. */
+static void test_many_are_expected(void **state)
+{
+	static const uint64_t counts[] = {0, 1, 2, 3, 64, 1000, 1023, 1024, 1025, 5000};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		struct index *index = index_of(3000);
+
+		index_expect_many(index, counts[i]);
+		uint64_t expected = counts[i] < 3000 ? counts[i] : 3000;
+		assert_in_range(index_memory(index), expected * sizeof(uint32_t),
+				(expected + 1) * sizeof(uint32_t));
+		for (uint64_t n = 1; n <= 2000; n++)
+			assert_int_equal(insert(index, 1, n), n);
+		index_expect_many(index, 3000); /* too late */
+		for (uint64_t n = 1; n <= 2000; n++)
+			assert_int_equal(find(index, 1, n), n);
+		assert_int_equal(find(index, 1, 2001), 0);
+		for (uint32_t number = 1; number <= 2000; number += 2)
+			take_out(index, number);
+		for (uint64_t n = 1; n <= 2000; n++)
+			assert_int_equal(find(index, 1, n), n % 2 == 0 ? n : 0);
+		index_free(index);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +332,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_freed_index_takes_its_tables_along, before,
 						after),
 		cmocka_unit_test_setup_teardown(test_an_empty_index, before, after),
+		cmocka_unit_test_setup_teardown(test_many_are_expected, before, after),
 		cmocka_unit_test_setup_teardown(test_the_namespace_is_part_of_the_key, before,
 						after),
 		cmocka_unit_test_setup_teardown(test_a_full_table, before, after),
