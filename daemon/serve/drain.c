@@ -272,11 +272,20 @@ void serve_drain(struct hbmd *hbmd, struct request *request)
 
 /* ---- what is not granted ---- */
 
-bool drain_refuses(struct hbmd *hbmd, struct request *request)
+/* Of a RESERVE: what gives back is granted. */
+static bool drain_is_for_more(const struct request *request)
 {
-	if (!hbmd->draining)
-		return false;
+	const struct hbm_wire_reserve *message = (const void *)request->message;
 
+	for (uint32_t i = 0; i < message->count; i++)
+		if (message->changes[i].bytes > 0)
+			return true;
+
+	return false;
+}
+
+static bool drain_is_a_grant(const struct request *request)
+{
 	switch (request->message->opcode) {
 	case HBM_WIRE_REGION_CREATE:
 	case HBM_WIRE_REGION_IMPORT:
@@ -285,12 +294,22 @@ bool drain_refuses(struct hbmd *hbmd, struct request *request)
 	case HBM_WIRE_BORROW:
 	case HBM_WIRE_PUBLISH:
 	case HBM_WIRE_ATTACH:
-		request_refuse(request, HBM_DRAINING,
-			       "an operator drains the daemon: it grants no memory");
 		return true;
+	case HBM_WIRE_RESERVE:
+		return drain_is_for_more(request);
 	default:
 		return false;
 	}
+}
+
+bool drain_refuses(struct hbmd *hbmd, struct request *request)
+{
+	if (!hbmd->draining || !drain_is_a_grant(request))
+		return false;
+
+	request_refuse(request, HBM_DRAINING, "an operator drains the daemon: it grants no memory");
+
+	return true;
 }
 
 /* ---- opening ---- */

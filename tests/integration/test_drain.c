@@ -174,8 +174,13 @@ static void test_what_is_refused(void **state)
 	(void)state;
 	begin();
 	catalog_stage_store(1, BLOCKS, 0);
+	struct hbm_reserve_change change = {.device = 0, .bytes = 4 << 20};
 	assert_int_equal(hbm_region_create(kv.hbm, &options, &region), 0);
+	assert_int_equal(hbm_reserve(kv.hbm, &change, 1, 0), 0);
 	begin_drain(0);
+	assert_int_equal(hbm_reserve(kv.hbm, &change, 1, 0), HBM_DRAINING);
+	change.bytes = -change.bytes;
+	assert_int_equal(hbm_reserve(kv.hbm, &change, 1, 0), 0);
 	struct hbm_region *more;
 	assert_int_equal(hbm_region_create(kv.hbm, &options, &more), HBM_DRAINING);
 	struct hbm_range range = rest;
