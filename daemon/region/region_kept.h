@@ -39,6 +39,8 @@ struct region_kept {
 /* As many regions, slots and slabs as there may be: a request for more is refused. Those of slabs
  * are 512 GiB of the smallest ones. */
 enum { KEPT_SLABS = 1 << 18, KEPT_SLOTS = 1 << 20, KEPT_MOST = 1 << 20 };
+/* Of a region: what limits.address_space may be. */
+#define KEPT_ADDRESS_SPACE (UINT64_C(64) << 40)
 
 /* The shapes of its tables, for what the ledger lets in. */
 void region_kept_shapes(const struct ledger *ledger, struct state_shape shapes[STATE_TABLES]);

@@ -128,7 +128,7 @@ static struct region *region_restore_new(const struct kept_region *kept, struct 
 					 struct device *device, uint32_t record)
 {
 	if (!slabs_is_size(kept->slab) || kept->address_space == 0 ||
-	    kept->address_space % kept->slab != 0)
+	    kept->address_space > KEPT_ADDRESS_SPACE || kept->address_space % kept->slab != 0)
 		return NULL;
 
 	struct region *region = region_new(regions, device, kept->address_space, kept->slab);

@@ -248,6 +248,25 @@ static void test_a_slab_that_is_not_imported(void **state)
 	restore_rig_run_free(rig);
 }
 
+/* A record that no daemon has written is dropped, and takes no memory. */
+static void test_a_region_that_cannot_be(void **state)
+{
+	struct restore_rig *rig = *state;
+	struct state *kept = rig->kept.state;
+
+	commit(rig, restore_rig_make(rig, 0, 0, 4), 0, 1);
+	uint32_t record = state_next(kept, STATE_REGIONS, 0);
+	struct kept_region wrong =
+		*(const struct kept_region *)state_body(kept, STATE_REGIONS, record);
+	wrong.region++;
+	wrong.address_space = UINT64_C(1) << 60;
+	assert_int_not_equal(state_add(kept, STATE_REGIONS, &wrong, 0), STATE_NONE);
+	restore_rig_kill(rig);
+	assert_int_equal(rig->restored.regions, 1);
+	assert_int_equal(rig->restored.lost, 1);
+	assert_int_equal(state_count(rig->kept.state, STATE_REGIONS), 1);
+}
+
 static void test_reservations(void **state)
 {
 	struct restore_rig *rig = *state;
@@ -422,6 +441,7 @@ int main(void)
 		TEST(test_what_was_being_released_is_held),
 		TEST(test_a_lost_slab),
 		TEST(test_a_slab_that_is_not_imported),
+		TEST(test_a_region_that_cannot_be),
 		TEST(test_reservations),
 		TEST(test_publications),
 		TEST(test_a_full_state),
