@@ -19,6 +19,7 @@ from .connection import Connection, DeviceMemory, Fence, Info
 from .errors import ConnectionLost, Driver, Encoding, Error, Refused, Status, Tier, make_error
 from .memory import Array, Region, Spans
 from .namespace import Amount, Key, Lookup, Namespace, chain, key
+from .sequence import Event, Pool, Saved, Sequence, Space
 from .ticket import Ticket
 
 _native.use(Ticket, make_error)
@@ -26,7 +27,7 @@ _native.use(Ticket, make_error)
 __version__ = _native.VERSION
 
 __all__ = [
-    "Amount", "Array", "Connection", "ConnectionLost", "DeviceMemory", "Driver", "Encoding", "Error", "Fence",
-    "Info", "Key", "Lookup", "Namespace", "Refused", "Region", "Spans", "Status", "Ticket", "Tier",
-    "chain", "key",
+    "Amount", "Array", "Connection", "ConnectionLost", "DeviceMemory", "Driver", "Encoding",
+    "Error", "Event", "Fence", "Info", "Key", "Lookup", "Namespace", "Pool", "Refused", "Region",
+    "Saved", "Sequence", "Space", "Spans", "Status", "Ticket", "Tier", "chain", "key",
 ]

@@ -11,6 +11,7 @@ from . import _native
 from .errors import Driver, Encoding
 from .memory import Region, attach
 from .namespace import Namespace
+from .sequence import Pool
 
 __all__ = ["Connection", "DeviceMemory", "Fence", "Info"]
 
@@ -173,6 +174,10 @@ class Connection(_native.Connection):
         )
         namespace._connection = self
         return namespace
+
+    def pool(self, layout: str, **options: Any) -> Pool:
+        """A pool of sequences: ``Pool(connection, layout, ...)``."""
+        return Pool(self, layout, **options)
 
     def fence(self, slot: int) -> Fence:
         """The fence of a slot, of which there are 512."""

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/python/native/array.h"
 
-#include "client/python/native/area.h"
 #include "client/python/native/core.h"
 #include "client/python/native/dlpack.h"
-#include "client/python/native/region.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#define DIMENSIONS 16
 
 PyTypeObject *native_array_type;
 
@@ -39,12 +35,11 @@ static const struct number numbers[] = {
 };
 
 struct array {
-	PyObject_HEAD struct region *region; /* counted */
-	uint64_t offset, bytes;
+	PyObject_HEAD struct array_place place;
 	const struct number *number;
-	int dimensions;
-	int64_t shape[DIMENSIONS];
-	Py_ssize_t lengths[DIMENSIONS], strides[DIMENSIONS]; /* the same for buffers, in bytes */
+	uint64_t bytes;
+	struct array_shape shape;
+	Py_ssize_t lengths[ARRAY_DIMENSIONS], strides[ARRAY_DIMENSIONS]; /* in bytes, for buffers */
 };
 
 /* ---- Its life ---- */
@@ -60,115 +55,147 @@ static const struct number *array_number(const char *name)
 	return NULL;
 }
 
-/* Reads the shape; the bytes that it takes. */
-static bool array_measure(struct array *self, PyObject *shape)
+uint64_t array_number_bytes(const char *type)
 {
-	Py_ssize_t count = PyTuple_Size(shape);
-	uint64_t bytes = self->number->bits / 8;
+	const struct number *number = array_number(type);
 
-	if (count > DIMENSIONS) {
-		PyErr_Format(PyExc_ValueError, "%zd dimensions: at most %d", count, DIMENSIONS);
+	return number ? number->bits / 8 : 0;
+}
+
+bool array_shape_parse(PyObject *tuple, const char *type, struct array_shape *shape,
+		       uint64_t *bytes)
+{
+	Py_ssize_t count = PyTuple_Size(tuple);
+	uint64_t each = array_number_bytes(type), elements = 1, length;
+
+	if (!each)
+		return false;
+	if (count > ARRAY_DIMENSIONS) {
+		PyErr_Format(PyExc_ValueError, "%zd dimensions: at most %d", count,
+			     ARRAY_DIMENSIONS);
 		return false;
 	}
 
-	self->dimensions = (int)count;
+	shape->dimensions = (int)count;
 	for (Py_ssize_t i = count; i-- > 0;) {
-		uint64_t length;
-
-		if (!native_u64(PyTuple_GetItem(shape, i), "shape", &length))
+		if (!native_u64(PyTuple_GetItem(tuple, i), "shape", &length))
 			return false;
-		self->shape[i] = (int64_t)length;
-		self->lengths[i] = (Py_ssize_t)length;
-		self->strides[i] = (Py_ssize_t)bytes;
-		if (__builtin_mul_overflow(bytes, length, &bytes) || bytes > INT64_MAX) {
+		shape->lengths[i] = (int64_t)length;
+		shape->strides[i] = (int64_t)elements;
+		if (__builtin_mul_overflow(elements, length, &elements) ||
+		    elements > INT64_MAX / each) {
 			PyErr_SetString(PyExc_ValueError, "a shape that is too large");
 			return false;
 		}
 	}
-	self->bytes = bytes;
+	*bytes = elements * each;
 
 	return true;
 }
 
-static bool array_check(const struct array *self)
+static void array_set_shape(struct array *self, const struct array_shape *shape)
 {
-	const struct area *area = self->region->area;
+	int64_t each = self->number->bits / 8, elements = 1;
 
-	if (!area_check(area, self->offset, self->bytes))
-		return false;
-	if (self->offset % (self->number->bits / 8) != 0) {
-		PyErr_Format(PyExc_ValueError, "the offset is no multiple of %d",
-			     self->number->bits / 8);
-		return false;
+	self->shape = *shape;
+	for (int i = 0; i < shape->dimensions; i++) {
+		self->lengths[i] = (Py_ssize_t)shape->lengths[i];
+		self->strides[i] = (Py_ssize_t)(shape->strides[i] * each);
+		elements *= shape->lengths[i];
 	}
-	if (area_is_committed(area, self->offset, self->bytes))
-		return true;
-
-	PyErr_SetString(PyExc_BufferError, "the range is not committed throughout");
-
-	return false;
+	self->bytes = (uint64_t)(elements * each);
 }
 
-PyObject *array_of_region(PyObject *region, PyObject *args)
+PyObject *array_new(const struct array_place *place, const char *type,
+		    const struct array_shape *shape)
 {
-	PyObject *offset, *shape;
-	const char *name;
+	const struct number *number = array_number(type);
 	struct array *self;
 
-	if (!PyArg_ParseTuple(args, "OO!s", &offset, &PyTuple_Type, &shape, &name))
+	if (!number)
 		return NULL;
+	if (place->address % (number->bits / 8) != 0) {
+		PyErr_Format(PyExc_ValueError, "its begin is no multiple of %d", number->bits / 8);
+		return NULL;
+	}
 
 	self = native_new(native_array_type);
 	if (!self)
 		return NULL;
-	self->number = array_number(name);
-	self->region = (struct region *)Py_NewRef(region);
-	self->region->area->views++;
-	if (!self->number || !native_u64(offset, "offset", &self->offset) ||
-	    !array_measure(self, shape) || !array_check(self)) {
-		Py_DECREF((PyObject *)self);
-		return NULL;
-	}
+	self->place = *place;
+	Py_INCREF(place->owner);
+	++*place->views;
+	if (place->also)
+		++*place->also;
+	self->number = number;
+	array_set_shape(self, shape);
 
 	return (PyObject *)self;
 }
 
 static void array_dealloc(PyObject *object)
 {
-	struct array *self = (struct array *)object;
+	struct array_place *place = &((struct array *)object)->place;
 
-	if (self->region)
-		self->region->area->views--;
-	Py_XDECREF((PyObject *)self->region);
+	--*place->views;
+	if (place->also)
+		--*place->also;
+	Py_DECREF(place->owner);
 	native_free(object);
 }
 
 /* ---- As a buffer ---- */
 
+static bool array_is_contiguous(const struct array *self)
+{
+	int64_t elements = 1;
+
+	for (int i = self->shape.dimensions; i-- > 0;) {
+		if (self->shape.lengths[i] != 1 && self->shape.strides[i] != elements)
+			return false;
+		elements *= self->shape.lengths[i];
+	}
+
+	return true;
+}
+
+/* Whether it can be what a consumer asks for. False: BufferError is set. */
+static bool array_check_flags(const struct array *self, int flags)
+{
+	const char *why = NULL;
+
+	if (!self->place.memory)
+		why = "it is device memory";
+	else if ((flags & PyBUF_WRITABLE) && self->place.read_only)
+		why = "it is read-only";
+	else if ((flags & PyBUF_FORMAT) && !self->number->format)
+		why = "buffers have no such numbers: use DLPack";
+	else if ((flags & PyBUF_STRIDES) != PyBUF_STRIDES && !array_is_contiguous(self))
+		why = "it is not contiguous";
+	else if ((flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS && !array_is_contiguous(self))
+		why = "it is not contiguous";
+	else if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS && self->shape.dimensions > 1)
+		why = "it is not contiguous in Fortran's order";
+	if (why)
+		PyErr_SetString(PyExc_BufferError, why);
+
+	return !why;
+}
+
 static int array_get_buffer(PyObject *object, Py_buffer *view, int flags)
 {
 	struct array *self = (struct array *)object;
-	const struct area *area = self->region->area;
 
 	view->obj = NULL;
-	if (!area_can_be_seen(area, self->offset, self->bytes))
+	if (!array_check_flags(self, flags))
 		return -1;
-	if ((flags & PyBUF_WRITABLE) && area->read_only) {
-		PyErr_SetString(PyExc_BufferError, "the region is read-only");
-		return -1;
-	}
-	if ((flags & PyBUF_FORMAT) && !self->number->format) {
-		PyErr_Format(PyExc_BufferError, "buffers have no %s: use DLPack",
-			     self->number->name);
-		return -1;
-	}
 
-	*view = (Py_buffer){.buf = area->memory + self->offset,
+	*view = (Py_buffer){.buf = self->place.memory,
 			    .obj = Py_NewRef(object),
 			    .len = (Py_ssize_t)self->bytes,
 			    .itemsize = self->number->bits / 8,
-			    .readonly = area->read_only,
-			    .ndim = self->dimensions};
+			    .readonly = self->place.read_only,
+			    .ndim = self->shape.dimensions};
 	if (flags & PyBUF_FORMAT)
 		view->format = (char *)(uintptr_t)self->number->format;
 	if (flags & PyBUF_ND)
@@ -181,19 +208,19 @@ static int array_get_buffer(PyObject *object, Py_buffer *view, int flags)
 
 /* ---- As a tensor ---- */
 
-/* (type, number), as DLPack numbers devices. */
+/* As DLPack numbers devices. False: an exception is set. */
 static bool array_device(const struct array *self, int32_t *type, int32_t *id)
 {
-	const struct area *area = self->region->area;
+	const struct array_place *place = &self->place;
 	struct call call;
 	int ordinal = 0;
 
-	*type = area->memory ? DLPACK_CPU : DLPACK_CUDA;
+	*type = place->memory ? DLPACK_CPU : DLPACK_CUDA;
 	*id = 0;
-	if (area->memory)
+	if (place->memory)
 		return true;
-	if (!core_enter(&call, self->region->core) ||
-	    core_leave(&call, hbm_device_ordinal(call.hbm, area->device, &ordinal)) < 0)
+	if (!core_enter(&call, place->core) ||
+	    core_leave(&call, hbm_device_ordinal(call.hbm, place->device, &ordinal)) < 0)
 		return false;
 	*id = ordinal;
 
@@ -213,25 +240,24 @@ static PyObject *array_dlpack_device(PyObject *object, PyObject *none)
 
 static PyObject *array_export(const struct array *self, bool versioned)
 {
-	const struct area *area = self->region->area;
-	struct dlpack_tensor tensor = {.dimensions = self->dimensions,
-				       .shape = (int64_t *)(uintptr_t)self->shape};
+	const struct array_place *place = &self->place;
+	struct dlpack_tensor tensor = {.dimensions = self->shape.dimensions,
+				       .shape = (int64_t *)(uintptr_t)self->shape.lengths,
+				       .strides = (int64_t *)(uintptr_t)self->shape.strides};
 
-	if (!area_check(area, self->offset, self->bytes) ||
-	    !array_device(self, &tensor.device.type, &tensor.device.id))
+	if (!array_device(self, &tensor.device.type, &tensor.device.id))
 		return NULL;
-	if (area->read_only && !versioned) {
-		PyErr_SetString(PyExc_BufferError, "the region is read-only");
+	if (place->read_only && !versioned) {
+		PyErr_SetString(PyExc_BufferError, "it is read-only");
 		return NULL;
 	}
 
-	tensor.data = (area->memory ? area->memory : (unsigned char *)(uintptr_t)area->address) +
-		      self->offset;
+	tensor.data = place->memory ? place->memory : (void *)(uintptr_t)place->address;
 	tensor.type.code = self->number->code;
 	tensor.type.bits = self->number->bits;
 	tensor.type.vector = 1;
 
-	return dlpack_export(&tensor, versioned, area->read_only, (PyObject *)(uintptr_t)self);
+	return dlpack_export(&tensor, versioned, place->read_only, (PyObject *)(uintptr_t)self);
 }
 
 /* Whether a consumer understands version 1 or later; -1: an exception is set. */
@@ -281,17 +307,31 @@ static PyObject *array_dlpack(PyObject *object, PyObject *args, PyObject *kwds)
 
 /* ---- Facts ---- */
 
-static PyObject *array_shape(PyObject *object, void *closure)
+static PyObject *array_tuple(const int64_t *numbers_, int count, int64_t times)
+{
+	PyObject *tuple = PyTuple_New(count);
+
+	for (int i = 0; tuple && i < count; i++)
+		if (PyTuple_SetItem(tuple, i, PyLong_FromLongLong(numbers_[i] * times)) < 0)
+			Py_CLEAR(tuple);
+
+	return tuple;
+}
+
+static PyObject *array_shape_of(PyObject *object, void *closure)
 {
 	struct array *self = (struct array *)object;
-	PyObject *shape = PyTuple_New(self->dimensions);
 
 	(void)closure;
-	for (int i = 0; shape && i < self->dimensions; i++)
-		if (PyTuple_SetItem(shape, i, PyLong_FromLongLong(self->shape[i])) < 0)
-			Py_CLEAR(shape);
+	return array_tuple(self->shape.lengths, self->shape.dimensions, 1);
+}
 
-	return shape;
+static PyObject *array_strides(PyObject *object, void *closure)
+{
+	struct array *self = (struct array *)object;
+
+	(void)closure;
+	return array_tuple(self->shape.strides, self->shape.dimensions, self->number->bits / 8);
 }
 
 static PyObject *array_dtype(PyObject *object, void *closure)
@@ -308,29 +348,26 @@ static PyObject *array_nbytes(PyObject *object, void *closure)
 
 static PyObject *array_address(PyObject *object, void *closure)
 {
-	struct array *self = (struct array *)object;
-
 	(void)closure;
-	return PyLong_FromUnsignedLongLong(self->region->area->address + self->offset);
+	return PyLong_FromUnsignedLongLong(((struct array *)object)->place.address);
 }
 
 static PyObject *array_cuda_interface(PyObject *object, void *closure)
 {
 	struct array *self = (struct array *)object;
-	const struct area *area = self->region->area;
+	const struct array_place *place = &self->place;
 
 	(void)closure;
-	if (area->memory || !self->number->typestr) {
+	if (place->memory || !self->number->typestr) {
 		PyErr_SetString(PyExc_AttributeError, "__cuda_array_interface__");
 		return NULL;
 	}
-	if (!area_check(area, self->offset, self->bytes))
-		return NULL;
 
-	return Py_BuildValue(
-		"{s:N,s:s,s:(KO),s:O,s:i}", "shape", array_shape(object, NULL), "typestr",
-		self->number->typestr, "data", (unsigned long long)(area->address + self->offset),
-		area->read_only ? Py_True : Py_False, "strides", Py_None, "version", 3);
+	return Py_BuildValue("{s:N,s:s,s:(KO),s:N,s:i}", "shape", array_shape_of(object, NULL),
+			     "typestr", self->number->typestr, "data",
+			     (unsigned long long)place->address,
+			     place->read_only ? Py_True : Py_False, "strides",
+			     array_strides(object, NULL), "version", 3);
 }
 
 /* ---- The type ---- */
@@ -343,7 +380,9 @@ bool native_add_array(PyObject *module)
 		 METH_VARARGS | METH_KEYWORDS, NULL},
 		{.ml_name = NULL}};
 	static PyGetSetDef members[] = {
-		{"shape", array_shape, NULL, "elements in each dimension", NULL},
+		{"shape", array_shape_of, NULL, "elements in each dimension", NULL},
+		{"strides", array_strides, NULL, "bytes from one to the next, in each dimension",
+		 NULL},
 		{"dtype", array_dtype, NULL, "name of the type of its numbers", NULL},
 		{"nbytes", array_nbytes, NULL, "bytes that it has", NULL},
 		{"address", array_address, NULL, "device address of its first byte", NULL},

@@ -4,6 +4,7 @@
 #include "client/python/native/area.h"
 #include "client/python/native/job.h"
 #include "client/python/native/op.h"
+#include "client/python/native/pool.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -366,6 +367,7 @@ static void core_close_here(struct call *call)
 
 	for (struct waiter *waiter = core->listeners; waiter; waiter = waiter->next)
 		eventfd_write(waiter->fd, 1);
+	pool_close_all(core);
 	core->landing = landing_free(core->landing);
 	core->hbm = call->hbm = hbm_close(core->hbm);
 

@@ -24,6 +24,7 @@
 struct area;
 struct landing;
 struct op;
+struct pool;
 struct waiter;
 
 struct core {
@@ -32,6 +33,7 @@ struct core {
 	uint32_t poll_us;
 	struct hbm_info info;
 	struct area *areas; /* with the GIL, and the next */
+	struct pool *pools;
 	bool closed;
 	pthread_mutex_t lock;
 	struct hbm *hbm;            /* NULL: closed */

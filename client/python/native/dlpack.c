@@ -11,7 +11,7 @@ struct exported {
 		struct dlpack_versioned versioned;
 	};
 	PyObject *owner;
-	int64_t shape[];
+	int64_t numbers[]; /* shape and strides */
 };
 
 /* ---- Out ---- */
@@ -55,7 +55,7 @@ PyObject *dlpack_export(const struct dlpack_tensor *tensor, bool versioned, bool
 			PyObject *owner)
 {
 	size_t shape = (size_t)tensor->dimensions * sizeof(int64_t);
-	struct exported *exported = calloc(1, sizeof(*exported) + shape);
+	struct exported *exported = calloc(1, sizeof(*exported) + 2 * shape);
 	struct dlpack_tensor *copy;
 	PyObject *capsule;
 
@@ -72,8 +72,10 @@ PyObject *dlpack_export(const struct dlpack_tensor *tensor, bool versioned, bool
 	else
 		exported->managed = (struct dlpack_managed){*tensor, exported, dlpack_delete};
 	copy = versioned ? &exported->versioned.tensor : &exported->managed.tensor;
-	copy->shape = exported->shape;
-	memcpy(exported->shape, tensor->shape, shape);
+	copy->shape = exported->numbers;
+	copy->strides = exported->numbers + tensor->dimensions;
+	memcpy(copy->shape, tensor->shape, shape);
+	memcpy(copy->strides, tensor->strides, shape);
 
 	capsule = PyCapsule_New(exported, versioned ? DLPACK_VERSIONED_NAME : DLPACK_NAME,
 				dlpack_capsule_end);

@@ -52,8 +52,8 @@ struct dlpack_versioned {
 #define DLPACK_NAME "dltensor"
 #define DLPACK_VERSIONED_NAME "dltensor_versioned"
 
-/* A capsule of a tensor that keeps `owner` until it is gone. The shape is copied. NULL: an
- * exception is set. */
+/* A capsule of a tensor that keeps `owner` until it is gone. Shape and strides are copied.
+ * NULL: an exception is set. */
 PyObject *dlpack_export(const struct dlpack_tensor *tensor, bool versioned, bool read_only,
 			PyObject *owner);
 /* The bytes of an object with __dlpack__() in host memory, contiguous: a capsule that has them

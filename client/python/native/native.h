@@ -30,6 +30,8 @@ bool native_add_connection(PyObject *module);
 bool native_add_region(PyObject *module);
 bool native_add_array(PyObject *module);
 bool native_add_namespace(PyObject *module);
+bool native_add_pool(PyObject *module);
+bool native_add_sequence(PyObject *module);
 bool native_add_spans(PyObject *module);
 bool native_add_ticket(PyObject *module);
 bool native_add_constants(PyObject *module);

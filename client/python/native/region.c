@@ -297,6 +297,37 @@ static int region_get_buffer(PyObject *object, Py_buffer *view, int flags)
 	return 0;
 }
 
+/* _array(offset, shape, type) */
+static PyObject *region_array(PyObject *object, PyObject *args)
+{
+	struct region *self = (struct region *)object;
+	struct area *area = self->area;
+	struct array_place place;
+	struct array_shape shape;
+	uint64_t offset, bytes;
+	PyObject *at, *lengths;
+	const char *type;
+
+	if (!PyArg_ParseTuple(args, "OO!s", &at, &PyTuple_Type, &lengths, &type) ||
+	    !native_u64(at, "offset", &offset) ||
+	    !array_shape_parse(lengths, type, &shape, &bytes) || !area_check(area, offset, bytes))
+		return NULL;
+	if (!area_is_committed(area, offset, bytes)) {
+		PyErr_SetString(PyExc_BufferError, "the range is not committed throughout");
+		return NULL;
+	}
+
+	place = (struct array_place){.owner = object,
+				     .views = &area->views,
+				     .core = self->core,
+				     .address = area->address + offset,
+				     .memory = area->memory ? area->memory + offset : NULL,
+				     .device = area->device,
+				     .read_only = area->read_only};
+
+	return array_new(&place, type, &shape);
+}
+
 static void region_release_buffer(PyObject *object, Py_buffer *view)
 {
 	(void)view;
@@ -309,7 +340,7 @@ static PyMethodDef region_methods[] = {
 	{"close", region_close, METH_NOARGS, NULL},
 	{"_commit", (PyCFunction)(void (*)(void))region_commit, METH_FASTCALL, NULL},
 	{"_decommit", (PyCFunction)(void (*)(void))region_decommit, METH_FASTCALL, NULL},
-	{"_array", array_of_region, METH_VARARGS, NULL},
+	{"_array", region_array, METH_VARARGS, NULL},
 	{"_publish", region_publish, METH_VARARGS, NULL},
 	{"_attach", region_attach, METH_VARARGS | METH_CLASS, NULL},
 	{.ml_name = NULL}};

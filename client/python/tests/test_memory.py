@@ -19,7 +19,7 @@ class Tensor(ctypes.Structure):
     _fields_ = [
         ("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32),
         ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("vector", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)), ("strides", ctypes.c_void_p), ("byte_offset", ctypes.c_uint64),
+        ("shape", ctypes.POINTER(ctypes.c_int64)), ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64),
         ("context", ctypes.c_void_p), ("deleter", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
     ]
 
@@ -148,7 +148,7 @@ class Regions(DaemonTest):
         self.assertEqual((tensor.device_type, tensor.device_id, tensor.ndim), (1, 0, 2))
         self.assertEqual((tensor.code, tensor.bits, tensor.vector), (4, 16, 1))
         self.assertEqual(tensor.shape[:2], [2, 3])
-        self.assertIsNone(tensor.strides)
+        self.assertEqual(tensor.strides[:2], [3, 1])
         self.region.view(4, 2)[:] = b"ab"
         self.assertEqual(ctypes.string_at(tensor.data + tensor.byte_offset, 2), b"ab")
         del array

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sequences: their arrays, growth, forks, suspending, and what is saved by name."""
+
+import gc
+import unittest
+
+import hbm
+
+from daemon import DaemonTest
+
+LAYOUT = "layers=2 heads=2 dim=16 bytes=4 order=layer max=65536"
+SPACE = hbm.Space("model")
+
+
+class Sequences(DaemonTest):
+    def setUp(self):
+        super().setUp()
+        self.pool = self.connection.pool(LAYOUT, max_sequences=8)
+        self.addCleanup(self.pool.close)
+        self.one = self.pool.open(name="one")
+
+    def fill(self, sequence, tokens, begin=0):
+        sequence.step(tokens)
+        for layer in range(self.pool.layers):
+            for part, array in enumerate((sequence.keys(layer, "float32"), sequence.values(layer, "float32"))):
+                with memoryview(array) as numbers:
+                    for token in range(begin, tokens):
+                        numbers[token, 1, 3] = self.number(layer, part, token)
+
+    def number(self, layer, part, token):
+        return token * 4 + layer * 2 + part
+
+    def check(self, sequence, tokens):
+        self.assertEqual(len(sequence), tokens)
+        for layer in range(self.pool.layers):
+            for part, array in enumerate((sequence.keys(layer, "float32"), sequence.values(layer, "float32"))):
+                with memoryview(array) as numbers:
+                    self.assertEqual([numbers[token, 1, 3] for token in range(tokens)],
+                                     [self.number(layer, part, token) for token in range(tokens)])
+
+    def test_facts(self):
+        self.assertEqual((self.pool.layers, self.pool.token_bytes), (2, 2 * 2 * 2 * 16 * 4))
+        self.assertIn("layers=2", self.pool.layout)
+        self.one.step(10)
+        self.assertEqual(self.one.tokens, 10)
+        self.assertGreaterEqual(self.one.facts.ready, 10)
+        self.assertEqual(self.pool.facts.open, 1)
+        self.assertIsNone(self.pool.event())
+        array = self.one.keys(1, "float32", 4)
+        self.assertEqual((array.shape, array.dtype), ((6, 2, 16), "float32"))
+        self.assertEqual(array.address, self.one.facts.address + array.address - self.one.facts.address)
+
+    def test_it_grows(self):
+        self.fill(self.one, 100)
+        self.fill(self.one, 20000, 19000)
+        self.one.truncate(100)
+        self.check(self.one, 100)
+        with self.assertRaises(hbm.Refused):
+            self.one.step(50)
+        with self.assertRaises(hbm.Refused):
+            self.one.step(1 << 20)
+
+    def test_steps_of_a_batch(self):
+        two = self.pool.open()
+        self.pool.step([self.one, two], [7, 9])
+        self.assertEqual((len(self.one), len(two)), (7, 9))
+        with self.assertRaises(ValueError):
+            self.pool.step([self.one, two], [8])
+        with self.assertRaises(hbm.Refused):
+            self.pool.step([self.one, self.one], [8, 8])
+
+    def test_forks(self):
+        self.fill(self.one, 200)
+        with self.one.fork()[0] as fork:
+            fork.step(201)
+            fork.truncate(200)
+            self.check(fork, 200)
+        self.check(self.one, 200)
+
+    def test_suspended_and_resumed(self):
+        self.fill(self.one, 200)
+        address = self.one.facts.address
+        for tier in (hbm.Tier.DDR, hbm.Tier.NVME):
+            self.one.suspend(tier)
+            self.assertTrue(self.one.facts.suspended)
+            self.assertEqual(self.one.facts.tier, tier)
+            with self.assertRaises(BufferError):
+                self.one.keys(0, "float32")
+            self.pool.prefetch([self.one], hbm.Tier.DDR)
+            self.one.resume()
+            self.assertEqual(self.one.facts.address, address)
+            self.check(self.one, 200)
+
+    def test_saved_by_name(self):
+        self.fill(self.one, 200)
+        self.assertIsNone(self.pool.find("s", SPACE))
+        self.assertEqual(self.one.save("s", SPACE, committed=7), 200)
+        self.assertEqual(self.pool.find("s", SPACE), hbm.Saved(0, 200, 200, 7))
+        self.one.close()
+        with hbm.Connection(self.daemon.socket) as other, other.pool(LAYOUT) as pool, pool.restore("s", SPACE) as again:
+            self.check(again, 200)
+        self.pool.drop("s", SPACE)
+        with self.assertRaises(hbm.Refused):
+            self.pool.restore("s", SPACE)
+
+    def test_views_keep_it(self):
+        self.one.step(10)
+        array = self.one.values(0, "float32")
+        for call in (self.one.close, self.one.suspend, lambda: self.one.truncate(5), lambda: self.one.slide(5),
+                     self.pool.close, self.connection.close):
+            with self.assertRaises(BufferError):
+                call()
+        self.one.step(20)  # it may grow
+        del array
+        self.one.close()
+
+    def test_misuse(self):
+        self.one.step(10)
+        for call in (lambda: self.one.keys(9, "float32"), lambda: self.one.keys(0, "float16"),
+                     lambda: self.one.keys(0, "float32", 11), lambda: self.one.keys(0, "float32", 5, 6),
+                     lambda: self.one.keys(0, "nothing"), lambda: self.connection.pool("layers=none"),
+                     lambda: self.pool.step([7], [7])):
+            with self.assertRaises(ValueError):
+                call()
+        with self.assertRaises(TypeError):
+            self.pool.step(7, 7)
+        with self.connection.pool(LAYOUT) as other:
+            with self.assertRaises(ValueError):
+                other.step([self.one], [11])
+        with self.assertRaises(RuntimeError):
+            other.open()
+        self.one.close()
+        self.one.close()
+        with self.assertRaises(RuntimeError):
+            self.one.step(11)
+
+    def test_collected_in_any_order(self):
+        connection = hbm.Connection(self.daemon.socket)
+        pool = connection.pool(LAYOUT)
+        sequence = pool.open()
+        sequence.step(10)
+        array = sequence.keys(0, "float32")
+        del connection, pool, sequence
+        gc.collect()
+        memoryview(array)[0, 0, 0] = 1.0
+        del array
+        gc.collect()
+
+    def test_the_connection_is_closed_first(self):
+        connection = hbm.Connection(self.daemon.socket)
+        pool = connection.pool(LAYOUT, thread=True)
+        sequence = pool.open()
+        sequence.step(10)
+        connection.close()
+        for call in (lambda: sequence.step(11), pool.open, lambda: pool.facts, lambda: sequence.keys(0, "float32")):
+            with self.assertRaises(RuntimeError):
+                call()
+        sequence.close()
+        pool.close()
+
+
+if __name__ == "__main__":
+    unittest.main()
