@@ -125,6 +125,11 @@ class Pool(_native.Pool):
         it returns. Raises ``Refused``: NO_SPACE, LIMIT, INVALID."""
         Sequence._step(self, sequences, lengths)
 
+    def reorder(self, sequences: Iterable["Sequence"], origins: Iterable[int]) -> None:
+        """Lets sequence i take over the tokens of sequence ``origins[i]`` of these, as they are
+        before the call, all or none: beam search. Raises ``BufferError`` while there are views."""
+        Sequence._reorder(self, sequences, origins)
+
     def suspend(self, sequences: Iterable["Sequence"], tier: Tier = Tier.DDR) -> None:
         """Stores sequences in a tier, DDR or NVME, and gives their device memory back, as one group.
         Raises ``BufferError`` while there are views of one."""

@@ -412,6 +412,52 @@ static PyObject *sequence_step(PyObject *type, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+/* reorder(pool, sequences, from): sequence i takes over the tokens of sequence from[i] */
+static PyObject *sequence_reorder(PyObject *type, PyObject *args)
+{
+	PyObject *object, *sequences, *froms, *tuple;
+	uint32_t *numbers = NULL;
+	struct group group;
+	struct pool *pool;
+	struct call call;
+	size_t i = 0;
+	int r = -1;
+
+	(void)type;
+	if (!PyArg_ParseTuple(args, "OOO", &object, &sequences, &froms))
+		return NULL;
+	pool = sequence_pool(object);
+	if (!pool || !pool_check(pool))
+		return NULL;
+	tuple = PySequence_Tuple(froms);
+	if (!tuple || !group_parse(sequences, pool, true, &group)) {
+		Py_XDECREF(tuple);
+		return NULL;
+	}
+
+	numbers = calloc(group.count + 1, sizeof(*numbers));
+	if (!numbers)
+		PyErr_NoMemory();
+	else if ((size_t)PyTuple_Size(tuple) != group.count)
+		PyErr_SetString(PyExc_ValueError, "a number for each sequence");
+	else {
+		while (i < group.count && native_u32(PyTuple_GetItem(tuple, (Py_ssize_t)i), "from",
+						     &numbers[i]))
+			i++;
+		if (i == group.count && pool_enter(&call, pool))
+			r = pool_leave(&call, pool,
+				       hbm_sequences_reorder(pool->pool, group.handles, numbers,
+							     group.count));
+	}
+	Py_DECREF(tuple);
+	free(numbers);
+	group_free(&group);
+	if (r < 0)
+		return NULL;
+
+	Py_RETURN_NONE;
+}
+
 /* move(pool, sequences, tier or None, whether they stay suspended, deadline in us): suspends,
  * resumes, or prefetches */
 static PyObject *sequence_move(PyObject *type, PyObject *args)
@@ -537,6 +583,7 @@ bool native_add_sequence(PyObject *module)
 					{"_slide", sequence_slide, METH_O, NULL},
 					{"_fork", sequence_fork, METH_O, NULL},
 					{"_step", sequence_step, METH_VARARGS | METH_CLASS, NULL},
+					{"_reorder", sequence_reorder, METH_VARARGS | METH_CLASS, NULL},
 					{"_move", sequence_move, METH_VARARGS | METH_CLASS, NULL},
 					{"_save", sequence_save, METH_VARARGS, NULL},
 					{"_saved", sequence_saved, METH_VARARGS | METH_CLASS, NULL},

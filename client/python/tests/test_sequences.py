@@ -77,6 +77,19 @@ class Sequences(DaemonTest):
             self.check(fork, 200)
         self.check(self.one, 200)
 
+    def test_reordered(self):
+        self.fill(self.one, 50)
+        two = self.pool.open()
+        two.step(20)
+        self.pool.reorder([self.one, two], [0, 0])
+        self.check(self.one, 50)
+        self.check(two, 50)
+        for origins in ([0], [-1, 0], ["a", 0]):
+            with self.assertRaises((ValueError, TypeError)):
+                self.pool.reorder([self.one, two], origins)
+        with self.assertRaises(hbm.Refused):
+            self.pool.reorder([self.one, two], [2, 0])
+
     def test_suspended_and_resumed(self):
         self.fill(self.one, 200)
         address = self.one.facts.address
