@@ -134,6 +134,30 @@ def test_ranks_agree_by_the_least(daemon, model, window):
         assert other.loaded == 0, "another number of ranks has other blocks"
 
 
+def test_ranks_are_evicted_together(tmp_path, model):
+    """More than the daemon holds, and the first blocks are used in one rank's namespace only: each
+    block is there for both ranks, or for none."""
+    daemon = SoftDaemon(tmp_path, "device.cache=0", "ddr.size=4MiB", "nvme.size=4MiB")
+    daemon.start()
+    try:
+        with engine(model, daemon, ranks=2, blocks=200) as first, hbm.Connection(daemon.socket) as c:
+            connector = first.scheduler.connector
+            namespaces = [c.namespace(**n) for n in connector._geometry.namespaces]
+            keys = []
+            for seed in range(14):
+                request = first.add(f"{seed}", prompt(50, seed=seed), 1)
+                first.run()
+                first.settle()
+                keys += connector._matcher._keys(request, 0)
+                namespaces[0].touch(keys[:50]).wait()
+            found = [namespace.lookup(keys).present for namespace in namespaces]
+        assert found[0] == found[1]
+        assert all(found[0][:50])
+        assert sum(found[0]) < len(keys), "nothing was evicted"
+    finally:
+        daemon.stop()
+
+
 @pytest.mark.parametrize("window", [None, 3 * TOKENS])
 def test_blocks_that_go_between_look_up_and_load(daemon, model, window):
     tokens = filled(model, daemon, window=window)

@@ -160,17 +160,20 @@ class Connection(_native.Connection):
         ephemeral: bool = False,
         memory_only: bool = False,
         wipe_on_free: bool = False,
+        group: Optional[str] = None,
     ) -> Namespace:
         """Opens a namespace. Namespaces that differ in any of these share no block: ``model``,
         ``layout`` and ``salt`` (of at most 63 bytes each), ``weights`` (a version, of 64 bits),
-        ``block_bytes``, ``encoding``, ``memory_only``, ``wipe_on_free``.
+        ``block_bytes``, ``encoding``, ``memory_only``, ``wipe_on_free``, ``group``.
 
         ``ephemeral``: its blocks are dropped when the last connection that has it open closes it.
-        See struct hbm_namespace_options of libhbm(3) for the rest.
+        ``group``: of ranks that each have a part of what a key stands for: blocks of a key are used
+        and evicted together in all of its namespaces, which their layouts tell apart. See struct
+        hbm_namespace_options of libhbm(3) for the rest.
         """
         namespace = Namespace(
             self, model, layout, salt, weights, block_bytes, encoding or 0, element_bytes,
-            logical_bytes, ephemeral, memory_only, wipe_on_free,
+            logical_bytes, ephemeral, memory_only, wipe_on_free, group,
         )
         namespace._connection = self
         return namespace

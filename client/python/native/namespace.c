@@ -44,9 +44,10 @@ static PyObject *namespace_make(PyTypeObject *type, PyObject *args, PyObject *kw
 		PyErr_SetString(PyExc_TypeError, "no keywords");
 		return NULL;
 	}
-	if (!PyArg_ParseTuple(args, "OsssOOiOOppp", &connection, &options.model, &options.layout,
+	if (!PyArg_ParseTuple(args, "OsssOOiOOpppz", &connection, &options.model, &options.layout,
 			      &options.salt, &weights, &block_bytes, &encoding, &element_bytes,
-			      &logical_bytes, &ephemeral, &memory_only, &wipe_on_free))
+			      &logical_bytes, &ephemeral, &memory_only, &wipe_on_free,
+			      &options.group))
 		return NULL;
 
 	core = connection_core(connection);

@@ -5,7 +5,7 @@ vLLM has groups of layers; a group has one block table, blocks of so many tokens
 attend to a window only. Each rank of a tensor-parallel engine has a part of every block. A
 block of hbmd is the part that one rank has of one block of one group, in a namespace for each
 group and rank: both sides of a connector, and every rank, make the same namespaces of the same
-configuration.
+configuration. The daemon uses and evicts the parts of a block together.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from vllm.v1.kv_cache_interface import (
 )
 
 from .identity import digest, short_name, weights_version
+
+# So many namespaces may be used and evicted together: HBM_WIRE_GROUP_MAX.
+_RANKS_TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -102,15 +105,14 @@ def geometry(vllm_config: Any, kv_cache_config: Any, salt: str, weights: Any) ->
         "parallel": [config.parallel.tp_size, config.parallel.dcp_size],
         "replicated": replicated,
     }
-    namespaces = tuple(
-        dict(
-            common,
-            layout=digest({**said, "rank": rank, "group": [g.tokens, g.nbytes, list(g.layers)]}),
-            block_bytes=g.nbytes,
-        )
-        for rank in range(ranks)
-        for g in groups
-    )
+
+    def namespace(rank: int, g: Group) -> dict[str, Any]:
+        of_all = {**said, "group": [g.tokens, g.nbytes, list(g.layers)]}
+        together = digest(of_all) if 1 < ranks <= _RANKS_TOGETHER else None
+        layout = digest({**of_all, "rank": rank})
+        return dict(common, layout=layout, group=together, block_bytes=g.nbytes)
+
+    namespaces = tuple(namespace(rank, g) for rank in range(ranks) for g in groups)
     return Geometry(
         groups=groups,
         every=math.lcm(*(g.tokens for g in groups)),
