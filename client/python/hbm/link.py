@@ -19,6 +19,8 @@ import time
 import hbm
 
 RETRY_S = 1.0  # a daemon that restarts takes about as long
+# Where an adapter's blocks go: they come from host memory and go back to it.
+TIER = hbm.Tier.DDR
 NEVER = 0xFFFFFFFF  # HBM_RECONNECT_NEVER
 NAME_MAX = 63  # HBM_WIRE_NAME_BYTES - 1
 DIGEST = 16  # hex digits: 64 bits, of names that somebody chose for models he serves

@@ -2,6 +2,7 @@
 """hbm.lmcache without LMCache: the connector, driven as its native_plugin drives one."""
 
 import ctypes
+import json
 import logging
 import select
 import signal
@@ -95,6 +96,17 @@ class Connector(DaemonTest):
         late = self.connector()
         self.assertEqual(result(late, late.submit_batch_delete(names)), there)
         self.assertEqual(result(other, other.submit_batch_exists(names)), absent)
+
+    def test_they_are_not_moved_to_a_device(self):
+        hbm_before, ddr_before = self.blocks()
+        self.store(self.names(4), [SMALL] * 4)
+        # and one block that says their size
+        self.assertEqual(self.blocks(), (hbm_before, ddr_before + 5))
+
+    def blocks(self):
+        _, said = self.daemon.ctl("--json", "tiers")
+        found = {each["tier"]: each["blocks"] for each in json.loads(said)["tiers"]}
+        return found["hbm"], found["ddr"]
 
     def test_a_length_that_was_not_stored_is_a_miss(self):
         names = self.names(1)

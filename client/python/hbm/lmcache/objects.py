@@ -29,7 +29,7 @@ import threading
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 import hbm
-from hbm.link import Link
+from hbm.link import TIER, Link
 from hbm.lmcache.sizes import SLOT_BYTES, Sizes
 
 _log = logging.getLogger(__name__)
@@ -183,13 +183,15 @@ class Objects:
         for model, size, where in _by_size(batch):
             self._of(model).add(size)
             namespace = self._link.namespace(model, LAYOUT, size)
-            ticket = namespace.store(_keys(batch, where), [batch.buffers[i] for i in where])
+            buffers = [batch.buffers[i] for i in where]
+            ticket = namespace.store(_keys(batch, where), buffers, tier=TIER)
             self._follow(batch, where, ticket)
 
     def _get(self, batch: _Batch) -> None:
         for model, size, where in _by_size(batch):
             namespace = self._link.namespace(model, LAYOUT, size)
-            ticket = namespace.load(_keys(batch, where), [batch.buffers[i] for i in where])
+            buffers = [batch.buffers[i] for i in where]
+            ticket = namespace.load(_keys(batch, where), buffers)
             self._follow(batch, where, ticket)
 
     def _exists(self, batch: _Batch) -> None:

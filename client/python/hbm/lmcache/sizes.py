@@ -16,6 +16,7 @@ they miss what they could have had.
 from __future__ import annotations
 
 import hbm
+from hbm.link import TIER
 
 # Sizes of one model: layers that differ, times ranks that differ. More are refused, as each
 # costs a lookup of every name that is not found in the ones before.
@@ -66,7 +67,7 @@ class Sizes:
 
     def _store(self, i: int, size: int) -> hbm.Status:
         slot = size.to_bytes(8, "little").ljust(SLOT_BYTES, b"\0")
-        return self._namespace.store(_SLOTS[i], [slot]).wait()[0]
+        return self._namespace.store(_SLOTS[i], [slot], tier=TIER).wait()[0]
 
     def _load(self, i: int) -> int:
         slot = bytearray(SLOT_BYTES)

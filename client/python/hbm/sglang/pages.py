@@ -26,7 +26,7 @@ import functools
 from typing import Any, NamedTuple, Sequence
 
 import hbm
-from hbm.link import Link
+from hbm.link import TIER, Link
 
 # Beyond it, pieces are so small that gathering them costs less than a request for each:
 # a pool that has each layer by itself has twice as many as layers.
@@ -172,14 +172,18 @@ class Pages:
     ) -> list[hbm.Status]:
         """Stores a chain. Where it has lost its beginning, the rest begins a new one."""
         namespace = self._open(part)
-        statuses = namespace.store(b"".join(keys), buffers, parents=parents).wait()
+
+        def store(first: int, parents: list[bytes | None]) -> list[hbm.Status]:
+            joined = b"".join(keys[first:])
+            ticket = namespace.store(joined, buffers[first:], parents=parents, tier=TIER)
+            return ticket.wait()
+
+        statuses = store(0, parents)
         if hbm.Status.NO_PARENT not in statuses:
             return statuses
 
         first = statuses.index(hbm.Status.NO_PARENT)
-        rest = [None, *parents[first + 1 :]]
-        ticket = namespace.store(b"".join(keys[first:]), buffers[first:], parents=rest)
-        return [*statuses[:first], *ticket.wait()]
+        return [*statuses[:first], *store(first, [None, *parents[first + 1 :]])]
 
     def _load(self, pages: Sequence[str], buffers: Sequence[Any]) -> list[bool]:
         there = [True] * len(pages)
