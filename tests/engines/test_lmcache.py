@@ -149,7 +149,8 @@ def test_names_are_those_of_the_native_form():
 def test_each_form_finds_what_the_other_stored(make, form):
     (other,) = set(FORMS) - {form}
     one, two = make(form), make(other)
-    assert store(one, keys(), [memory(i) for i in range(COUNT)]).bytes_transferred() == COUNT * BYTES
+    stored = store(one, keys(), [memory(i) for i in range(COUNT)])
+    assert stored.bytes_transferred() == COUNT * BYTES
     assert lookup(two, keys(COUNT + 1)) == [*[True] * COUNT, False]
     into = [memory(-1) for _ in range(COUNT + 1)]
     assert load(two, keys(COUNT + 1), into) == [*[True] * COUNT, False]

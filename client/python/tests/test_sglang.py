@@ -14,7 +14,8 @@ YES, NO = True, False
 
 class Fold(unittest.TestCase):
     def test_leading(self):
-        self.assertEqual([leading(each) for each in ([], [NO], [YES, NO, YES], [YES] * 3)], [0, 0, 1, 3])
+        runs = [leading(each) for each in ([], [NO], [YES, NO, YES], [YES] * 3)]
+        self.assertEqual(runs, [0, 0, 1, 3])
 
     def test_without_other_pools(self):
         self.assertEqual(fold(3, []), (3, {"kv": 3}, [1, 2, 3]))
@@ -58,8 +59,9 @@ class Names(unittest.TestCase):
 
     def test_they_say_what_is_held(self):
         self.assertEqual(self.name(), "kv bfloat16 page_first p64 L16-32")
-        self.assertEqual(self.name(Share(1, 4, "C0/2")), "kv bfloat16 page_first p64 L16-32 H1/4 C0/2")
-        self.assertEqual(self.name(storage_format_tag="mx"), "kv bfloat16 page_first p64 L16-32 mx")
+        whole = "kv bfloat16 page_first p64 L16-32"
+        self.assertEqual(self.name(Share(1, 4, "C0/2")), f"{whole} H1/4 C0/2")
+        self.assertEqual(self.name(storage_format_tag="mx"), f"{whole} mx")
 
     def test_what_is_another_has_another_name(self):
         names = {
@@ -74,7 +76,8 @@ class Names(unittest.TestCase):
         self.assertEqual(len(names), 7)
 
     def test_imports_nothing_of_sglang(self):
-        code = "import sys, hbm.sglang.pages; sys.exit('sglang' in sys.modules or 'torch' in sys.modules)"
+        engines = "{'sglang', 'torch'}"
+        code = f"import sys, hbm.sglang.pages; sys.exit(bool({engines} & set(sys.modules)))"
         self.assertEqual(subprocess.run([sys.executable, "-c", code]).returncode, 0)
 
 
