@@ -111,6 +111,7 @@ obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 PROGRAMS := $(BUILD)/hbmd $(BUILD)/hbmctl
 LIBRARIES := $(BUILD)/libhbm.so.$(VERSION) $(BUILD)/libhbm.a $(BUILD)/libhbmsoft.so
 TESTS := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC) $(MODEL_TEST_SRC) $(INTEGRATION_SRC) $(FAULT_SRC) $(HOSTILE_SRC))
+EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 DEMO := $(patsubst %.c,$(BUILD)/%,$(DEMO_SRC))
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 PACK := $(BUILD)/gpu-pack
@@ -118,7 +119,7 @@ PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,
 	$(patsubst %.c,$(PACK)/%,$(INTEGRATION_SRC) $(filter-out %calls.c,$(FAULT_SRC)) $(BENCH_SRC))
 
 all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the library and the ctl tool
-tests: all $(TESTS) $(DEMO) $(call obj,$(FUZZ_SRC)) $(BUILD)/tests/fault/hbmd $(BUILD)/tests/stub/libcuda.so.1 $(BUILD)/tests/stub/power.so $(BUILD)/tests/stub/disk.so ## build the tests, run none
+tests: all $(TESTS) $(DEMO) $(EXAMPLES) $(call obj,$(FUZZ_SRC)) $(BUILD)/tests/fault/hbmd $(BUILD)/tests/stub/libcuda.so.1 $(BUILD)/tests/stub/power.so $(BUILD)/tests/stub/disk.so ## build the tests, run none
 
 # Objects are compiled anew when the flags are others than last time.
 ifneq ($(file <$(BUILD)/flags),$(COMPILE))
@@ -238,6 +239,12 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libhbmtest.a $(BUILD)/libhbm.a
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(LINK) $^ -o $@ $(call PKG,cmocka libxxhash liburing jansson sqlite3) -ldl -lm
+
+# As a user links them: the shared library alone.
+$(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(BUILD)/libhbm.so.$(VERSION)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(LINK) -Wl,-rpath,'$$ORIGIN/..' $< -o $@ -L$(BUILD) -lhbm
 
 # A client for the systemd that tests/systemd/run boots: it needs no library of the tests.
 $(BUILD)/tests/systemd/client: $(BUILD)/obj/tests/systemd/client.o $(BUILD)/libhbm.a

@@ -24,10 +24,8 @@ void *hbm_region_host(const struct hbm_region *region)
 {
 	if (region->host)
 		return (void *)(uintptr_t)region->address;
-	if (region->hbm->info.driver == HBM_DRIVER_SOFT)
-		return (void *)(uintptr_t)(region->address - DRIVER_SOFT_ADDRESSES);
 
-	return NULL;
+	return region->guest ? NULL : driver_host_address(region->hbm->gpu.driver, region->address);
 }
 
 uint64_t hbm_region_bytes(const struct hbm_region *region)
@@ -243,8 +241,11 @@ static bool region_unmap(struct hbm_region *region, uint64_t offset, uint64_t by
 {
 	uint64_t address = region->address + offset;
 
-	return region->host ? region_host_check(region, "mmap", hbm_host_unmap(address, bytes))
-			    : GPU_CALL(&region->hbm->gpu, cuMemUnmap, address, bytes);
+	if (!region->host)
+		return GPU_CALL(&region->hbm->gpu, cuMemUnmap, address, bytes);
+
+	return hbm_registrations_end(region, offset, bytes) &&
+	       region_host_check(region, "mmap", hbm_host_unmap(address, bytes));
 }
 
 bool hbm_region_unmap(struct hbm_region *region, uint64_t offset, uint64_t bytes)
@@ -301,6 +302,7 @@ static void region_address_free(struct hbm_region *region)
 {
 	struct gpu *gpu = &region->hbm->gpu;
 	if (region->host) {
+		(void)hbm_registrations_end(region, 0, region->address_space);
 		hbm_host_free(region->address, region->address_space);
 		return;
 	}
@@ -377,6 +379,7 @@ struct hbm_region *hbm_region_new(struct hbm *hbm, uint32_t device, uint64_t add
 	region->slab = slab;
 	region->address_space = address_space;
 	list_init(&region->link);
+	list_init(&region->registrations);
 
 	return region;
 }

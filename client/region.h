@@ -22,11 +22,12 @@ struct hbm_region {
 	uint32_t id, device;
 	uint64_t address_space, slab;
 	CUdeviceptr address;
-	uint32_t commits; /* in flight, and shares of which it is a target */
-	bool read_only;   /* attached so: its slabs are mapped without write access */
-	bool guest;       /* the caller's memory: one slab, which is never unmapped here */
-	bool host;        /* of host memory, without a device (host.h) */
-	uint8_t slabs[];  /* enum slab_state */
+	uint32_t commits;          /* in flight, and shares of which it is a target */
+	bool read_only;            /* attached so: its slabs are mapped without write access */
+	bool guest;                /* the caller's memory: one slab, which is never unmapped here */
+	bool host;                 /* of host memory, without a device (host.h) */
+	struct list registrations; /* register.c's */
+	uint8_t slabs[];           /* enum slab_state */
 };
 
 /* A region without addresses and without slabs, of no connection's list. NULL: no memory. */
@@ -49,6 +50,9 @@ int hbm_ranges_check(struct hbm *hbm, const struct hbm_range *ranges, size_t cou
 int hbm_ranges_turn(struct hbm *hbm, const struct hbm_range *ranges, size_t count,
 		    enum slab_state from, enum slab_state to, int refusal);
 
+/* Ends what hbm_region_register() has registered and overlaps that range, before any of it is unmapped
+ * (register.c). False: the driver refused, gpu.failed_call says so, and it is not to be unmapped. */
+bool hbm_registrations_end(struct hbm_region *region, uint64_t offset, uint64_t bytes);
 /* Makes the context of the region's device current; of a host region, does nothing. False: it
  * failed; do not call hbm_region_leave(). */
 bool hbm_region_enter(struct hbm_region *region);

@@ -58,7 +58,8 @@ typedef struct hbm_wire_result hbm_result;
 struct hbm_options {
 	const char *socket; /* NULL: $HBM_SOCKET, else HBM_DEFAULT_SOCKET */
 	const char *name;   /* shown by hbmctl sessions; NULL: the process name */
-	bool inspect_only;  /* do not open a device driver: regions are refused, queries work */
+	/* do not open a device driver: regions of devices are refused, host regions and queries work */
+	bool inspect_only;
 	/* timeout for calls that the daemon answers at once: the connection ends with
 	 * -ETIMEDOUT if the daemon sends nothing for so long. 0: no timeout. Tickets have
 	 * the timeout of hbm_wait(). */
@@ -198,8 +199,9 @@ HBM_API int hbm_region_import(struct hbm *hbm, const struct hbm_import_options *
 HBM_API int hbm_region_destroy(struct hbm *hbm, struct hbm_region *region);
 /* A CUdeviceptr; of a host region, the host's address. It never changes. */
 HBM_API uint64_t hbm_region_address(const struct hbm_region *region);
-/* The same as a pointer for this process's own loads and stores, to what is committed: of a host
- * region; and of one on a soft device, whose memory is the host's. NULL: its memory is a GPU's. */
+/* Its begin for this process's own loads and stores, to what is committed: of a host region; and, on
+ * soft devices alone, of one of theirs, where nothing orders them with a stream. NULL: its memory is
+ * a GPU's, or the caller's own. */
 HBM_API void *hbm_region_host(const struct hbm_region *region);
 HBM_API uint64_t hbm_region_bytes(const struct hbm_region *region);
 HBM_API uint64_t hbm_region_slab(const struct hbm_region *region);
@@ -219,6 +221,16 @@ HBM_API int hbm_commit(struct hbm *hbm, const struct hbm_range *ranges, size_t c
 HBM_API int hbm_submit_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t count,
 				hbm_ticket *ticket);
 HBM_API int hbm_decommit(struct hbm *hbm, const struct hbm_range *ranges, size_t count);
+
+/* Registers a committed range of a host region with the driver, for all devices of this process: their
+ * copies to and from it go by themselves then, as to memory that the driver has allocated. It is
+ * done in the context of `device`; *address, unless it is NULL, is where that finds it. One copy must
+ * not cross from one registered range into the next. All of it ends, before it is unmapped, when
+ * any part is decommitted: no copy may use it then. Without a GPU it is of no use. HBM_EXISTS: part
+ * of it is registered. HBM_UNSUPPORTED: the region is no host region. HBM_DEVICE: the driver
+ * refused. */
+HBM_API int hbm_region_register(struct hbm *hbm, const struct hbm_range *range, uint32_t device,
+				uint64_t *address);
 
 struct hbm_publish_options {
 	const char *name;

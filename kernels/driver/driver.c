@@ -358,6 +358,16 @@ struct driver *driver_close(struct driver *driver)
 	return NULL;
 }
 
+void *driver_host_address(const struct driver *driver, CUdeviceptr address)
+{
+	void *(*host)(CUdeviceptr) = NULL;
+
+	if (driver->kind == HBM_DRIVER_SOFT)
+		*(void **)&host = dlsym(driver->library, "hbm_soft_host");
+
+	return host != NULL ? host(address) : NULL;
+}
+
 bool driver_has_batch(const struct driver *driver)
 {
 	return driver->cuMemcpyBatchAsync != NULL || driver->cuMemcpyBatchAsync_v1 != NULL;

@@ -59,6 +59,9 @@ struct driver {
  */
 int driver_open(struct driver **out, enum driver_choice choice,
 		const struct driver_soft_options *soft, char *error, size_t error_size);
+/* Where this process finds reserved device memory by itself: on a soft device (hbm_soft_host()); on
+ * any other NULL. */
+void *driver_host_address(const struct driver *driver, CUdeviceptr address);
 /* "cuda", "soft" */
 const char *driver_kind_name(enum hbm_driver kind);
 struct driver *driver_close(struct driver *driver); /* accepts NULL, returns NULL */

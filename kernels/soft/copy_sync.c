@@ -102,6 +102,13 @@ static int copy_sync_test_hold(unsigned device, CUdeviceptr address, uint64_t by
 	return 0;
 }
 
+void *hbm_soft_host(CUdeviceptr address)
+{
+	LOCKED(vmm_lock);
+
+	return reservation_find(address, 1) != NULL ? reservation_place(address) : NULL;
+}
+
 int hbm_soft_peek(void *target, unsigned device, CUdeviceptr source, size_t bytes)
 {
 	if (copy_sync_test_hold(device, source, bytes, CU_MEM_ACCESS_FLAGS_PROT_READ) < 0)

@@ -71,6 +71,13 @@ SOFT_EXPORT int hbm_soft_poke(unsigned device, CUdeviceptr target, const void *s
 			      size_t bytes);
 
 /*
+ * The host address of a device address that is reserved; NULL: it is not. What is mapped there the
+ * process may access with loads and stores of its own, as on no other device; nothing orders them
+ * with its streams, and without a mapping they fault.
+ */
+SOFT_EXPORT void *hbm_soft_host(CUdeviceptr address);
+
+/*
  * Kernels. There is no interpreter: the soft driver reads the entries of a module's PTX. A
  * launch calls, once for its whole grid, the host function registered for the entry's
  * name. That function handles blocks and threads itself.

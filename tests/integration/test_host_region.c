@@ -83,6 +83,10 @@ static void test_host_and_device_have_the_same_blocks(void **state)
 	host_fill(region);
 	kv_write(&kv, hbm_region_address(on_device), host_at(region, 0),
 		 HOST_BLOCKS * (uint64_t)HOST_BLOCK);
+	if (hbm_info(host_hbm)->driver == HBM_DRIVER_SOFT)
+		host_check(on_device); /* which the process sees, too */
+	else
+		assert_null(hbm_region_host(on_device));
 	host_store(host_hbm, ns, on_device);
 	memset(host_at(region, 0), 0, HOST_SLAB);
 	host_load(host_hbm, ns, region); /* from HBM, where it stays */
@@ -226,7 +230,57 @@ static void test_published_memory_outlives_its_region(void **state)
 	host_await(host_hbm, 0);
 }
 
-/* ---- Who needs no device ---- */
+/* ---- Devices, and who needs none ---- */
+
+/* A range that begins there. */
+static bool is_registered(struct kv *kv, const struct hbm_region *region, uint64_t offset)
+{
+	CUdeviceptr at;
+
+	assert_int_equal(kv->driver->cuCtxSetCurrent(kv->context), CUDA_SUCCESS);
+
+	return kv->driver->cuMemHostGetDevicePointer(&at, host_at(region, offset), 0) ==
+	       CUDA_SUCCESS;
+}
+
+static void test_devices_copy_to_what_is_registered(void **state)
+{
+	(void)state;
+	struct kv kv = {0};
+	struct hbm_region *region = host_make(host_hbm, 4 * HOST_SLAB), *on_device = NULL;
+	const struct hbm_region_options options = {.address_space = HOST_SLAB};
+	struct hbm_range range = {region, HOST_SLAB, 2 * HOST_SLAB};
+	uint64_t address = 0, word = 0x123456789;
+
+	assert_int_equal(hbm_region_create(host_hbm, &options, &on_device), 0);
+	assert_int_equal(host_commit(host_hbm, on_device, 0, HOST_SLAB), 0);
+	kv_enter(&kv, host_hbm, 0);
+	assert_int_equal(hbm_region_register(host_hbm, &range, 0, &address), 0);
+	assert_int_not_equal(address, 0);
+	assert_true(is_registered(&kv, region, HOST_SLAB));
+	kv_write(&kv, hbm_region_address(on_device), &word, sizeof(word));
+	kv_read(&kv, host_at(region, 2 * HOST_SLAB - 4), hbm_region_address(on_device), 8);
+	assert_memory_equal(host_at(region, 2 * HOST_SLAB - 4), &word, 8);
+
+	/* once, of what is committed, and of host regions alone */
+	range.offset = 2 * HOST_SLAB;
+	assert_int_equal(hbm_region_register(host_hbm, &range, 0, NULL), HBM_EXISTS);
+	range = (struct hbm_range){on_device, 0, HOST_SLAB};
+	assert_int_equal(hbm_region_register(host_hbm, &range, 0, NULL), HBM_UNSUPPORTED);
+	range = (struct hbm_range){region, 0, HOST_SLAB};
+	assert_int_equal(hbm_region_register(host_hbm, &range, 1, NULL), HBM_INVALID);
+	assert_int_equal(host_decommit(host_hbm, region, 0, HOST_SLAB), 0);
+	assert_int_equal(hbm_region_register(host_hbm, &range, 0, NULL), HBM_NOT_FOUND);
+
+	/* a decommit of a part ends all of it, and no more */
+	range = (struct hbm_range){region, 3 * HOST_SLAB, HOST_SLAB};
+	assert_int_equal(hbm_region_register(host_hbm, &range, 0, NULL), 0);
+	assert_int_equal(host_decommit(host_hbm, region, 2 * HOST_SLAB, HOST_SLAB), 0);
+	assert_false(is_registered(&kv, region, HOST_SLAB));
+	assert_true(is_registered(&kv, region, 3 * HOST_SLAB));
+	assert_int_equal(hbm_region_destroy(host_hbm, region), 0);
+	kv_leave(&kv);
+}
 
 static void test_a_connection_without_devices(void **state)
 {
@@ -312,6 +366,7 @@ int main(void)
 		TEST(test_what_a_client_keeps_is_held),
 		TEST(test_ranges_are_shared),
 		TEST(test_published_memory_outlives_its_region),
+		TEST(test_devices_copy_to_what_is_registered),
 		TEST(test_a_connection_without_devices),
 		TEST(test_refusals),
 		cmocka_unit_test_setup_teardown(test_a_daemon_without_any, stage_setup,

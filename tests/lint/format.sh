@@ -6,7 +6,7 @@ if ! command -v clang-format >/dev/null; then
 	echo "ok format: skipped, there is no clang-format here"
 	exit 0
 fi
-wrong=$(find client daemon include kernels tests \( -name '*.c' -o -name '*.h' -o -name '*.cu' \) -print |
+wrong=$(find client daemon examples include kernels tests \( -name '*.c' -o -name '*.h' -o -name '*.cu' \) -print |
 	xargs -n 100 clang-format --dry-run -Werror 2>&1 | sed -n 's/^\([^:]*\):[0-9]*:[0-9]*: error:.*/\1/p' | sort -u)
 if [ -n "$wrong" ]; then
 	echo "$wrong" | sed 's/$/: not formatted: clang-format -i it/'

@@ -63,7 +63,7 @@ def prose_of(path, text):
     return [(text.count("\n", 0, m.start()) + 1, m.group()) for m in re.finditer(r"/\*.*?\*/", text, re.S)]
 
 
-ROOMS = ["client", "daemon", "include", "kernels", "man", "systemd", "tests"]
+ROOMS = ["client", "daemon", "examples", "include", "kernels", "man", "systemd", "tests"]
 tree = [name for name in os.listdir(".") if os.path.isfile(name) and (name.endswith(".md") or name == "Makefile")]
 tree += [os.path.join(folder, name) for room in ROOMS for folder, _, names in os.walk(room) for name in names]
 tree.sort()
