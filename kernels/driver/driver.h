@@ -16,10 +16,6 @@
 
 enum driver_choice { DRIVER_AUTO, DRIVER_CUDA, DRIVER_SOFT };
 
-/* A soft device's addresses are so far beyond those of the bytes in this process: above every
- * user-space address, and not in the top byte, which some processors ignore. */
-#define DRIVER_SOFT_ADDRESSES (1ull << 54)
-
 /* How the soft device is to behave; all zero: its own defaults (one device of 1 GiB, no
  * delays, no faults). */
 struct driver_soft_options {

@@ -12,10 +12,10 @@
  */
 #pragma once
 
-#include "kernels/driver/driver.h"
 #include "kernels/soft/device.h"
 
-#define SOFT_ADDRESSES DRIVER_SOFT_ADDRESSES
+/* Above every user-space address, and not in the top byte, which some processors ignore. */
+#define SOFT_ADDRESSES (1ull << 54)
 
 struct mapping;
 
