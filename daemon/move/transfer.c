@@ -104,10 +104,10 @@ uint64_t transfer_bytes_at(const struct transfer *transfer, const struct tier *t
 	return tier_has_io(tier) ? transfer->nvme_bytes : extent_bytes(transfer->bytes);
 }
 
-/* As they are, in a step of that tier. */
+/* As they are, in a step of that tier; NULL: of none. */
 static uint64_t transfer_step_bytes(const struct transfer *transfer, const struct tier *tier)
 {
-	return tier_has_io(tier) ? extent_bytes(transfer->bytes) : transfer->bytes;
+	return tier && tier_has_io(tier) ? extent_bytes(transfer->bytes) : transfer->bytes;
 }
 
 /* Bytes that save less than a unit of their extent stay as they are. */
@@ -482,11 +482,10 @@ static void transfer_in(struct transfer *transfer)
 	const struct transfer_end *from = &transfer->from;
 	const struct tier *tier = from->place.tier;
 	bool coded = transfer_decodes(transfer);
-	struct step *step = transfer_step_of(transfer, coded ? transfer->coded : transfer->host,
-					     coded  ? transfer->nvme_bytes
-					     : tier ? transfer_step_bytes(transfer, tier)
-						    : transfer->bytes,
-					     transfer_in_done);
+	struct step *step =
+		transfer_step_of(transfer, coded ? transfer->coded : transfer->host,
+				 coded ? transfer->nvme_bytes : transfer_step_bytes(transfer, tier),
+				 transfer_in_done);
 
 	transfer->at = tier;
 	if (from->device)
