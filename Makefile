@@ -283,7 +283,8 @@ $(BUILD)/tests/fault/hbmd: $(BUILD)/obj/daemon/service/main.o $(BUILD)/libhbmd.a
 	$(call say,LD)
 	$(Q)$(LINK) $^ -o $@ $(call PKG,liburing libsystemd libxxhash libzstd sqlite3 inih) -ldl
 
-$(BUILD)/tests/fault/test_library_calls $(BUILD)/tests/fault/test_sequence_calls: private HBM_LDFLAGS += $(FAULT_WRAP)
+$(BUILD)/tests/fault/test_library_calls $(BUILD)/tests/fault/test_sequence_calls \
+	$(BUILD)/tests/fault/test_large_calls: private HBM_LDFLAGS += $(FAULT_WRAP)
 
 # The pack for a machine with a device: the same objects, linked to find their libraries beside them. A DT_RPATH, unlike
 # a DT_RUNPATH, also holds for the libraries that libraries need.

@@ -40,6 +40,8 @@ struct reconnect {
 	struct pins pins;
 };
 
+struct indirect;
+
 struct hbm {
 	struct channel channel;
 	struct tickets tickets;
@@ -59,6 +61,9 @@ struct hbm {
 	int (*come_back)(struct hbm *hbm, int timeout_ms);
 	bool away; /* the daemon is gone, and come_back() has not succeeded yet */
 	struct reconnect reconnect;
+	struct indirect *indirect; /* indirect.c's; NULL: nothing went that way yet */
+	/* does what is to be done between replies; not from within one. NULL: nothing ever is */
+	void (*go_on)(struct hbm *hbm);
 	uint64_t notices;                     /* received so far */
 	uint64_t sequences;                   /* opened so far: the number of the last */
 	struct list slabs[LOAN_SLAB_BUCKETS]; /* struct borrowed_slab, by number */

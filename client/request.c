@@ -106,6 +106,12 @@ int hbm_request_handle(struct hbm *hbm, struct message *message)
 	return 0;
 }
 
+static void request_go_on(struct hbm *hbm)
+{
+	if (hbm->go_on)
+		hbm->go_on(hbm);
+}
+
 void hbm_request_break(struct hbm *hbm, int error)
 {
 	if (hbm->broken)
@@ -122,6 +128,8 @@ void hbm_request_break(struct hbm *hbm, int error)
 			ticket->kind->abandon(hbm, ticket);
 		hbm_ticket_end(&hbm->tickets, ticket, error);
 	}
+
+	request_go_on(hbm);
 }
 
 /* ---- The socket ---- */
@@ -508,19 +516,21 @@ int hbm_wait(struct hbm *hbm, hbm_ticket id, int timeout_ms)
 	if (hbm_check_owner(hbm))
 		return -EPERM;
 
-	struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
-	if (!ticket)
+	if (!hbm_ticket_find(&hbm->tickets, id))
 		return hbm_request_unknown(hbm, id);
 
 	int64_t deadline = request_deadline_in(timeout_ms);
-	while (ticket->state != TICKET_ENDED) {
+	for (;;) {
+		request_go_on(hbm); /* entries may move */
+		struct ticket *ticket = hbm_ticket_find(&hbm->tickets, id);
+		if (ticket->state == TICKET_ENDED)
+			return request_ticket_give_back(hbm, ticket);
+
 		int rc = request_wait(hbm, request_deadline_left(deadline, timeout_ms));
 		if (rc && !hbm->broken)
 			return hbm_fail(hbm, rc, "%s still unanswered: %s",
 					hbm_opcode_name(ticket->opcode), hbm_strerror(rc));
 	}
-
-	return request_ticket_give_back(hbm, ticket);
 }
 
 int hbm_poll(struct hbm *hbm, hbm_ticket id)
@@ -550,16 +560,19 @@ int hbm_dispatch(struct hbm *hbm, int timeout_ms)
 
 	int64_t deadline = request_deadline_in(timeout_ms);
 	request_flush(hbm);
+	request_go_on(hbm);
 	while (hbm->tickets.unreported == 0) {
 		int rc = request_wait(hbm, request_deadline_left(deadline, timeout_ms));
 		if (rc == -ETIMEDOUT)
 			break;
 		if (rc)
 			return request_dispatch_broken(hbm, rc);
+		request_go_on(hbm);
 	}
 
 	while (request_receive(hbm, false) == 0)
 		;
+	request_go_on(hbm);
 
 	return hbm->broken ? request_dispatch_broken(hbm, hbm->broken)
 			   : hbm_tickets_report(&hbm->tickets);

@@ -5,6 +5,7 @@
  */
 #include "client/connection.h"
 #include "client/fence.h"
+#include "client/indirect.h"
 #include "client/loan.h"
 #include "client/reconnect.h"
 #include "client/region.h"
@@ -193,6 +194,7 @@ static void session_end(struct hbm *hbm)
 	if (hbm->reconnect.limit_ms > (uint32_t)hbm->close_ms)
 		hbm->reconnect.limit_ms = (uint32_t)hbm->close_ms;
 	hbm_request_end_all(hbm);
+	hbm_indirect_clear(hbm); /* before its region goes */
 
 	hbm_loans_close(hbm);
 
@@ -222,6 +224,7 @@ struct hbm *hbm_close(struct hbm *hbm)
 
 	hbm_owner_clear(&hbm->owner);
 	hbm_reconnect_clear(hbm);
+	hbm_indirect_clear(hbm);
 	hbm_cork_clear(&hbm->cork);
 	hbm_channel_close(&hbm->channel);
 	hbm_tickets_clear(&hbm->tickets);

@@ -133,7 +133,7 @@ void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status)
 {
 	assert(ticket->state == TICKET_WAITING);
 	tickets->waiting--;
-	if (!ticket->parts) {
+	if (!ticket->part_ended) {
 		ticket_report(tickets, ticket, status);
 		return;
 	}
@@ -145,7 +145,7 @@ void hbm_ticket_end(struct tickets *tickets, struct ticket *ticket, int status)
 
 void hbm_ticket_end_parts(struct tickets *tickets, struct ticket *ticket, int status)
 {
-	assert(ticket->state == TICKET_PARTS);
+	assert(ticket->state == TICKET_PARTS || ticket->state == TICKET_INDIRECT);
 	ticket->parts = NULL;
 	ticket_report(tickets, ticket, status);
 }
@@ -169,7 +169,7 @@ static void ticket_forget(struct ticket *ticket)
 
 void hbm_ticket_free(struct tickets *tickets, struct ticket *ticket)
 {
-	if (ticket->state == TICKET_ENDED && !ticket->parts && ticket->epoch == tickets->epoch)
+	if (ticket->state == TICKET_ENDED && !ticket->part_ended && ticket->epoch == tickets->epoch)
 		tickets->unreported--;
 
 	free(ticket->reason);

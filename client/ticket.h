@@ -4,7 +4,8 @@
  *
  * A ticket is free -> unsent (its request is being sent) -> waiting (for the reply) -> ended
  * (its status is known) -> free. That of a call of several parts (parts.h) is in state parts
- * instead of waiting, and each part is a ticket of its own, of which the caller knows nothing. Its number is a generation and an index. The generation
+ * instead of waiting, and each part is a ticket of its own, of which the caller knows nothing; so
+ * is that of a store from memory in no region, or a load to it (indirect.h), in state indirect. Its number is a generation and an index. The generation
  * changes whenever the entry is freed, so that a stale number, or a late reply, finds
  * nothing. The number is also the id of the request on the wire. It is never 0.
  *
@@ -77,7 +78,14 @@ struct sent {
 	bool late;    /* it was not sent yet when another daemon followed */
 };
 
-enum ticket_state { TICKET_FREE, TICKET_UNSENT, TICKET_WAITING, TICKET_PARTS, TICKET_ENDED };
+enum ticket_state {
+	TICKET_FREE,
+	TICKET_UNSENT,
+	TICKET_WAITING,
+	TICKET_PARTS,
+	TICKET_INDIRECT,
+	TICKET_ENDED
+};
 
 struct ticket {
 	uint32_t generation, next_free, epoch;
@@ -90,7 +98,7 @@ struct ticket {
 	char *reason; /* the daemon's reason for a refusal, or NULL; owned */
 	/* NULL, or those that it is one of, or in state parts those it has, then owned */
 	struct parts *parts;
-	/* one of several parts: called when it has ended, of which the caller is not told */
+	/* NULL, or of a part, or one of indirect.h: called when it has ended, of which the caller is not told */
 	void (*part_ended)(struct tickets *tickets, struct ticket *ticket);
 	struct sent sent;
 	const struct ticket_kind *kind;

@@ -483,6 +483,27 @@ HBM_API int hbm_submit_load(struct hbm *hbm, uint32_t ns, const struct hbm_block
 			    hbm_ticket *ticket);
 HBM_API int hbm_load(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
 		     hbm_result *results);
+/* An address of this process, as the offset of a segment without a region. */
+#define HBM_ADDRESS(pointer) ((uint64_t)(uintptr_t)(pointer))
+
+/* The same from, and to, memory of this process that is in no region: of each segment, region is
+ * NULL and offset HBM_ADDRESS() of its first byte. The bytes pass through a bounce buffer, a host
+ * region of 8 MiB, or of four blocks if that is more, that the first such call makes and
+ * hbm_close() gives back; they are copied by this process, within this call and those that
+ * dispatch and wait, while the daemon works on others. So there are no fences, `lend` has no
+ * effect, and such a call goes on only while the connection is used. Until the ticket has ended
+ * the memory is not to be written (store) or used (load); blocks and segments themselves are
+ * copied. The bytes of a block that is not loaded stay as they are. Status and results are as of
+ * a call that is sent as several requests. HBM_UNSUPPORTED: the daemon has no host memory for
+ * regions (ddr.regions). Memory in a host region saves the copy. */
+HBM_API int hbm_submit_store_from(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks,
+				  size_t count, hbm_result *results, hbm_ticket *ticket);
+HBM_API int hbm_store_from(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks,
+			   size_t count, hbm_result *results);
+HBM_API int hbm_submit_load_to(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks,
+			       size_t count, hbm_result *results, hbm_ticket *ticket);
+HBM_API int hbm_load_to(struct hbm *hbm, uint32_t ns, const struct hbm_block *blocks, size_t count,
+			hbm_result *results);
 /* Moves blocks to the HBM tier of `device`, or to DDR for HBM_DEVICE_HOST, and counts as a use of
  * them. The ticket ends when they have arrived. */
 HBM_API int hbm_submit_prefetch(struct hbm *hbm, uint32_t ns, uint32_t device, const hbm_key *keys,
