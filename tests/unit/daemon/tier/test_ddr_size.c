@@ -104,6 +104,31 @@ static void test_a_percentage_is_of_what_can_be_had(void **state)
 	assert_int_equal(check(MIB << 10, 100 * MIB), -EINVAL);
 }
 
+/* They come on top, in whole slabs, and are never huge pages. */
+static void test_regions(void **state)
+{
+	(void)state;
+	config.ddr_regions.bytes = 50 * MIB + MIB;
+	assert_int_equal(check(180 * MIB, 180 * MIB), 0);
+	assert_int_equal(size.bytes, 130 * MIB);
+	assert_int_equal(size.regions, 50 * MIB);
+	assert_int_equal(check(180 * MIB - 1, 180 * MIB - 1), -EINVAL);
+	assert_says("with ddr.regions, ddr.headroom and ddr.staging 188743680 bytes are needed");
+	assert_says("lower ddr.size or ddr.regions");
+	assert_int_equal(check(MIB << 10, 180 * MIB + DDR_SIZE_OWN), 0);
+	assert_int_equal(check(MIB << 10, 180 * MIB + DDR_SIZE_OWN - 1), -EINVAL);
+
+	/* a memory cgroup is charged for them alone, then */
+	config.ddr_hugepages = true;
+	config.ddr_size.bytes = config.ddr_staging = config.ddr_headroom = 0;
+	assert_int_equal(check(MIB << 10, 50 * MIB + DDR_SIZE_OWN), 0);
+	assert_int_equal(check(MIB << 10, 50 * MIB + DDR_SIZE_OWN - 1), -EINVAL);
+
+	config.ddr_regions = (struct config_size){.percent = 25};
+	assert_int_equal(check(MIB << 10, 400 * MIB), 0);
+	assert_int_equal(size.regions, 100 * MIB);
+}
+
 /* No memory cgroup is charged for them; there have to be some. */
 static void test_huge_pages(void **state)
 {
@@ -132,6 +157,7 @@ int main(void)
 		TEST(test_the_host),
 		TEST(test_the_cgroup),
 		TEST(test_a_percentage_is_of_what_can_be_had),
+		TEST(test_regions),
 		TEST(test_huge_pages),
 	};
 
