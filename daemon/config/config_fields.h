@@ -14,6 +14,7 @@ struct config_size {
 enum config_driver { CONFIG_DRIVER_AUTO, CONFIG_DRIVER_CUDA, CONFIG_DRIVER_SOFT };
 enum config_numa { CONFIG_NUMA_NODE, CONFIG_NUMA_INTERLEAVE, CONFIG_NUMA_OFF };
 enum config_checksum { CONFIG_CHECKSUM_NVME, CONFIG_CHECKSUM_ALWAYS, CONFIG_CHECKSUM_OFF };
+enum config_scrub { CONFIG_SCRUB_AUTO, CONFIG_SCRUB_YES, CONFIG_SCRUB_NO };
 enum config_io { CONFIG_IO_AUTO, CONFIG_IO_URING, CONFIG_IO_THREADS };
 
 /* What each means and what it is by default: config_keys.c. */
@@ -38,6 +39,7 @@ struct config {
 	struct config_size device_watermark; /* % of device.memory; 0: none */
 	uint64_t device_publish_groups;      /* bool: publications may be for a group */
 	uint64_t device_restart;             /* bool: the daemon, for a sticky error */
+	uint64_t device_scrub;               /* enum config_scrub */
 	uint64_t device_slab;                /* 2MiB << k, k = 0..9 */
 	uint64_t device_copy_rows;           /* 0: never */
 	uint64_t device_copy_batch;          /* 0: never */

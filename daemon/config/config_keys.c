@@ -27,6 +27,8 @@ static const struct value_choice checksums[] = {{"nvme", CONFIG_CHECKSUM_NVME},
 						{"always", CONFIG_CHECKSUM_ALWAYS},
 						{"off", CONFIG_CHECKSUM_OFF},
 						{NULL, 0}};
+static const struct value_choice scrubs[] = {
+	{"auto", CONFIG_SCRUB_AUTO}, {"yes", CONFIG_SCRUB_YES}, {"no", CONFIG_SCRUB_NO}, {NULL, 0}};
 static const struct value_choice depths[] = {{"auto", 0}, {NULL, 0}};
 static const struct value_choice levels[] = {{"error", LOG_ERR},     {"warning", LOG_WARNING},
 					     {"notice", LOG_NOTICE}, {"info", LOG_INFO},
@@ -107,6 +109,8 @@ const struct config_key config_keys[] = {
 	 "let a client publish memory for the members of a group, not for its own user alone"},
 	{"device", "restart", AT(device_restart), BOOL, "yes",
 	 "end after a sticky error, so that the next daemon uses the device, if what this one has is kept"},
+	{"device", "scrub", AT(device_scrub), CHOICE(scrubs), "auto",
+	 "overwrite new device memory before clients get it; auto: where the driver does not clear what is given back"},
 	{"device", "slab", AT(device_slab), SIZE(2 * MIB, GIB, 2 * MIB), "64MiB",
 	 "unit in which regions get memory: 2MiB times a power of two"},
 	{"device", "copy_rows", AT(device_copy_rows), COUNT(0, 1 << 20), "2",

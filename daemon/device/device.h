@@ -59,6 +59,7 @@ struct device {
 	uint64_t total;               /* bytes the device has */
 	uint64_t granularity;         /* of VMM allocations */
 	uint64_t max_pitch;           /* between the rows of a copy */
+	bool scrubs;                  /* new memory is overwritten (scrub.h) */
 	bool rdma;                    /* its memory can be made for GPUDirect RDMA */
 	const struct numa *numa;      /* the host's */
 	int node;                     /* of numa, near it; -1: unknown */

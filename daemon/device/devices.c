@@ -195,17 +195,32 @@ int devices_start(struct devices *devices, struct loop *loop, char *error, size_
 
 /* ---- all ---- */
 
+/* Whether the driver hands out memory with what others have left in it. */
+static bool devices_leave_memory(const struct devices *devices)
+{
+	return devices->kind == HBM_DRIVER_CUDA && hardware_leaves_memory();
+}
+
+static bool devices_are_scrubbed(const struct devices *devices, const struct config *config)
+{
+	return config->device_scrub == CONFIG_SCRUB_AUTO ? devices_leave_memory(devices)
+							 : config->device_scrub == CONFIG_SCRUB_YES;
+}
+
 /* What the host is set up for that the driver's calls do not tell. */
-static void devices_warn_of_host(const struct devices *devices)
+static void devices_warn_of_host(const struct devices *devices, const struct config *config)
 {
 	char folder[PATH_MAX];
 
 	if (devices->kind != HBM_DRIVER_CUDA)
 		return;
 
-	if (hardware_leaves_memory())
+	if (devices_leave_memory(devices))
 		log_warning("the NVIDIA driver does not clear memory that is given back "
-			    "(RMDisableScrubOnFree): clients may see bytes of other clients");
+			    "(RMDisableScrubOnFree): %s",
+			    devices_are_scrubbed(devices, config)
+				    ? "hbmd does, which takes time (device.scrub)"
+				    : "clients may see bytes of other clients (device.scrub)");
 
 	if (hardware_has_mps(folder, sizeof(folder)))
 		log_warning("MPS pipes in %s: hbmd and all engines must be clients of one MPS "
@@ -213,8 +228,8 @@ static void devices_warn_of_host(const struct devices *devices)
 			    folder);
 }
 
-static int devices_open_all(struct devices *devices, struct loop *loop, char *error,
-			    size_t error_size)
+static int devices_open_all(struct devices *devices, const struct config *config, struct loop *loop,
+			    char *error, size_t error_size)
 {
 	int count;
 	CUresult result = devices->driver->cuDeviceGetCount(&count);
@@ -232,7 +247,7 @@ static int devices_open_all(struct devices *devices, struct loop *loop, char *er
 		log_error("the driver shows %d of %u GPUs: is each /dev/nvidia<N> there, and may "
 			  "hbmd open it? does CUDA_VISIBLE_DEVICES hide any?",
 			  count, gpus);
-	devices_warn_of_host(devices);
+	devices_warn_of_host(devices, config);
 
 	devices->list = calloc((size_t)count, sizeof(*devices->list));
 	if (!devices->list) {
@@ -245,6 +260,7 @@ static int devices_open_all(struct devices *devices, struct loop *loop, char *er
 		int r = devices_ask(devices, i, error, error_size);
 		if (r < 0)
 			return r;
+		devices->list[i].scrubs = devices_are_scrubbed(devices, config);
 	}
 
 	return loop ? devices_start(devices, loop, error, error_size) : 0;
@@ -262,7 +278,7 @@ int devices_open(struct devices **out, const struct config *config, struct loop 
 	numa_read(&devices->numa, hardware_root());
 	int r = devices_open_driver(devices, config, error, error_size);
 	if (r == 0)
-		r = devices_open_all(devices, loop, error, error_size);
+		r = devices_open_all(devices, config, loop, error, error_size);
 
 	if (r < 0) {
 		devices_close(devices);

@@ -17,6 +17,7 @@
 
 #include "daemon/base/checked.h"
 #include "daemon/base/log.h"
+#include "daemon/device/scrub.h"
 #include "daemon/region/region_kept.h"
 #include "daemon/region/slab_pool.h"
 
@@ -47,7 +48,16 @@ struct slab *slab_new(struct slabs *slabs, uint64_t bytes)
 
 CUresult slab_create(struct slab *slab)
 {
-	return held_create(&slab->slabs->held, &slab->handle, slab->bytes);
+	struct slabs *slabs = slab->slabs;
+	CUresult r = held_create(&slabs->held, &slab->handle, slab->bytes);
+	if (r != CUDA_SUCCESS || !slabs->device->scrubs)
+		return r;
+
+	r = scrub_memory(slabs->device, slab->handle, slab->bytes);
+	if (r != CUDA_SUCCESS)
+		(void)held_release(&slabs->held, slab->handle, slab->bytes, NULL);
+
+	return r;
 }
 
 /* ---- Return ---- */

@@ -201,9 +201,27 @@ uint64_t backing_free_bytes(struct device *device)
 	return used < device->total ? device->total - used : 0;
 }
 
+/* As memory is that others have written to. False: the file cannot be written. */
+static bool backing_soil(const struct backing *model)
+{
+	uint64_t words[4096];
+	uint64_t at = 0;
+
+	if (model->device->dirt == 0)
+		return true;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		words[i] = model->device->dirt;
+
+	while (at < model->bytes &&
+	       pwrite(model->fd, words, sizeof(words), (off_t)at) == (ssize_t)sizeof(words))
+		at += sizeof(words);
+
+	return at == model->bytes;
+}
+
 CUresult backing_create(struct backing *model, CUmemGenericAllocationHandle *handle)
 {
-	CUresult result;
+	CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
 
 	model->fd = card_is_shared() ? card_allocate(model->device->index, model->bytes,
 						     model->device->total)
@@ -213,7 +231,8 @@ CUresult backing_create(struct backing *model, CUmemGenericAllocationHandle *han
 
 	model->charged = !card_is_shared();
 	model->exported = card_is_shared(); /* its users can be told */
-	result = backing_new(model, handle);
+	if (backing_soil(model))
+		result = backing_new(model, handle);
 	if (result != CUDA_SUCCESS)
 		close(model->fd);
 

@@ -43,6 +43,7 @@ void devices_setup(const struct options *options)
 		devices[i].total = options->memory;
 		devices[i].call_ns = (uint64_t)(options->call_us * 1e3);
 		devices[i].unmap_waits = options->unmap_waits;
+		devices[i].dirt = options->dirt;
 		pthread_mutex_init(&devices[i].call_lock, NULL);
 		devices[i].context_bytes = options->context_bytes;
 		pthread_mutex_init(&devices[i].engines[ENGINE_D2H].lock, NULL);

@@ -36,6 +36,7 @@ struct device {
 	pthread_mutex_t call_lock; /* of the context, held by each call to a stream */
 	uint64_t call_ns;          /* for so long */
 	bool unmap_waits;
+	uint64_t dirt; /* each word of new memory */
 	struct engine engines[ENGINES];
 };
 

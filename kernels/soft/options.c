@@ -42,6 +42,20 @@ static int options_parse_bytes(const char *text, uint64_t *out)
 	return -EINVAL;
 }
 
+/* 16 hexadecimal digits. */
+static int options_parse_word_of_memory(const char *text, uint64_t *out)
+{
+	char *end;
+	uint64_t word = strtoull(text, &end, 16);
+
+	if (strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16 || *end != '\0')
+		return -EINVAL;
+
+	*out = word;
+
+	return 0;
+}
+
 static int options_parse_path(const char *text, char path[SOFT_PATH_MAX])
 {
 	return snprintf(path, SOFT_PATH_MAX, "%s", text) < (int)SOFT_PATH_MAX ? 0 : -EINVAL;
@@ -91,6 +105,8 @@ static int options_parse_word(struct options *options, const char *key, char *va
 		return options_parse_path(value, options->card);
 	if (strcmp(key, "slow") == 0)
 		return options_parse_slow(options, value);
+	if (strcmp(key, "dirt") == 0)
+		return options_parse_word_of_memory(value, &options->dirt);
 	if (options_parse_number(value, &number) < 0)
 		return -EINVAL;
 

@@ -29,6 +29,7 @@ struct options {
 	uint64_t context_bytes;   /* of memory, for each context */
 	double slice_us;          /* sm.h */
 	double call_us;           /* that each call to a stream holds its context's lock */
+	uint64_t dirt;            /* each word of new memory; 0: it is clear */
 	bool unmap_waits;         /* unmapping and granting access wait for streams */
 	char hold[SOFT_PATH_MAX]; /* hold.h; "": none */
 	/* delay of each call of an entry point; for cuInit, of a process's first call */

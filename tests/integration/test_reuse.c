@@ -210,6 +210,53 @@ static void look_in_sequences(void)
 	pool_rig_close(&rig);
 }
 
+/* A daemon whose memory others have had, of which the driver clears nothing: as on a host that has
+ * that turned off. */
+static unsigned start_dirty(const char *scrub)
+{
+	static const char *const dirt[] = {"HBM_SOFT=dirt=5ec7e75ec7e75ec7", NULL};
+	const char *const dirty[] = {"hbmd.socket_mode=0666", "device.lend=8MiB", scrub, NULL};
+
+	guest_admit(&daemon_);
+	spawn_needs_soft(); /* whose memory can be looked through */
+	spawn_start(&daemon_, dirty, dirt);
+
+	return spawn_fds(&daemon_);
+}
+
+static void test_what_is_dirty_is_scrubbed(void **state)
+{
+	(void)state;
+	struct kv second;
+
+	unsigned fds = start_dirty("device.scrub=yes");
+
+	open_guest(&second);
+	look_in_new_regions(&second);
+	look_in_growing_regions(&second);
+	look_in_what_is_attached(&second);
+	look_in_what_is_lent(&second);
+	kv_close(&second);
+	look_in_sequences();
+	stage_finish(fds);
+}
+
+/* That dirt is seen where it is not scrubbed. */
+static void test_what_is_not_scrubbed_is_seen(void **state)
+{
+	(void)state;
+	struct kv second;
+
+	unsigned fds = start_dirty("device.scrub=no");
+
+	open_guest(&second);
+	struct hbm_region *region = kv_region(&second, RIG_SLAB);
+
+	assert_true(has_secret(&second, hbm_region_address(region), RIG_SLAB));
+	kv_close(&second);
+	stage_finish(fds);
+}
+
 static void look_everywhere(bool killed)
 {
 	struct kv second;
@@ -286,6 +333,8 @@ int main(int argc, char **argv)
 		TEST(test_after_a_kill),
 		TEST(test_after_an_end),
 		TEST(test_ones_own_is_not_cleared),
+		TEST(test_what_is_dirty_is_scrubbed),
+		TEST(test_what_is_not_scrubbed_is_seen),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -92,10 +92,11 @@ static void test_environment_configures(void **state)
 
 static void test_bad_environment_is_refused(void **state)
 {
-	static const char *const bad[] = {
-		"devices=0",     "devices=17",     "devices",   "memory=1", "memory=x",
-		"memory=-1GiB",  "memory=1XB",     "d2h=-1",    "d2h=nan",  "h2d=1 GiB",
-		"latency_us=ab", "devices=2,,x=1", "memory=1e3"};
+	static const char *const bad[] = {"devices=0",  "devices=17",    "devices",
+					  "memory=1",   "memory=x",      "memory=-1GiB",
+					  "memory=1XB", "d2h=-1",        "d2h=nan",
+					  "h2d=1 GiB",  "latency_us=ab", "devices=2,,x=1",
+					  "memory=1e3", "dirt=5ec7",     "dirt=0x5ec7e75ec7e75e"};
 	struct driver *driver = NULL;
 
 	(void)state;
