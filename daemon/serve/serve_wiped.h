@@ -2,7 +2,7 @@
 /*
  * serve_wiped: NAMESPACE_OPEN of namespaces with wipe_on_free. The first of a daemon waits until
  * the label of the NVMe file says that their blocks may come (nvme_file.h); where it cannot be
- * written, their blocks stay in memory.
+ * written, or not within nvme.timeout_ms, their blocks stay in memory until it is.
  */
 #pragma once
 
