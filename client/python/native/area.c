@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/python/native/area.h"
 
+#include "client/python/native/allocator.h"
 #include "client/python/native/core.h"
 
 #include <stdlib.h>
@@ -67,6 +68,10 @@ bool area_close(struct area *area)
 	if (!region)
 		return true;
 	area->region = NULL; /* with the GIL: from now on no call is given it */
+	if (area->allocation) {
+		allocation_leave(area->core, area->allocation);
+		return true;
+	}
 	if (!core_enter(&call, area->core))
 		return false;
 

@@ -7,12 +7,14 @@
 
 #include "client/python/native/native.h"
 
+struct allocation;
 struct core;
 
 struct area {
 	struct area *next;         /* of its connection's */
 	struct core *core;         /* not counted: who has a use of an area has one of its core */
 	struct hbm_region *region; /* NULL: closed */
+	struct allocation *allocation; /* whose region it is; NULL: its own */
 	int refs;
 	int pins;         /* requests in flight that use it */
 	Py_ssize_t views; /* exported buffers: it cannot be closed or decommitted */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/python/native/core.h"
 
+#include "client/python/native/allocator.h"
 #include "client/python/native/area.h"
 #include "client/python/native/job.h"
 #include "client/python/native/op.h"
@@ -369,6 +370,7 @@ static void core_close_here(struct call *call)
 		eventfd_write(waiter->fd, 1);
 	pool_close_all(core);
 	core->landing = landing_free(core->landing);
+	allocation_forget(core);
 	core->hbm = call->hbm = hbm_close(core->hbm);
 
 	while (core->pending) {
@@ -402,6 +404,12 @@ bool core_close(struct core *core)
 		if (area->views > 0)
 			return area_is_unused(area, "close the connection of");
 
+	if (core->allocations) {
+		PyErr_SetString(PyExc_BufferError,
+				"cannot close the connection whose memory torch has");
+		return false;
+	}
+
 	core->closed = true;
 	for (struct area *area = core->areas; area; area = area->next)
 		area->region = NULL;
@@ -432,7 +440,8 @@ void core_unref(struct core *core)
 			return;
 	} else {
 		PyErr_Fetch(&type, &value, &trace);
-		core_close(core); /* takes a use for the time, and then ends here again */
+		if (!core_close(core)) /* takes a use for the time, and then ends here again */
+			PyErr_Clear();
 		PyErr_Restore(type, value, trace);
 		core->refs--;
 	}

@@ -21,6 +21,7 @@
 #include <pthread.h>
 #include <sys/types.h>
 
+struct allocation;
 struct area;
 struct landing;
 struct op;
@@ -36,13 +37,14 @@ struct core {
 	struct pool *pools;
 	bool closed;
 	pthread_mutex_t lock;
-	struct hbm *hbm;            /* NULL: closed */
-	struct op *pending;         /* the oldest first */
-	struct waiter *listeners;   /* threads in core_dispatch(), woken when it is closed */
-	struct waiter *idle;        /* to be used again */
-	struct landing *landing;    /* NULL: not needed yet */
-	pthread_mutex_t fence_lock; /* held for no longer than a system call that never waits */
-	bool fences;                /* they are mapped */
+	struct hbm *hbm;                /* NULL: closed */
+	struct op *pending;             /* the oldest first */
+	struct waiter *listeners;       /* threads in core_dispatch(), woken when it is closed */
+	struct waiter *idle;            /* to be used again */
+	struct landing *landing;        /* NULL: not needed yet */
+	struct allocation *allocations; /* that torch has */
+	pthread_mutex_t fence_lock;     /* held for no longer than a system call that never waits */
+	bool fences;                    /* they are mapped */
 };
 
 /* A call of the library. */

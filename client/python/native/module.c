@@ -143,7 +143,7 @@ PyMODINIT_FUNC PyInit__native(void)
 	    native_add_constants(module) && native_add_connection(module) &&
 	    native_add_region(module) && native_add_array(module) && native_add_spans(module) &&
 	    native_add_ticket(module) && native_add_namespace(module) && native_add_pool(module) &&
-	    native_add_sequence(module))
+	    native_add_sequence(module) && native_add_allocator(module))
 		return module;
 	Py_XDECREF(module);
 

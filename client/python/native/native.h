@@ -34,6 +34,7 @@ bool native_add_pool(PyObject *module);
 bool native_add_sequence(PyObject *module);
 bool native_add_spans(PyObject *module);
 bool native_add_ticket(PyObject *module);
+bool native_add_allocator(PyObject *module);
 bool native_add_constants(PyObject *module);
 
 /* Makes a type of the module, with its name there. NULL: an exception is set. */

@@ -70,6 +70,23 @@ static PyObject *region_wrap(PyTypeObject *type, struct core *core, struct hbm_r
 	return (PyObject *)self;
 }
 
+PyObject *region_of_allocation(PyObject *class, struct core *core, struct hbm_region *region,
+			       struct allocation *allocation)
+{
+	PyObject *made;
+
+	if (!PyType_Check(class) || !PyType_IsSubtype((PyTypeObject *)class, native_region_type)) {
+		PyErr_SetString(PyExc_TypeError, "not a class of regions");
+		return NULL;
+	}
+
+	made = region_wrap((PyTypeObject *)class, core, region, true);
+	if (made)
+		((struct region *)made)->area->allocation = allocation;
+
+	return made;
+}
+
 static PyObject *region_make(PyTypeObject *type, PyObject *args, PyObject *kwds)
 {
 	PyObject *connection, *bytes, *device, *slab;
@@ -194,6 +211,10 @@ static PyObject *region_decommit(PyObject *object, PyObject *const *args, Py_ssi
 	if (!region_range(self, args, count, &range.offset, &range.bytes) ||
 	    !area_is_unused(self->area, "decommit"))
 		return NULL;
+	if (self->area->allocation) {
+		PyErr_SetString(PyExc_ValueError, "the memory is torch's");
+		return NULL;
+	}
 	if (range.offset % self->area->slab || range.bytes % self->area->slab) {
 		PyErr_SetString(PyExc_ValueError, "a range that is not of whole slabs");
 		return NULL;

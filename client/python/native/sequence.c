@@ -441,8 +441,8 @@ static PyObject *sequence_reorder(PyObject *type, PyObject *args)
 	else if ((size_t)PyTuple_Size(tuple) != group.count)
 		PyErr_SetString(PyExc_ValueError, "a number for each sequence");
 	else {
-		while (i < group.count && native_u32(PyTuple_GetItem(tuple, (Py_ssize_t)i), "from",
-						     &numbers[i]))
+		while (i < group.count &&
+		       native_u32(PyTuple_GetItem(tuple, (Py_ssize_t)i), "from", &numbers[i]))
 			i++;
 		if (i == group.count && pool_enter(&call, pool))
 			r = pool_leave(&call, pool,
@@ -576,18 +576,19 @@ static PyObject *sequence_saved(PyObject *type, PyObject *args)
 
 bool native_add_sequence(PyObject *module)
 {
-	static PyMethodDef methods[] = {{"close", sequence_close, METH_NOARGS, NULL},
-					{"_facts", sequence_facts, METH_NOARGS, NULL},
-					{"_array", sequence_array, METH_VARARGS, NULL},
-					{"_truncate", sequence_truncate, METH_O, NULL},
-					{"_slide", sequence_slide, METH_O, NULL},
-					{"_fork", sequence_fork, METH_O, NULL},
-					{"_step", sequence_step, METH_VARARGS | METH_CLASS, NULL},
-					{"_reorder", sequence_reorder, METH_VARARGS | METH_CLASS, NULL},
-					{"_move", sequence_move, METH_VARARGS | METH_CLASS, NULL},
-					{"_save", sequence_save, METH_VARARGS, NULL},
-					{"_saved", sequence_saved, METH_VARARGS | METH_CLASS, NULL},
-					{.ml_name = NULL}};
+	static PyMethodDef methods[] = {
+		{"close", sequence_close, METH_NOARGS, NULL},
+		{"_facts", sequence_facts, METH_NOARGS, NULL},
+		{"_array", sequence_array, METH_VARARGS, NULL},
+		{"_truncate", sequence_truncate, METH_O, NULL},
+		{"_slide", sequence_slide, METH_O, NULL},
+		{"_fork", sequence_fork, METH_O, NULL},
+		{"_step", sequence_step, METH_VARARGS | METH_CLASS, NULL},
+		{"_reorder", sequence_reorder, METH_VARARGS | METH_CLASS, NULL},
+		{"_move", sequence_move, METH_VARARGS | METH_CLASS, NULL},
+		{"_save", sequence_save, METH_VARARGS, NULL},
+		{"_saved", sequence_saved, METH_VARARGS | METH_CLASS, NULL},
+		{.ml_name = NULL}};
 	static PyGetSetDef members[] = {{"_handle", sequence_handle, NULL, NULL, NULL},
 					{.name = NULL}};
 	static PyType_Slot slots[] = {{Py_tp_new, sequence_make},
