@@ -64,6 +64,25 @@ def test_what_one_engine_stores_another_loads(daemon, model, layout, window):
         assert second.loaded == 10 * TOKENS
 
 
+@pytest.mark.parametrize("window", [None, 3 * TOKENS])
+def test_steps_that_are_scheduled_ahead(daemon, model, window):
+    with engine(model, daemon, window=window, ahead=True) as first:
+        tokens = first.generate("a", prompt(4), tokens=3 * TOKENS)
+        first.settle()
+    with engine(model, daemon, window=window, ahead=True) as second:
+        assert second.generate("b", prompt(4), tokens=3 * TOKENS) == tokens
+        assert second.loaded == 4 * TOKENS
+        second.generate("c", prompt(4) + tokens, tokens=1)
+        daemon.kill()
+        assert second.generate("d", prompt(5), tokens=3) == tokens_of(model, daemon, prompt(5), 3)
+
+
+def tokens_of(model, daemon, tokens, count):
+    """As an engine without a daemon computes them."""
+    with engine(model, daemon) as alone:
+        return alone.generate("alone", tokens, count)
+
+
 def test_a_longer_prompt_loads_what_is_there(daemon, model):
     filled(model, daemon)
     with engine(model, daemon) as second:

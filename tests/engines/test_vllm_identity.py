@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import pytest
-
-from hbm.vllm.identity import NAME_BYTES, digest, short_name, weights_version
+from hbm.link import NAME_MAX
+from hbm.vllm.identity import digest, weights_version
 
 
 def folder(path, **files):
@@ -47,15 +46,7 @@ def test_unknown_version_is_said(caplog):
     assert "set `weights`" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["a", "x" * NAME_BYTES, "org/" + "x" * 200, "ü" * 80])
-def test_names_fit(name):
-    short = short_name(name)
-    assert len(short.encode()) <= NAME_BYTES
-    assert (short == name) == (len(name.encode()) <= NAME_BYTES)
-    assert short_name(name + "'") != short
-
-
 def test_digest_is_of_what_is_said():
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
-    assert len(digest({"a": 1}).encode()) <= NAME_BYTES
+    assert len(digest({"a": 1}).encode()) <= NAME_MAX

@@ -33,6 +33,7 @@ from vllm.distributed.kv_transfer.kv_connector.utils import KVOutputAggregator
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
 from vllm.utils.hashing import sha256
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.kv_cache_interface import (
     FullAttentionSpec,
@@ -68,14 +69,18 @@ def model_folder(path, version=b"weights"):
 class Engine:
     """layout: "layers", "split" (keys and values apart) or "across" (all layers of a block in one
     piece). window: of a second group of layers, in tokens; None: there is one group. ranks: of a
-    tensor-parallel engine. options: of the connector."""
+    tensor-parallel engine. ahead: a step is scheduled before the one before it is over, as vLLM
+    does by itself. options: of the connector."""
 
-    def __init__(self, model, *, layout="layers", window=None, ranks=1, blocks=64, **options):
+    def __init__(
+        self, model, *, layout="layers", window=None, ranks=1, blocks=64, ahead=False, **options
+    ):
         config = _config(model, ranks, blocks, options)
+        config.scheduler_config.async_scheduling = ahead
         self.kv = _kv_config(blocks, window)
         init_none_hash(sha256)
         self.hasher = get_request_block_hasher(TOKENS, sha256)
-        self.scheduler = Scheduler(
+        self.scheduler = (AsyncScheduler if ahead else Scheduler)(
             vllm_config=config,
             kv_cache_config=self.kv,
             structured_output_manager=StructuredOutputManager(config),
@@ -85,6 +90,8 @@ class Engine:
         )
         self.ranks = [_Rank(config, self.kv, rank, layout) for rank in range(ranks)]
         self.aggregator = KVOutputAggregator(ranks)
+        self.ahead = ahead
+        self.running = []  # steps whose output the scheduler has not seen
         self.outputs: dict[str, list[int]] = {}
         self.loaded = 0  # tokens that the connector was to bring, of all requests so far
 
@@ -116,7 +123,11 @@ class Engine:
     def step(self):
         scheduled = self.scheduler.schedule()
         outputs = [rank.run(scheduled) for rank in self.ranks]
-        output = self.aggregator.aggregate(outputs)
+        self.running.append((scheduled, self.aggregator.aggregate(outputs)))
+        if len(self.running) > self.ahead:
+            self._over(*self.running.pop(0))
+
+    def _over(self, scheduled, output):
         made = self.scheduler.update_from_output(scheduled, output)
         for client in made.values():
             self._count(client.scheduler_stats)
@@ -139,6 +150,8 @@ class Engine:
             assert time.monotonic() < deadline, "the engine does not come to an end"
             if before == sum(map(len, self.outputs.values())):
                 time.sleep(0.001)
+        while self.running and until is None:
+            self._over(*self.running.pop(0))
 
     def settle(self):
         """Until what was stored is in the daemon."""
@@ -284,7 +297,6 @@ def _config(model, ranks, blocks, options):
     config.parallel_config.world_size = ranks
     config.cache_config.kv_cache_layout = "LBNHC"
     config.cache_config.num_gpu_blocks = blocks
-    config.scheduler_config.async_scheduling = False
     return config
 
 

@@ -32,10 +32,9 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Mapping, Sequence
 
 import hbm
+from hbm.link import NEVER
 
 log = logging.getLogger(__name__)
-
-RECONNECT_NEVER = 0xFFFFFFFF  # HBM_RECONNECT_NEVER
 
 # Between two attempts to connect, in seconds: doubled after each that failed.
 _RETRY_FIRST, _RETRY_LAST = 0.1, 5.0
@@ -114,7 +113,7 @@ class Courier:
             socket=socket,
             name=name,
             answer_ms=timeout_ms,
-            reconnect_ms=reconnect_ms or RECONNECT_NEVER,
+            reconnect_ms=reconnect_ms or NEVER,
         )
         self._timeout = timeout_ms / 1000
         self._window = window

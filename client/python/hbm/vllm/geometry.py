@@ -23,7 +23,9 @@ from vllm.v1.kv_cache_interface import (
     iter_layer_specs,
 )
 
-from .identity import digest, short_name, weights_version
+from hbm.link import fit
+
+from .identity import digest, weights_version
 
 # So many namespaces may be used and evicted together: HBM_WIRE_GROUP_MAX.
 _RANKS_TOGETHER = 64
@@ -93,8 +95,8 @@ def geometry(vllm_config: Any, kv_cache_config: Any, salt: str, weights: Any) ->
     ranks = 1 if replicated else parallel.world_size
     model = vllm_config.model_config
     common = dict(
-        model=short_name(model.model),
-        salt=short_name(salt),
+        model=fit(model.model),
+        salt=fit(salt),
         weights=weights_version(weights, model.model, getattr(model, "revision", None)),
     )
     said = {

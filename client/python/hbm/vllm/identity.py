@@ -17,23 +17,11 @@ from typing import Any, Mapping
 
 log = logging.getLogger(__name__)
 
-# Strings of a namespace: HBM_WIRE_NAME_BYTES - 1.
-NAME_BYTES = 63
-
 # Of each file of weights as much is read from its begin and its end: the header of a
 # safetensors file, with all names and shapes, and tensors of the first and the last layer.
 _SAMPLE = 1 << 16
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _DESCRIPTIONS = (".json",)
-
-
-def short_name(name: str) -> str:
-    """The name, as it is if it is short enough, else its end behind a digest of it all."""
-    raw = name.encode()
-    if len(raw) <= NAME_BYTES:
-        return name
-    digest = hashlib.sha256(raw).hexdigest()[:12]
-    return digest + "-" + raw[-(NAME_BYTES - 13) :].decode(errors="ignore")
 
 
 def digest(fields: Mapping[str, Any]) -> str:

@@ -23,10 +23,11 @@ import logging
 from typing import Any, Collection, Iterable, Mapping
 
 import hbm
+from hbm.link import fit
 
 from . import compat
 from .courier import Courier, Result
-from .identity import digest, short_name, weights_version
+from .identity import digest, weights_version
 from .verdicts import Verdicts
 
 log = logging.getLogger(__name__)
@@ -251,9 +252,9 @@ def _namespace(spec: Any, row: int, salt: str, weights: Any) -> Mapping[str, Any
         }
     )
     return dict(
-        model=short_name(config.model.name),
+        model=fit(config.model.name),
         layout=layout,
-        salt=short_name(salt),
+        salt=fit(salt),
         weights=weights_version(weights, config.model.name),
         block_bytes=row,
     )
