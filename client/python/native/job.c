@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LANDINGS 4 /* of blocks of a size, at a time */
-#define LANDING_BYTES (8u << 20)
+#define LANDINGS 4               /* of blocks of a size, at a time */
+#define LANDING_BYTES (8u << 20) /* a size of slabs: it takes no more than that */
 
 struct landing {
 	struct landing *next;
@@ -81,7 +81,8 @@ hbm_ticket job_ticket(const struct job *job)
 /* Memory that this process and the daemon reach: of the host, or of a soft device. */
 static int landing_region(struct core *core, uint64_t bytes, struct hbm_range *range)
 {
-	struct hbm_region_options options = {.device = HBM_DEVICE_HOST, .address_space = bytes};
+	struct hbm_region_options options = {
+		.device = HBM_DEVICE_HOST, .address_space = bytes, .slab = LANDING_BYTES};
 	int status = hbm_region_create(core->hbm, &options, &range->region);
 
 	options.device = 0;

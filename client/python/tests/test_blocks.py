@@ -2,6 +2,7 @@
 """Blocks that are stored, looked up and loaded: of regions, of segments, of any memory."""
 
 import array
+import json
 import unittest
 
 import hbm
@@ -137,6 +138,21 @@ class Blocks(DaemonTest):
         self.assertEqual(hbm.chain([b"a" * 16, b"b" * 16]), bytes(16) + b"a" * 16)
         self.assertEqual(hbm.chain(b"a" * 16, b"p" * 16), b"p" * 16)
         self.assertEqual(hbm.chain([]), b"")
+
+
+class Landings(DaemonTest):
+    """Slabs are larger than what a landing has to have."""
+
+    SETTINGS = {"device__slab": "32MiB", "ddr__regions": "64MiB"}
+
+    def test_they_take_no_more_than_they_have_to(self):
+        ns = self.namespace(BLOCK)
+        tickets = [ns.store(keys(COUNT, f"ticket {i}"), [bytes(BLOCK)] * COUNT) for i in range(8)]
+        for ticket in tickets:
+            self.assertEqual(ticket.wait(), [Status.OK] * COUNT)
+        _, said = self.daemon.ctl("--json", "regions")
+        committed = [region["committed"] for region in json.loads(said)["regions"]]
+        self.assertEqual(set(committed), {8 << 20}, said)
 
 
 if __name__ == "__main__":
