@@ -238,7 +238,8 @@ static bool region_restore_slot(struct restoring *restoring, uint32_t record)
 	struct region *region = region_restore_region_of(restoring, kept);
 	struct slab *slab = region ? slabs_find_adopted(region->device->slabs, kept->slab) : NULL;
 	if (!slab || slab->bytes != region->slab || kept->slot >= region->slot_count ||
-	    region->slots[kept->slot].slab)
+	    region->slots[kept->slot].slab ||
+	    (kept->session == 0 && slab->placed)) /* it is published once */
 		return false;
 
 	if (slab->placed)

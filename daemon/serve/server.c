@@ -210,7 +210,8 @@ int server_restore_sessions(struct server *server, char *error, size_t error_siz
 
 		server->count++;
 		list_push_back(&server->sessions, &session->link);
-		server_restore_parts(server, session);
+		if (session_survives(session)) /* else its parts are no one's, and are let go */
+			server_restore_parts(server, session);
 	}
 
 	if (server->count + gone > 0)

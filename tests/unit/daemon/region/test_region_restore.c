@@ -314,6 +314,33 @@ static struct region *attach(struct restore_rig *rig, unsigned client, const cha
 	return outcome.region;
 }
 
+/* Slabs are in one publication at most, and once in that: it would not end else. */
+static void test_a_slab_is_published_once(void **state)
+{
+	struct restore_rig *rig = *state;
+	struct state *kept = rig->kept.state;
+	struct region *region = restore_rig_make(rig, 0, 0, 2);
+
+	commit(rig, region, 0, 2);
+	struct kept_slot slot = {.slab = region->slots[1].slab->id, .region = 900};
+	struct kept_region twice = *(const struct kept_region *)state_body(
+		kept, STATE_REGIONS, state_next(kept, STATE_REGIONS, 0));
+	const struct kept_publication publication = {.region = 900, .uid = 1234, .name = "b"};
+
+	twice.session = 0;
+	twice.region = 900;
+	twice.address_space = 2 * SLAB;
+	assert_int_not_equal(state_add(kept, STATE_REGIONS, &twice, 0), STATE_NONE);
+	for (slot.slot = 0; slot.slot < 2; slot.slot++)
+		assert_int_not_equal(state_add(kept, STATE_SLOTS, &slot, 0), STATE_NONE);
+	assert_int_not_equal(state_add(kept, STATE_PUBLICATIONS, &publication, 0), STATE_NONE);
+	restore_rig_kill(rig);
+	assert_int_equal(rig->restored.publications, 0);
+	assert_int_equal(rig->restored.slots, 2);
+	assert_int_equal(books_of(rig, 0).leased, 2 * SLAB);
+	assert_int_equal(state_count(rig->kept.state, STATE_SLOTS), 2);
+}
+
 /* A name outlives daemon and maker; what is attached is attached still. */
 static void test_publications(void **state)
 {
@@ -444,6 +471,7 @@ int main(void)
 		TEST(test_a_region_that_cannot_be),
 		TEST(test_reservations),
 		TEST(test_publications),
+		TEST(test_a_slab_is_published_once),
 		TEST(test_a_full_state),
 		TEST(test_a_device_that_refuses),
 	};
