@@ -232,6 +232,20 @@ static void region_restore_lent(struct restoring *restoring, struct slab *slab)
 	*slab->leased += slab->bytes;
 }
 
+/* Who is charged for what is held of it later: the only session that has it in slots, as the others
+ * may outlive that one. A publication sees to it itself, when it is closed. */
+static void region_restore_holder(const struct region *region, struct slab *slab)
+{
+	struct holder *holder = &region->regions->holder;
+
+	if (region->session == 0)
+		return;
+	if (!slab->placed)
+		slab->part.holder = holder;
+	else if (slab->part.holder != holder)
+		slab->part.holder = NULL;
+}
+
 static bool region_restore_slot(struct restoring *restoring, uint32_t record)
 {
 	const struct kept_slot *kept = state_body(restoring->state, STATE_SLOTS, record);
@@ -242,6 +256,7 @@ static bool region_restore_slot(struct restoring *restoring, uint32_t record)
 	    (kept->session == 0 && slab->placed)) /* it is published once */
 		return false;
 
+	region_restore_holder(region, slab);
 	if (slab->placed)
 		slot_share(region, kept->slot, slab, false);
 	else

@@ -314,6 +314,24 @@ static struct region *attach(struct restore_rig *rig, unsigned client, const cha
 	return outcome.region;
 }
 
+/* What two sessions have in slots, as one has borrowed it of the other, outlives the one. */
+static void test_a_slab_of_two_sessions(void **state)
+{
+	struct restore_rig *rig = *state;
+	struct region *one = restore_rig_make(rig, 0, 0, 1), *two = restore_rig_make(rig, 1, 0, 1);
+	uint32_t id = region_id(two);
+
+	commit(rig, one, 0, 1);
+	const struct kept_slot slot = {
+		.session = 2, .slab = one->slots[0].slab->id, .region = id, .flags = KEPT_LENT};
+	assert_int_not_equal(state_add(rig->kept.state, STATE_SLOTS, &slot, 0), STATE_NONE);
+	restore_rig_kill(rig);
+	two = restore_rig_find(rig, 1, id);
+	assert_int_equal(restore_rig_read(rig, two, 0), WORD);
+	assert_null(two->slots[0].slab->part.holder); /* the first may be gone before */
+	assert_int_equal(restore_rig_decommit(rig, two, 0, 1), HBM_OK);
+}
+
 /* Slabs are in one publication at most, and once in that: it would not end else. */
 static void test_a_slab_is_published_once(void **state)
 {
@@ -472,6 +490,7 @@ int main(void)
 		TEST(test_reservations),
 		TEST(test_publications),
 		TEST(test_a_slab_is_published_once),
+		TEST(test_a_slab_of_two_sessions),
 		TEST(test_a_full_state),
 		TEST(test_a_device_that_refuses),
 	};
