@@ -19,9 +19,11 @@
 #include "daemon/serve/handlers.h"
 #include "daemon/serve/namespace_room.h"
 #include "daemon/serve/pressure.h"
+#include "daemon/serve/restore.h"
 #include "daemon/serve/serve_keys.h"
 #include "daemon/serve/server.h"
 #include "daemon/service/memory_setup.h"
+#include "daemon/service/state_setup.h"
 #include "tests/support/soft_calls.h"
 
 #include <stdlib.h>
@@ -76,6 +78,9 @@ static const char *const sets[] = {
 	"limits.moves=4",
 };
 
+/* Where there is a daemon for each input. */
+static const char *const without_file[] = {"nvme.path=", "nvme.size=0"};
+
 static void small_daemon_configure(struct small_daemon *daemon)
 {
 	char error[4096] = "", paths[3][128];
@@ -90,6 +95,8 @@ static void small_daemon_configure(struct small_daemon *daemon)
 	for (size_t i = 0; i < 3; i++)
 		config_set(&daemon->config, paths[i], error, sizeof(error));
 
+	for (size_t i = 0; daemon->takes_over && i < 2; i++)
+		config_set(&daemon->config, without_file[i], error, sizeof(error));
 	if (error[0] != '\0' || config_check(&daemon->config, error, sizeof(error)) != 0)
 		fuzz_fail("%s", error);
 }
@@ -150,6 +157,20 @@ static bool small_daemon_is_warm(void *arg)
 	return memory_setup_warm(daemon->memory_setup);
 }
 
+/* What clients of the daemon before had. */
+static int small_daemon_restore(struct hbmd *hbmd, char *error, size_t error_size)
+{
+	int r = server_restore_sessions(hbmd->server, error, error_size);
+
+	if (r == 0) {
+		restore_regions(hbmd);
+		server_sessions_restored(hbmd->server);
+		state_setup_finish(hbmd);
+	}
+
+	return r;
+}
+
 static void small_daemon_set_up(struct small_daemon *daemon)
 {
 	struct hbmd *hbmd = &daemon->hbmd;
@@ -157,6 +178,8 @@ static void small_daemon_set_up(struct small_daemon *daemon)
 	char error[512] = "";
 	int r = loop_new(&hbmd->loop, &options);
 
+	if (r == 0 && daemon->takes_over)
+		r = state_setup_open(hbmd, error, sizeof(error));
 	if (r == 0)
 		r = devices_open(&hbmd->devices, &daemon->config, hbmd->loop, error, sizeof(error));
 	if (r == 0)
@@ -168,6 +191,8 @@ static void small_daemon_set_up(struct small_daemon *daemon)
 		r = publications_open(&hbmd->publications, hbmd->ledger);
 	if (r == 0)
 		r = server_open(&hbmd->server, hbmd, &handlers, -1, error, sizeof(error));
+	if (r == 0 && daemon->takes_over)
+		r = small_daemon_restore(hbmd, error, sizeof(error));
 	if (r == 0)
 		r = pressure_open(&hbmd->pressure, hbmd);
 	if (r == 0)
@@ -177,9 +202,10 @@ static void small_daemon_set_up(struct small_daemon *daemon)
 		fuzz_fail("the daemon does not start: %d, %s", r, error);
 }
 
-void small_daemon_open(struct small_daemon *daemon)
+static void small_daemon_begin(struct small_daemon *daemon, bool takes_over)
 {
 	memset(daemon, 0, sizeof(*daemon));
+	daemon->takes_over = takes_over;
 	fuzz_folder(daemon->folder);
 	snprintf(daemon->socket, sizeof(daemon->socket), "%s/socket", daemon->folder);
 	snprintf(daemon->file, sizeof(daemon->file), "%s/tier", daemon->folder);
@@ -191,6 +217,16 @@ void small_daemon_open(struct small_daemon *daemon)
 	small_daemon_set_up(daemon);
 	fuzz_check(small_daemon_run(daemon, small_daemon_is_warm, daemon, PATIENCE_MS));
 	daemon->hbmd.state = HBMD_RUNNING;
+}
+
+void small_daemon_open(struct small_daemon *daemon)
+{
+	small_daemon_begin(daemon, false);
+}
+
+void small_daemon_take_over(struct small_daemon *daemon)
+{
+	small_daemon_begin(daemon, true);
 }
 
 /* ---- Check and close ---- */
@@ -258,6 +294,7 @@ static void small_daemon_tear_down(struct small_daemon *daemon)
 	fuzz_check(call.live("mappings") == 0);
 	fuzz_check(call.live("reservations") == 0);
 	hbmd->devices = devices_close(hbmd->devices);
+	state_setup_close(hbmd);
 	hbmd->loop = loop_free(hbmd->loop);
 	hbmd->namespace_room = namespace_room_close(hbmd->namespace_room);
 }
@@ -288,6 +325,8 @@ void small_daemon_empty(struct small_daemon *daemon)
 	struct cache *cache = daemon->hbmd.cache;
 
 	small_daemon_settle(daemon);
+	if (daemon->takes_over) /* no client comes back for them */
+		namespaces_release_restored(cache->namespaces);
 	small_daemon_withdraw(daemon->hbmd.publications);
 	serve_close(&daemon->hbmd);
 	for (uint32_t number = 1; number <= index_highest(cache->index); number++)

@@ -19,6 +19,7 @@ struct memory_setup;
 
 struct small_daemon {
 	char folder[64], socket[96], file[96];
+	bool takes_over; /* what an earlier daemon has kept (keep.h) */
 	struct config config;
 	struct ledger ledger;
 	struct hbmd hbmd;
@@ -32,6 +33,8 @@ struct small_daemon {
 
 /* Opens it, in service. */
 void small_daemon_open(struct small_daemon *daemon);
+/* The same, and it takes over what there is of an earlier daemon. */
+void small_daemon_take_over(struct small_daemon *daemon);
 /* Runs the loop until wanted(arg), for so many milliseconds at most. False: it did not come. */
 bool small_daemon_run(struct small_daemon *daemon, bool (*wanted)(void *arg), void *arg,
 		      uint64_t ms);
