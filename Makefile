@@ -332,7 +332,7 @@ THREADED_TESTS := test_attempt test_foreign_fd test_log_queue test_worker test_c
 	client/test_region client/test_commit client/test_commit_faults client/test_commit_answers test_request \
 	region/test_share client/test_share session/test_boards integration/test_lend integration/test_lend_killed \
 	test_copier soft/test_copy soft/test_stream soft/test_kernel soft/test_ptx soft/test_module soft/test_errors \
-	soft/test_process integration/test_tiers integration/test_region integration/test_guest_region test_landing \
+	soft/test_process integration/test_tiers integration/test_region integration/test_host_region integration/test_guest_region test_landing \
 	test_lingering integration/test_log test_sequence_growth test_sequence_credit test_sequence_fork test_sequence_random \
 	test_sequence_watermark
 THREADED := $(foreach test,$(THREADED_TESTS),$(filter %/$(test),$(TESTS)))

@@ -56,7 +56,7 @@ static const char *const link_names[HBM_LINKS] = {HBM_LINK_LIST(NAME)};
 static enum hbm_link copy_queue_link_of(const struct copy_queue *queue)
 {
 	static const enum hbm_link links[] = {HBM_LINK_D2D, HBM_LINK_D2H, HBM_LINK_H2D};
-	return links[queue->kind];
+	return queue->device->index == HBM_WIRE_DEVICE_HOST ? HBM_LINK_HOST : links[queue->kind];
 }
 
 /* ---- on the queue's thread ---- */

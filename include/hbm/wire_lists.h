@@ -102,9 +102,9 @@
 
 /*
  * X(name, value, text): enum hbm_link, HBM_LINK_<name>: region <-> HBM tier, device to host
- * memory, host memory to device, host memory to NVMe, NVMe to host memory. From HASH on they
- * move nothing: checksums of host memory; blocks that are encoded for NVMe, and decoded, in
- * bytes before they are encoded.
+ * memory, host memory to device, host memory to NVMe, NVMe to host memory. HASH to DECODE move
+ * nothing: checksums of host memory; blocks that are encoded for NVMe, and decoded, in bytes
+ * before they are encoded. HOST: host regions <-> other host memory.
  */
 #define HBM_LINK_LIST(X)                                                                           \
 	X(D2D, 0, "d2d")                                                                           \
@@ -114,7 +114,8 @@
 	X(NVME_READ, 4, "nvme_read")                                                               \
 	X(HASH, 5, "hash")                                                                         \
 	X(ENCODE, 6, "encode")                                                                     \
-	X(DECODE, 7, "decode")
+	X(DECODE, 7, "decode")                                                                     \
+	X(HOST, 8, "host")
 
 /*
  * X(name, value, text): enum hbm_encoding, HBM_ENCODING_<name>: what blocks of a namespace are

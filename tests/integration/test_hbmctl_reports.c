@@ -128,8 +128,8 @@ static void test_metrics(void **state)
 static void test_trace(void **state)
 {
 	(void)state;
-	static const char *const links[] = {"d2d",       "d2h",  "h2d",    "nvme_write",
-					    "nvme_read", "hash", "encode", "decode"};
+	static const char *const links[] = {"d2d",  "d2h",    "h2d",    "nvme_write", "nvme_read",
+					    "hash", "encode", "decode", "host"};
 	spawn_start(&daemon_, NULL, NULL);
 	hbmctl_expect("trace", 0);
 	hbmctl_expect_text("trace", "nothing has moved yet\n");

@@ -15,6 +15,16 @@
 
 /* ---- Bytes ---- */
 
+static int add_link(const void *record, size_t bytes, void *arg)
+{
+	const struct hbm_wire_link *link = record;
+
+	(void)bytes;
+	((uint64_t *)arg)[link->link] = link->bytes;
+
+	return 0;
+}
+
 static void test_what_is_stored_comes_back(void **state)
 {
 	(void)state;
@@ -34,6 +44,12 @@ static void test_what_is_stored_comes_back(void **state)
 	host_load(host_hbm, ns, region); /* from NVMe */
 	host_check(region);
 	assert_true(spawn_balanced(&daemon_));
+
+	/* one copy each, and no device's */
+	uint64_t links[HBM_LINKS] = {0};
+	assert_int_equal(hbm_query(host_hbm, HBM_QUERY_LINKS, add_link, links), 0);
+	assert_int_equal(links[HBM_LINK_HOST], 3ull * HOST_BLOCKS * HOST_BLOCK);
+	assert_int_equal(links[HBM_LINK_D2H] + links[HBM_LINK_H2D], 0);
 	assert_int_equal(hbm_region_destroy(host_hbm, region), 0);
 }
 
