@@ -31,7 +31,7 @@ struct catalog_wait {
 struct catalog_barrier {
 	struct list link; /* the catalog's */
 	void (*done)(struct catalog_barrier *barrier);
-	/* Called instead if a flush fails, or takes too long. NULL: however often one does, it waits. */
+	/* Called instead if a flush fails, or takes too long. NULL: it waits however often one does. */
 	void (*failed)(struct catalog_barrier *barrier);
 };
 
@@ -51,7 +51,7 @@ bool catalog_waits_empty(const struct catalog_waits *waits); /* none, of either 
 void catalog_waits_bar(struct catalog_waits *waits, struct catalog_barrier *barrier);
 /* Whether one is to be followed by a flush. */
 bool catalog_waits_any(const struct catalog_waits *waits);
-/* Whether one of them does not wait for ever for the flush in flight. */
+/* Whether one of them, or a barrier, waits for a limited time only. */
 bool catalog_waits_are_limited(const struct catalog_waits *waits);
 /* A batch has been made, and a flush may follow: whether somebody waits for it. Answers those
  * whose block is not to be expected any more. */

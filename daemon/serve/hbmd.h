@@ -62,7 +62,7 @@ struct hbmd {
 	const struct nvme_watch *nvme_watch; /* the same */
 	struct nvme_name *nvme_name;         /* the same */
 	struct catalog *catalog;             /* NULL: of an NVMe tier there is none */
-	bool label_is_late;                  /* nobody waits for it any more (serve_wiped.c) */
+	bool label_is_late;                  /* no client waits for it any more (serve_wiped.c) */
 	bool nvme_missing;                   /* it is configured and could not be opened */
 	struct reservations *reservations;
 	struct resizes *resizes;
