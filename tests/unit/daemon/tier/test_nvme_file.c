@@ -182,6 +182,30 @@ static void test_an_interrupted_format(void **state)
 	await_format(rig);
 }
 
+/* What was in service while it was formatting may have blocks that are durable: it is in service again
+ * at once, and has their bytes. */
+static void test_what_has_been_formatted_stays(void **state)
+{
+	struct nvme_file_rig *rig = *state;
+	char text[8] = "";
+
+	rig->config.nvme_size = 200 * MIB; /* four steps */
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	while (rig->cache->nvme->usable == 0)
+		loop_flush(rig->loop);
+	uint64_t usable = rig->cache->nvme->usable;
+	nvme_file_rig_close(rig);
+	write_file(rig, "durable", (off_t)(NVME_HEAD + usable) - 8, 0);
+	assert_int_equal(nvme_file_rig_open(rig), 0);
+	assert_in_range(rig->cache->nvme->usable, usable, rig->config.nvme_size);
+	await_format(rig);
+
+	int fd = open(rig->path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(pread(fd, text, sizeof(text) - 1, (off_t)(NVME_HEAD + usable) - 8), 7);
+	assert_string_equal(text, "durable");
+	close(fd);
+}
+
 /* Cut off before there was a label: the file is as long as it was made and has nothing in
  * it. */
 static void test_a_file_cut_off_before_its_label(void **state)
@@ -576,6 +600,7 @@ int main(void)
 		TEST(test_longer_than_its_label),
 		TEST(test_growth_that_fails),
 		TEST(test_an_interrupted_format),
+		TEST(test_what_has_been_formatted_stays),
 		TEST(test_a_file_cut_off_before_its_label),
 		TEST(test_a_foreign_file_is_refused_and_untouched),
 		TEST(test_a_label_of_which_a_byte_is_wrong),
