@@ -5,6 +5,7 @@
 #include "client/python/native/area.h"
 #include "client/python/native/job.h"
 #include "client/python/native/op.h"
+#include "client/python/native/opening.h"
 #include "client/python/native/pool.h"
 
 #include <errno.h>
@@ -371,6 +372,7 @@ static void core_close_here(struct call *call)
 	pool_close_all(core);
 	core->landing = landing_free(core->landing);
 	allocation_forget(core);
+	opening_forget(core);
 	core->hbm = call->hbm = hbm_close(core->hbm);
 
 	while (core->pending) {

@@ -25,6 +25,7 @@ struct allocation;
 struct area;
 struct landing;
 struct op;
+struct opened;
 struct pool;
 struct waiter;
 
@@ -43,6 +44,7 @@ struct core {
 	struct waiter *idle;            /* to be used again */
 	struct landing *landing;        /* NULL: not needed yet */
 	struct allocation *allocations; /* that torch has */
+	struct opened *opened;          /* namespaces */
 	pthread_mutex_t fence_lock;     /* held for no longer than a system call that never waits */
 	bool fences;                    /* they are mapped */
 };

@@ -116,8 +116,10 @@ static PyObject *namespace_close(PyObject *object, PyObject *none)
 
 static PyObject *namespace_closed(PyObject *object, void *closure)
 {
+	const struct namespace *self = (struct namespace *)object;
+
 	(void)closure;
-	return PyBool_FromLong(((struct namespace *)object)->opening == NULL);
+	return PyBool_FromLong(!self->opening || self->core->closed);
 }
 
 static PyObject *namespace_number(PyObject *object, void *closure)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * opening: a namespace that is open, as requests and an object of Python share it. It is closed
- * with the last of them, as a request of several pieces names it more than once; all that is here
- * is changed with the GIL.
+ * with the last of them, as a request of several pieces names it more than once, and with the last
+ * of all that have the same one open, which the daemon does not count. All that is here is changed
+ * with the GIL.
  */
 #pragma once
 
@@ -21,3 +22,5 @@ struct opening {
 struct opening *opening_new(struct core *core, const struct hbm_namespace_options *options);
 /* 0, or -1 and an exception: it was the last use, and the daemon says so. */
 int opening_unref(struct opening *opening);
+/* Forgets those of a connection that is closed now. */
+void opening_forget(struct core *core);

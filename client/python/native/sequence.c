@@ -175,6 +175,14 @@ static PyObject *sequence_facts(PyObject *object, PyObject *none)
 		(unsigned long long)facts.suspended_bytes, (int)facts.state, (int)facts.tier);
 }
 
+static PyObject *sequence_closed(PyObject *object, void *closure)
+{
+	const struct sequence *self = (struct sequence *)object;
+
+	(void)closure;
+	return PyBool_FromLong(!self->handle || !self->pool->open || self->pool->core->closed);
+}
+
 static PyObject *sequence_handle(PyObject *object, void *closure)
 {
 	(void)closure;
@@ -589,8 +597,10 @@ bool native_add_sequence(PyObject *module)
 		{"_save", sequence_save, METH_VARARGS, NULL},
 		{"_saved", sequence_saved, METH_VARARGS | METH_CLASS, NULL},
 		{.ml_name = NULL}};
-	static PyGetSetDef members[] = {{"_handle", sequence_handle, NULL, NULL, NULL},
-					{.name = NULL}};
+	static PyGetSetDef members[] = {
+		{"closed", sequence_closed, NULL, "whether it was closed", NULL},
+		{"_handle", sequence_handle, NULL, NULL, NULL},
+		{.name = NULL}};
 	static PyType_Slot slots[] = {{Py_tp_new, sequence_make},
 				      {Py_tp_dealloc, sequence_dealloc},
 				      {Py_tp_methods, methods},

@@ -171,6 +171,14 @@ class Misuse(DaemonTest):
             self.assertEqual(refused.exception.status, hbm.Status.CANCELLED)
         buffers[0].append(1)
 
+    def test_a_namespace_that_is_open_twice(self):
+        other = self.namespace(BLOCK, ephemeral=True)
+        self.assertEqual(other.number, self.ns.number)
+        self.ns.close()
+        other.store(keys(1), [b"o" * BLOCK]).wait()
+        self.assertEqual(other.lookup(keys(1)).resident, 1)
+        other.close()
+
     def test_a_namespace_is_closed_behind_its_requests(self):
         buffers = [[bytearray(BLOCK)] for _ in range(2)]
         self.connection.fence(1).signal(0)
@@ -249,14 +257,19 @@ class Play:
     def __init__(self, socket, random_):
         self.socket, self.random = socket, random_
         self.connections, self.regions, self.namespaces, self.tickets, self.views = [], [], [], [], []
-        self.things = [self.connections, self.regions, self.namespaces, self.tickets, self.views]
+        self.pools, self.sequences = [], []
+        self.things = [self.connections, self.regions, self.namespaces, self.tickets, self.views, self.pools,
+                       self.sequences]
 
     def run(self, steps):
         self.connect()
         calls = [name for name in dir(self) if name.startswith("do_")]
         for _ in range(steps):
+            name = self.random.choice(calls)
+            if name.startswith("do_close") and self.random.randrange(6):
+                continue
             try:
-                getattr(self, self.random.choice(calls))()
+                getattr(self, name)()
             except self.EXPECTED:
                 pass
         for things in self.random.sample(self.things, len(self.things)):
@@ -267,10 +280,13 @@ class Play:
         self.connections.append(hbm.Connection(self.socket, name="play"))
 
     def any(self, things):
-        return self.random.choice(things)  # IndexError: there is none
+        """One of them, most of the time one that is not closed. IndexError: there is none."""
+        open_ = [thing for thing in things if not getattr(thing, "closed", False)]
+        return self.random.choice(open_ if open_ and self.random.randrange(10) else things)
 
     def number(self):
-        return self.random.choice([0, 1, 2, 4096, BLOCK, 2 << 20, 4 << 20, -1, 1 << 63, 1 << 64, "a", None, 0.5])
+        odd = [1, 2, 4096, -1, 1 << 63, 1 << 64, "a", None, 0.5]
+        return self.random.choice([0, BLOCK, 2 << 20, 4 << 20] if self.random.randrange(3) else odd)
 
     def keep(self, things, thing, most=6):
         things.append(thing)
@@ -294,11 +310,10 @@ class Play:
             self.connect()
 
     def do_close_connection(self):
-        if self.random.randrange(10) == 0:
-            connection = self.any(self.connections)
-            connection.close()
-            self.connections.remove(connection)
-            self.do_connect()
+        connection = self.any(self.connections)
+        connection.close()
+        self.connections.remove(connection)
+        self.do_connect()
 
     def do_dispatch(self):
         self.any(self.connections).dispatch(self.random.choice([0, 0.001, -1, "a"]))
@@ -334,7 +349,7 @@ class Play:
 
     def do_namespace(self):
         ns = self.any(self.connections).namespace(
-            self.random.choice(["a", "b", "c"]), block_bytes=self.random.choice([BLOCK, self.number()]), ephemeral=True)
+            self.random.choice(["a", "b", "c"]), block_bytes=self.random.choice([BLOCK, BLOCK, BLOCK, self.number()]), ephemeral=True)
         self.keep(self.namespaces, ns, 4)
 
     def do_close_namespace(self):
@@ -374,6 +389,44 @@ class Play:
 
     def do_signal(self):
         self.any(self.connections).fence(1).signal(self.random.randrange(2))
+
+    def do_pool(self):
+        layout = self.random.choice(["layers=2 heads=2 dim=16 bytes=4 order=layer max=100000"] * 3 + ["a"])
+        self.keep(self.pools, self.any(self.connections).pool(layout, max_sequences=self.random.choice([1, 4, 4, 0])), 2)
+
+    def do_close_pool(self):
+        self.any(self.pools).close()
+
+    def do_sequence(self):
+        self.keep(self.sequences, self.any(self.pools).open(expected=self.random.choice([0, 0, 100, -1])))
+
+    def do_step(self):
+        count = self.random.randrange(1, 3)
+        sequences = [self.any(self.sequences) for _ in range(count)]
+        pool = self.random.choice([sequences[0].pool, self.any(self.pools)])
+        pool.step(sequences, [self.random.choice([1, 10, 5000, 90000, 1 << 40]) for _ in range(count)])
+
+    def do_change(self):
+        sequence, other = self.any(self.sequences), self.any(self.sequences)
+        self.random.choice([
+            lambda: sequence.truncate(self.random.randrange(20)), lambda: sequence.slide(self.random.randrange(20)),
+            lambda: sequence.suspend(self.random.choice(list(hbm.Tier))), sequence.resume, sequence.close,
+            lambda: self.keep(self.sequences, sequence.fork(self.random.randrange(3))[0]),
+            lambda: sequence.pool.reorder([sequence, other], [1, 0]),
+            lambda: sequence.pool.prefetch([sequence, other], hbm.Tier.DDR),
+            lambda: sequence.save("name", hbm.Space("m")),
+            lambda: self.keep(self.sequences, sequence.pool.restore("name", hbm.Space("m"))),
+            lambda: sequence.pool.drop("name", hbm.Space("m")), lambda: sequence.pool.event(),
+        ])()
+
+    def do_see(self):
+        sequence = self.any(self.sequences)
+        view = self.random.choice([sequence.keys, sequence.values])(
+            self.random.randrange(3), self.random.choice(["float32", "int32", "uint8"]), self.random.choice([0, 0, 1, 1 << 50]))
+        self.keep(self.views, view)
+        with memoryview(view) as numbers:
+            if numbers.shape[0]:
+                numbers[-1, -1, -1] = 1
 
     def do_drop(self):
         things = self.any(self.things[1:])
