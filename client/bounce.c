@@ -15,7 +15,9 @@ static int bounce_commit(struct hbm *hbm, struct hbm_region *region)
 int hbm_bounce_open(struct bounce *bounce, struct hbm *hbm, uint64_t least)
 {
 	uint64_t slot = least > BOUNCE_SLOT_BYTES ? least : BOUNCE_SLOT_BYTES;
-	struct hbm_region_options options = {.device = HBM_DEVICE_HOST};
+	/* the daemon's own slabs may be larger than all of it */
+	struct hbm_region_options options = {.device = HBM_DEVICE_HOST,
+					     .slab = BOUNCE_SLOT_BYTES * BOUNCE_SLOTS};
 	struct hbm_region *region;
 
 	if (!checked_mul(slot, BOUNCE_SLOTS, &options.address_space))

@@ -209,6 +209,44 @@ static void job_receive(struct op *op)
 	job->next += job->piece;
 }
 
+/* HBM_UNSUPPORTED: libhbm does not. */
+static int job_hand_over(struct core *core, struct op *op)
+{
+	const struct job_options *options = &op->job->options;
+	struct hbm_segment *segments;
+	int status;
+
+	if (options->sync.ready_slot != HBM_WIRE_NO_FENCE ||
+	    options->sync.fence_slot != HBM_WIRE_NO_FENCE)
+		return HBM_UNSUPPORTED;
+	segments = calloc(op->count, sizeof(*segments));
+	if (!segments)
+		return -ENOMEM;
+
+	for (size_t i = 0; i < op->count; i++) {
+		segments[i] = (struct hbm_segment){NULL, HBM_ADDRESS(options->memory[i]),
+						   options->block_bytes};
+		options->blocks[i].segments = &segments[i];
+		options->blocks[i].segment_count = 1;
+	}
+	status = (options->store ? hbm_submit_store_from : hbm_submit_load_to)(
+		core->hbm, options->ns, options->blocks, op->count, op->results, &op->ticket);
+	free(segments);
+
+	return status;
+}
+
+int job_begin(struct core *core, struct op *op)
+{
+	int status = job_hand_over(core, op);
+
+	if (status == 0)
+		op->job = job_free(op->job);
+
+	/* it begins when it is looked at first, and is refused then if there is no other way */
+	return status == HBM_UNSUPPORTED ? 0 : status;
+}
+
 int job_go(struct core *core, struct op *op)
 {
 	struct job *job = op->job;

@@ -198,7 +198,7 @@ static int transfer_submit(struct hbm *hbm, const struct namespace *self, struct
 	const struct transfer *transfer = what;
 
 	if (op->job)
-		return 0; /* it begins when it is looked at first */
+		return job_begin(self->core, op);
 
 	return (transfer->store ? hbm_submit_store : hbm_submit_load)(
 		hbm, self->ns, transfer->blocks.blocks, op->count, &transfer->sync, op->results,
