@@ -7,6 +7,7 @@ the folder that the test gives it, so that a daemon that is started again finds 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -74,6 +75,12 @@ class SoftDaemon:
     def listens(self) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
             return peer.connect_ex(self.socket) == 0
+
+    def blocks(self) -> dict[str, int]:
+        """How many are in each tier."""
+        command = [str(BUILD / "hbmctl"), "--socket", self.socket, "--json", "tiers"]
+        said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        return {tier["tier"]: tier["blocks"] for tier in said["tiers"]}
 
     def signal(self, number: int) -> None:
         """For SIGSTOP and SIGCONT: a daemon that hangs."""

@@ -168,6 +168,14 @@ def test_what_one_engine_stores_another_loads(daemon):
         assert second.look_up(context, chain(context, 1, first=5)) == [LookupResult.MISS]
 
 
+def test_blocks_of_host_memory_stay_out_of_devices(daemon):
+    with Engine(daemon) as engine:
+        context = engine.request("a")
+        engine.store(context, chain(context, 5))
+        assert daemon.blocks()["hbm"] == 0
+        assert daemon.blocks()["ddr"] == 5
+
+
 def test_more_than_the_cpu_tier_holds(daemon):
     with Engine(daemon) as engine:
         context = engine.request("a")

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Mapping, Sequence
 
 import hbm
-from hbm.link import NEVER
+from hbm.link import NEVER, TIER
 
 log = logging.getLogger(__name__)
 
@@ -308,7 +308,7 @@ class Courier:
                 return
             where = job.where() if callable(job.where) else job.where
             if job.kind == "store":
-                ticket = namespace.store(job.keys, where, parents=job.parents)
+                ticket = namespace.store(job.keys, where, parents=job.parents, tier=TIER)
             else:
                 ticket = namespace.load(job.keys, where)
         except (hbm.Error, ValueError, TypeError, BufferError, MemoryError) as error:
