@@ -121,7 +121,9 @@ class Blocks(DaemonTest):
 
     def test_namespaces_share_nothing(self):
         self.ns.store(self.keys, self.data).wait()
-        for options in ({"salt": "other"}, {"weights": 1}, {"layout": "other"}, {"memory_only": True}):
+        for options in (
+            {"salt": "other"}, {"weights": 1}, {"layout": "other"}, {"memory_only": True}, {"group": "g"},
+        ):
             with self.namespace(BLOCK, ephemeral=True, **options) as other:
                 self.assertEqual(other.lookup(self.keys).resident, 0, options)
 
