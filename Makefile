@@ -373,6 +373,9 @@ python: $(BUILD)/.deps-PYTHON ## build the wheel of the Python package, hbm, int
 	@$(SUBMAKE) $(BUILD)/libhbm.a
 	@BUILD=$(BUILD) client/python/build
 
+deb: python ## make the Debian package of the Python package, python3-hbm, from that
+	@BUILD=$(BUILD) client/python/deb
+
 check-engines: $(BUILD)/.deps-PYTHON ## test the adapters beside vLLM, LMCache, SGLang and transformers from PyPI, without a GPU; ENGINES=PATH: where they are kept
 	@$(SUBMAKE) all
 	@BUILD=$(BUILD) tests/engines/run
@@ -461,4 +464,4 @@ clean: ## remove everything that was built
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z].*:.*## /{printf "  make %-21s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all tests deps check check-engines python soak check-threads check-systemd demo bench lint analyze warnings coverage coverage-run fuzz fuzzers mutants gpu-check gpu-pack install uninstall dist clean help FORCE
+.PHONY: all tests deps check check-engines python deb soak check-threads check-systemd demo bench lint analyze warnings coverage coverage-run fuzz fuzzers mutants gpu-check gpu-pack install uninstall dist clean help FORCE

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# The Python package builds, and its tests pass; where there are no headers of Python it passes and says so.
+# The Python package builds, as a wheel and for Debian, and its tests pass; where there are no headers of Python it passes and says so.
 set -u
 build=$(cd "${BUILD:-build}" && pwd)
 
@@ -16,4 +16,13 @@ said=$(cd client/python/tests && timeout -k 5 120 "$python" -X dev -W error -m u
 	echo "$said"
 	exit 1
 }
+
+# What the Debian package would install is the same package.
+if command -v dpkg-deb >/dev/null; then
+	deb=$(BUILD=$build client/python/deb) || exit 1
+	rm -rf "$build/python/installed"
+	dpkg-deb -x "$deb" "$build/python/installed"
+	diff -r "$build/python/lib" "$build/python/installed/usr/lib/python3/dist-packages" || exit 1
+	rm -rf "$build/python/installed"
+fi
 echo "ok python: $(grep -o '^Ran [0-9]* tests' <<<"$said")"
