@@ -106,14 +106,11 @@ static int host_driver_fill_file(int fd, uint64_t bytes)
 	return fallocate(fd, 0, 0, (off_t)bytes);
 }
 
-/* Whether a client has it: another file description. */
+/* Whether a client has it: another file description. If not, none can open it before it is
+ * closed here. */
 static bool host_driver_is_had(const struct allocation *allocation)
 {
-	if (fcntl(allocation->fd, F_SETLEASE, F_WRLCK) < 0)
-		return errno == EAGAIN;
-	fcntl(allocation->fd, F_SETLEASE, F_UNLCK);
-
-	return false;
+	return fcntl(allocation->fd, F_SETLEASE, F_WRLCK) < 0 && errno == EAGAIN;
 }
 
 /* ---- memory ---- */
@@ -156,6 +153,14 @@ static void host_driver_free(struct allocation *allocation)
 	free(allocation);
 }
 
+/* No client has it. What else refers to the file, by O_PATH or a watch, would keep its pages. */
+static void host_driver_free_pages(struct allocation *allocation)
+{
+	(void)fallocate(allocation->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			(off_t)allocation->bytes);
+	host_driver_free(allocation);
+}
+
 static CUresult host_driver_release(CUmemGenericAllocationHandle handle)
 {
 	struct allocation *allocation = host_driver_allocation(handle);
@@ -166,7 +171,7 @@ static CUresult host_driver_release(CUmemGenericAllocationHandle handle)
 		host.lingers += allocation->bytes;
 		list_push_back(&host.lingering, &allocation->link);
 	} else {
-		host_driver_free(allocation);
+		host_driver_free_pages(allocation);
 	}
 	pthread_mutex_unlock(&host.lock);
 
@@ -219,7 +224,7 @@ static void host_driver_sweep(void)
 
 		list_remove(&allocation->link);
 		host.lingers -= allocation->bytes;
-		host_driver_free(allocation);
+		host_driver_free_pages(allocation);
 	}
 }
 

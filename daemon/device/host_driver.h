@@ -13,8 +13,10 @@
  *
  * Whether they have is asked of the kernel, by F_SETLEASE: it says whether ours is the only file
  * description of a file that could write, which a mapping counts as. So memory that a client keeps after it gave it back
- * counts as held (held.h) exactly as long as it is. What the kernel does not tell is whether
- * pages are pinned that no process has mapped.
+ * counts as held (held.h) exactly as long as it is. What is not had any more is emptied, as a file
+ * can be referred to without being open. What the kernel does not tell is whether pages are pinned
+ * that no process has mapped. Who opens a file in that moment has the process get SIGIO, which it
+ * is to ignore.
  *
  * The size of a memfd is sealed. Its pages are never huge ones of hugetlbfs: a client can punch a
  * hole into what it may write, and the daemon that reads there gets a new page, or, of

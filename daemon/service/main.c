@@ -201,6 +201,7 @@ static int hbmd_watch_signals(struct service *service)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGIO, SIG_IGN);   /* of F_SETLEASE: host_driver.h */
 	signal(SIGXFSZ, SIG_IGN); /* exceeding a file size limit is then an error, EFBIG */
 	service->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 

@@ -22,7 +22,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { ROUNDS = 60 };
+enum { ROUNDS = 60, OPENINGS = 200 };
 
 static struct hbm *victim;
 static struct hbm_region *victim_region;
@@ -217,6 +217,57 @@ static void test_guesses(void **state)
 	close(socket);
 }
 
+/* What refers to the file behind a mapping, and is no open file. */
+static int refer_to_mapped(const void *at)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)at,
+		 (unsigned long)at + (unsigned long)HOST_SLAB);
+
+	return open(path, O_PATH | O_CLOEXEC);
+}
+
+static void *open_and_close(void *arg)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", *(const int *)arg);
+	while (writing) {
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd >= 0)
+			close(fd);
+	}
+
+	return NULL;
+}
+
+/* Who opens a file that is leased in that moment has the daemon get a signal. */
+static void test_files_that_are_opened_while_the_daemon_looks(void **state)
+{
+	(void)state;
+	struct hbm_region *region = host_create(host_hbm, HOST_SLAB);
+
+	for (unsigned i = 0; i < OPENINGS; i++) {
+		pthread_t thread;
+
+		assert_int_equal(host_commit(host_hbm, region, 0, HOST_SLAB), 0);
+		int fd = refer_to_mapped(host_at(region, 0));
+		if (fd < 0)
+			skip(); /* for root alone */
+		writing = true;
+		assert_int_equal(pthread_create(&thread, NULL, open_and_close, &fd), 0);
+		assert_int_equal(host_decommit(host_hbm, region, 0, HOST_SLAB), 0);
+		(void)host_pool(host_hbm);
+		writing = false;
+		pthread_join(thread, NULL);
+		close(fd);
+	}
+
+	host_await(host_hbm, HOST_SLAB);
+	assert_int_equal(hbm_region_destroy(host_hbm, region), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -225,6 +276,7 @@ int main(void)
 		TEST(test_the_size_is_sealed),
 		TEST(test_pages_that_are_taken_away),
 		TEST(test_bytes_that_change_while_they_are_stored),
+		TEST(test_files_that_are_opened_while_the_daemon_looks),
 		TEST(test_guesses),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

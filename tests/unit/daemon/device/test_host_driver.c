@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -181,6 +182,28 @@ static void test_what_a_client_has_is_used(void **state)
 	assert_int_equal(used(), 0);
 }
 
+static void test_a_file_that_is_referred_to_has_no_pages(void **state)
+{
+	(void)state;
+	CUmemGenericAllocationHandle handle = create();
+	int fd = export(handle);
+	char path[64];
+	struct stat stat;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	int reference = open(path, O_PATH | O_CLOEXEC);
+	assert_true(reference >= 0);
+	release(handle);
+	assert_int_equal(used(), SLAB);
+	assert_int_equal(fstat(fd, &stat), 0);
+	assert_int_equal(stat.st_blocks * 512, SLAB);
+	close(fd);
+	assert_int_equal(used(), 0);
+	assert_int_equal(fstat(reference, &stat), 0);
+	assert_int_equal(stat.st_blocks, 0);
+	close(reference);
+}
+
 /* As after a restart: the descriptor that was kept is a client's, too. */
 static void test_the_next_daemon_has_it(void **state)
 {
@@ -240,8 +263,11 @@ static void test_without_descriptors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_memory_is_the_same_everywhere), TEST(test_the_size_stays),
-		TEST(test_what_a_client_has_is_used),     TEST(test_the_next_daemon_has_it),
+		TEST(test_memory_is_the_same_everywhere),
+		TEST(test_the_size_stays),
+		TEST(test_what_a_client_has_is_used),
+		TEST(test_a_file_that_is_referred_to_has_no_pages),
+		TEST(test_the_next_daemon_has_it),
 		TEST(test_without_descriptors),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
