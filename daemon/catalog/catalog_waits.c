@@ -15,6 +15,7 @@ void catalog_waits_init(struct catalog_waits *waits, struct cache *cache,
 	list_init(&waits->waiting);
 	list_init(&waits->flushing);
 	list_init(&waits->barriers);
+	list_init(&waits->barred);
 }
 
 bool catalog_waits_empty(const struct catalog_waits *waits)
@@ -95,9 +96,25 @@ static void catalog_waits_distrust_all(struct catalog_waits *waits)
 
 /* ---- barriers ---- */
 
+static void catalog_waits_pass(struct list *from, struct list *to)
+{
+	for (struct list *node; (node = list_pop_front(from)) != NULL;)
+		list_push_back(to, node);
+}
+
 void catalog_waits_bar(struct catalog_waits *waits, struct catalog_barrier *barrier)
 {
 	list_push_back(&waits->barriers, &barrier->link);
+}
+
+/* All of them, where a batch has all that has changed: whether there are some. One that comes
+ * while the flush is in flight waits for the next one. */
+static bool catalog_waits_begin_barriers(struct catalog_waits *waits)
+{
+	if (waits->changes->queued == 0)
+		catalog_waits_pass(&waits->barriers, &waits->barred);
+
+	return !list_empty(&waits->barred);
 }
 
 /* Those that come while the others are told are not among them. */
@@ -105,29 +122,32 @@ static void catalog_waits_unbar(struct catalog_waits *waits)
 {
 	struct list told;
 
-	if (!waits->barred)
-		return;
-
-	waits->barred = false;
-	list_replace(&waits->barriers, &told);
+	list_replace(&waits->barred, &told);
 	for (struct list *node; (node = list_pop_front(&told)) != NULL;) {
 		struct catalog_barrier *barrier = container_of(node, struct catalog_barrier, link);
 		barrier->done(barrier);
 	}
 }
 
+/* Takes those that may fail out of a list. */
+static void catalog_waits_take_failing(struct list *barriers, struct list *failed)
+{
+	list_for_each_safe (node, after, barriers) {
+		if (!container_of(node, struct catalog_barrier, link)->failed)
+			continue;
+		list_remove(node);
+		list_push_back(failed, node);
+	}
+}
+
 /* Those that may. */
 static void catalog_waits_fail_barriers(struct catalog_waits *waits)
 {
-	struct list told, failed;
+	struct list failed;
 
 	list_init(&failed);
-	list_replace(&waits->barriers, &told);
-	for (struct list *node; (node = list_pop_front(&told)) != NULL;) {
-		struct catalog_barrier *barrier = container_of(node, struct catalog_barrier, link);
-		list_push_back(barrier->failed ? &failed : &waits->barriers, node);
-	}
-
+	catalog_waits_take_failing(&waits->barred, &failed);
+	catalog_waits_take_failing(&waits->barriers, &failed);
 	for (struct list *node; (node = list_pop_front(&failed)) != NULL;) {
 		struct catalog_barrier *barrier = container_of(node, struct catalog_barrier, link);
 		barrier->failed(barrier);
@@ -141,14 +161,20 @@ bool catalog_waits_any(const struct catalog_waits *waits)
 	return !list_empty(&waits->waiting) || !list_empty(&waits->barriers);
 }
 
+static bool catalog_waits_one_may_fail(const struct list *barriers)
+{
+	bool may_fail = false;
+
+	list_for_each (node, barriers)
+		may_fail |= container_of(node, struct catalog_barrier, link)->failed != NULL;
+
+	return may_fail;
+}
+
 bool catalog_waits_are_limited(const struct catalog_waits *waits)
 {
-	bool limited = !list_empty(&waits->flushing);
-
-	list_for_each (node, &waits->barriers)
-		limited |= container_of(node, struct catalog_barrier, link)->failed != NULL;
-
-	return limited;
+	return !list_empty(&waits->flushing) || catalog_waits_one_may_fail(&waits->barred) ||
+	       catalog_waits_one_may_fail(&waits->barriers);
 }
 
 void catalog_waits_add(struct catalog_waits *waits, struct catalog_wait *wait)
@@ -198,9 +224,9 @@ bool catalog_waits_begin(struct catalog_waits *waits)
 			wait->done(wait, fate == CATALOG_WAIT_GONE ? HBM_NO_SPACE : HBM_IO);
 	}
 
-	waits->barred = !list_empty(&waits->barriers) && waits->changes->queued == 0;
+	bool barred = catalog_waits_begin_barriers(waits);
 
-	return !list_empty(&waits->flushing) || waits->barred;
+	return !list_empty(&waits->flushing) || barred;
 }
 
 void catalog_waits_succeed(struct catalog_waits *waits)
@@ -215,7 +241,7 @@ void catalog_waits_succeed(struct catalog_waits *waits)
 
 void catalog_waits_fail(struct catalog_waits *waits, bool data)
 {
-	waits->barred = false;
+	catalog_waits_pass(&waits->barred, &waits->barriers);
 	if (data)
 		catalog_waits_distrust_all(waits);
 	catalog_waits_answer(&waits->flushing, HBM_IO);

@@ -37,7 +37,7 @@ struct catalog_barrier {
 
 struct catalog_waits {
 	struct list barriers;
-	bool barred; /* the flush in flight has all that changed before them */
+	struct list barred; /* those of which the flush in flight has all that changed before */
 	struct cache *cache;
 	struct catalog_changes *changes;
 	struct list waiting, flushing;
