@@ -89,12 +89,19 @@ static uint64_t peer_began(pid_t pid)
 	return ticks * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
+/* The number is a thread's of another process, or the process goes in this moment: ENOENT of newer
+ * kernels. Older ones say EINVAL, and mean neither the number nor the flags, which are right. */
+static int peer_find_errno(int error)
+{
+	return error == EINVAL || error == ENOENT ? -ESRCH : -error;
+}
+
 int peer_find(pid_t pid, uint64_t at_ns)
 {
 	/* A process ID of another namespace is 0. */
 	long r = pid > 0 ? syscall(SYS_pidfd_open, pid, 0) : -1;
 	if (r < 0)
-		return pid > 0 ? -errno : -ESRCH;
+		return pid > 0 ? peer_find_errno(errno) : -ESRCH;
 
 	/* What began later has the number because that process is gone. */
 	struct pollfd process = {.fd = (int)r, .events = POLLIN};

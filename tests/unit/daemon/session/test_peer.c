@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who is at the other end, and in which unit. */
+/* Who is at the other end, and in which unit; and whether it is still there. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +9,8 @@
 
 #include "daemon/session/peer.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -87,11 +89,68 @@ static void a_process_that_is_gone_has_none(void **state)
 	close(socket);
 }
 
+static void a_process_is_found_again(void **state)
+{
+	(void)state;
+	pid_t pid = fork();
+	int pidfd;
+
+	if (pid == 0)
+		_exit(0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(peer_find(pid, UINT64_MAX), -ESRCH);
+	assert_int_equal(peer_find(0, UINT64_MAX), -ESRCH);
+	assert_int_equal(peer_find(getpid(), 0), -ESRCH); /* it has the number since */
+	pidfd = peer_find(getpid(), UINT64_MAX);
+	assert_true(pidfd >= 0);
+
+	close(pidfd);
+}
+
+struct thread {
+	int started[2], ends[2];
+};
+
+static void *say_number(void *arg)
+{
+	const struct thread *thread = arg;
+	pid_t number = gettid();
+	char byte;
+
+	(void)!write(thread->started[1], &number, sizeof(number));
+	(void)!read(thread->ends[0], &byte, 1);
+
+	return NULL;
+}
+
+/* Such a process has ended: else no daemon could start as long as the thread runs. */
+static void a_number_that_a_thread_has_now(void **state)
+{
+	(void)state;
+	struct thread thread;
+	pthread_t id;
+	pid_t number;
+
+	assert_int_equal(pipe(thread.started), 0);
+	assert_int_equal(pipe(thread.ends), 0);
+	assert_int_equal(pthread_create(&id, NULL, say_number, &thread), 0);
+	assert_int_equal(read(thread.started[0], &number, sizeof(number)), sizeof(number));
+	assert_int_equal(peer_find(number, UINT64_MAX), -ESRCH);
+
+	close(thread.ends[1]);
+	assert_int_equal(pthread_join(id, NULL), 0);
+	close(thread.ends[0]);
+	close(thread.started[0]);
+	close(thread.started[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_unit_of_a_process),
 		cmocka_unit_test(a_process_that_is_gone_has_none),
+		cmocka_unit_test(a_process_is_found_again),
+		cmocka_unit_test(a_number_that_a_thread_has_now),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
