@@ -44,14 +44,19 @@ static void vacate_drop_copy(struct vacate *vacate, uint32_t number)
 		block_drop_copy(blocks, number);
 }
 
+/* Whether there will be room for the extent that one more block leaves. */
+static bool vacate_may_leave(const struct vacate *vacate)
+{
+	return left_extents_have_room(&vacate->tier->left, mover_moves(vacate->mover) + 1);
+}
+
 static enum outcome vacate_move(struct vacate *vacate, uint32_t number)
 {
 	struct mover *mover = vacate->mover;
 	struct tier *tier = vacate->tier;
 	uint64_t bytes = block_bytes_in(&mover->cache->blocks, number, tier);
 	if (tier->silent || tier->lost || !ledger_has_room(&mover->for_policy, LEDGER_MOVES, 1) ||
-	    !move_may_begin(mover, false, number, tier) ||
-	    !left_extents_have_room(&tier->left, mover_moves(mover) + 1))
+	    !move_may_begin(mover, false, number, tier) || !vacate_may_leave(vacate))
 		return NO_ROOM;
 
 	struct place to = {tier, tier_alloc(tier, bytes)};
@@ -85,13 +90,18 @@ static void vacate_stop_at(struct vacate *vacate, enum vacate_end end)
 }
 
 /* No extent is free, or no move: what moves gives some back, else the next victim does. Where
- * others take what moves give back, it does so all the same. */
+ * others take what moves give back, it does so all the same. What waits for the records to be flushed
+ * gets nothing by a victim. */
 static void vacate_make_room(struct vacate *vacate)
 {
 	struct mover *mover = vacate->mover;
 	bool none = false;
 
 	pump_run(mover);
+	if (!vacate_may_leave(vacate)) {
+		vacate_wait(vacate, ROOM_NS);
+		return;
+	}
 	if (vacate_is_at_rest(vacate) || ++vacate->waited > WAITS) {
 		none = cache_push_out(mover->cache, vacate->tier, 1, 1).blocks == 0;
 		vacate->waited = 0;

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/cache/cache.h"
 #include "daemon/loop/loop.h"
 #include "daemon/move/move.h"
@@ -170,6 +171,72 @@ static void test_what_is_in_use(void **state)
 	traffic_end(traffic);
 }
 
+struct ticks {
+	struct loop *loop;
+	struct timer timer;
+	unsigned left;
+};
+
+static void tick(struct timer *timer)
+{
+	struct ticks *ticks = container_of(timer, struct ticks, timer);
+
+	if (--ticks->left > 0)
+		loop_timer_set(ticks->loop, timer, clock_now() + 1000000);
+}
+
+static bool has_ticked(void *arg)
+{
+	return ((const struct ticks *)arg)->left == 0;
+}
+
+static void free_left(void *arg)
+{
+	tier_free_left(arg, UINT32_MAX);
+}
+
+/* As many extents as there may be wait for a flush: however long it takes, no block is evicted. */
+static void test_a_flush_is_waited_for(void **state)
+{
+	(void)state;
+	struct traffic *traffic = traffic_new(__func__);
+	traffic_open(traffic, 1, traffic_one_size);
+	struct cache *cache = traffic->rig.hbmd.cache;
+	struct tier *tier = cache->nvme;
+	struct vacate vacate;
+	struct ticks ticks = {.loop = traffic->rig.loop, .timer.fire = tick, .left = 500};
+	struct left_extent extent = {0};
+
+	for (uint32_t i = 0; i < TRAFFIC_KEYS / TRAFFIC_CHAIN; i++) {
+		traffic_use(traffic, 0, i * TRAFFIC_CHAIN, TRAFFIC_CHAIN, 0);
+		traffic_wait(traffic, 0);
+		rig_settle(&traffic->rig);
+	}
+
+	assert_int_equal(left_extents_open(&tier->left, free_left, tier), 0);
+	for (uint32_t i = 0; i < LEFT_EXTENTS_MOST; i++)
+		left_extents_add(&tier->left, &extent);
+	done = 0;
+	set_size(cache, tier, 1 * MIB);
+	uint64_t blocks = tier->blocks;
+	assert_true(extent_retiring(tier->extents) > 0);
+	vacate_begin(&vacate, traffic->rig.hbmd.mover, tier, count_done);
+	tick(&ticks.timer);
+	rig_run(&traffic->rig, has_ticked, &ticks);
+	assert_int_equal(done, 0);
+	assert_int_equal(tier->blocks, blocks);
+
+	while (left_extents_take(&tier->left, &extent))
+		;
+	rig_run(&traffic->rig, is_done, NULL);
+	assert_int_equal(vacate.end, VACATE_AWAY);
+	assert_int_equal(tier->blocks, blocks);
+	left_extents_close(&tier->left);
+	rig_settle(&traffic->rig);
+	rig_assert_at_rest(&traffic->rig);
+	traffic_end(traffic);
+}
+
 static void operate(struct traffic *traffic)
 {
 	for (unsigned i = 0; i < 40; i++) {
@@ -243,9 +310,13 @@ static void test_is_stopped(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_within_hbm),  cmocka_unit_test(test_within_ddr),
-		cmocka_unit_test(test_within_nvme), cmocka_unit_test(test_what_is_in_use),
-		cmocka_unit_test(test_under_load),  cmocka_unit_test(test_is_stopped),
+		cmocka_unit_test(test_within_hbm),
+		cmocka_unit_test(test_within_ddr),
+		cmocka_unit_test(test_within_nvme),
+		cmocka_unit_test(test_what_is_in_use),
+		cmocka_unit_test(test_a_flush_is_waited_for),
+		cmocka_unit_test(test_under_load),
+		cmocka_unit_test(test_is_stopped),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
