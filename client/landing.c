@@ -26,6 +26,10 @@ static int landing_check(struct hbm *hbm, const struct hbm_segment *segment, uin
 			(unsigned long long)segment->bytes, (unsigned long long)segment->offset,
 			(unsigned long long)region->address_space);
 
+	if (region->host)
+		return hbm_fail(hbm, HBM_UNSUPPORTED,
+				"a segment of host memory: no device copies there");
+
 	if (region->device != device)
 		return hbm_fail(hbm, HBM_INVALID, "a segment on device %u, the landing is on %u",
 				region->device, device);

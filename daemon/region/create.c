@@ -140,6 +140,8 @@ struct region *region_new(struct regions *regions, struct device *device, uint64
 	list_init(&region->by_id);
 	region->id = create_id(regions);
 	list_push_back(&regions->all, &region->link);
+	if (!regions->device && device->index != HBM_WIRE_DEVICE_HOST)
+		regions->device = device;
 	slot_recount_add(slabs_slots(device->slabs), region);
 
 	return region;

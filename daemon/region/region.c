@@ -115,9 +115,7 @@ struct device *region_device(const struct region *region)
 
 struct device *regions_device(const struct regions *regions)
 {
-	const struct list *oldest = regions->all.next;
-	return list_empty(&regions->all) ? NULL
-					 : container_of(oldest, const struct region, link)->device;
+	return regions->device;
 }
 
 uint32_t region_id(const struct region *region)

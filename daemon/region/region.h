@@ -43,6 +43,7 @@ struct session;
  * bounds what one commit may ask for. */
 struct regions {
 	struct list all;
+	struct device *device; /* of the first that is of device memory, also when it is gone */
 	struct payer *payer;
 	struct holder holder; /* of what it gave back and still holds */
 	struct borrower borrower;
@@ -64,7 +65,7 @@ void regions_init(struct regions *regions, struct payer *payer);
 bool regions_is_empty(const struct regions *regions);
 struct region *region_find(const struct regions *regions, uint32_t id);
 struct device *region_device(const struct region *region);
-/* The device of the session's oldest region; NULL: it has none. */
+/* The device of the first region of device memory that the session has made; NULL: it has made none. */
 struct device *regions_device(const struct regions *regions);
 
 /* Finds the daemon's address of [offset, offset + bytes) if all of it is committed:

@@ -810,7 +810,7 @@ struct hbm_landing {
  * block i that lands: they lie one after the other, as long as there is room. All others
  * are as they were: landed[i].segments is blocks[i].segments. Sends nothing.
  * HBM_INVALID: a segment or the landing is in no region of this connection, on another
- * device, or beyond the end of its region. */
+ * device, or beyond the end of its region. HBM_UNSUPPORTED: of host memory. */
 HBM_API int hbm_landing_plan(struct hbm *hbm, const struct hbm_landing *landing,
 			     const struct hbm_block *blocks, size_t count, struct hbm_block *landed,
 			     struct hbm_segment *segments);

@@ -122,6 +122,34 @@ static void test_host_and_device_have_the_same_blocks(void **state)
 	kv_leave(&kv);
 }
 
+/* What is used by name alone is used on the client's device, also when its first region is of host
+ * memory; and what a device copies together is not there. */
+static void test_beside_a_region_of_a_device(void **state)
+{
+	(void)state;
+	struct hbm_region *region = host_make(host_hbm, HOST_SLAB), *on_device = NULL;
+	const struct hbm_region_options options = {.address_space = HOST_SLAB};
+	const struct hbm_landing landing = {.region = region, .bytes = HOST_SLAB};
+	const hbm_key key = kv_key(1);
+	uint32_t ns = host_namespace(host_hbm);
+	struct hbm_segment segments[2] = {{region, 0, HOST_BLOCK / 2},
+					  {region, HOST_BLOCK, HOST_BLOCK / 2}};
+	struct hbm_block block = {.key = key, .segments = segments, .segment_count = 2}, landed;
+	hbm_result result;
+
+	assert_int_equal(hbm_landing_plan(host_hbm, &landing, &block, 1, &landed, segments),
+			 HBM_UNSUPPORTED);
+
+	assert_int_equal(hbm_region_create(host_hbm, &options, &on_device), 0);
+	host_fill(region);
+	host_store(host_hbm, ns, region);
+	assert_int_equal(hbm_lookup(host_hbm, ns, &key, 1, NULL, &result), 0);
+	assert_int_equal(result.tier, HBM_TIER_DDR);
+	assert_int_equal(hbm_keys(host_hbm, HBM_WIRE_TOUCH, ns, 0, &key, 1, &result), 0);
+	assert_int_equal(hbm_lookup(host_hbm, ns, &key, 1, NULL, &result), 0);
+	assert_int_equal(result.tier, HBM_TIER_HBM);
+}
+
 static void test_fences_and_prefetch(void **state)
 {
 	(void)state;
@@ -377,6 +405,7 @@ int main(void)
 		TEST(test_what_is_stored_comes_back),
 		TEST(test_a_block_in_scattered_pieces),
 		TEST(test_host_and_device_have_the_same_blocks),
+		TEST(test_beside_a_region_of_a_device),
 		TEST(test_fences_and_prefetch),
 		TEST(test_memory_comes_and_goes),
 		TEST(test_what_a_client_keeps_is_held),
