@@ -7,7 +7,8 @@ import types
 import unittest
 
 from hbm.sglang.fold import Pool, fold, leading
-from hbm.sglang.pages import Share, layout_of
+import hbm
+from hbm.sglang.pages import Pages, Part, Share, buffer_of, layout_of
 
 YES, NO = True, False
 
@@ -79,6 +80,41 @@ class Names(unittest.TestCase):
         engines = "{'sglang', 'torch'}"
         code = f"import sys, hbm.sglang.pages; sys.exit(bool({engines} & set(sys.modules)))"
         self.assertEqual(subprocess.run([sys.executable, "-c", code]).returncode, 0)
+
+
+class Waiting:
+    """A namespace whose loads end when they are waited for, so that it is seen whether they were."""
+
+    def __init__(self, ends):
+        self.ends, self.over = ends, 0
+
+    def load(self, keys, buffers):
+        return self
+
+    def wait(self):
+        self.over += 1
+        if isinstance(self.ends, Exception):
+            raise self.ends
+        return self.ends
+
+
+class Memory(unittest.TestCase):
+    def test_nothing_is_in_flight_after_a_load_that_failed(self):
+        spaces = {"keys": Waiting(hbm.Refused("busy")), "values": Waiting([hbm.Status.OK])}
+        link = types.SimpleNamespace(namespace=lambda model, layout, size: spaces[layout])
+        pages = Pages(link, "model", [Part("keys", 16, (0,)), Part("values", 16, (1,))])
+        with self.assertRaises(hbm.Refused):
+            pages.load_buffers(["page"], [bytearray(16), bytearray(16)])
+        self.assertEqual([space.over for space in spaces.values()], [1, 1])
+
+    def test_a_buffer_of_another_tensor(self):
+        for contiguous, device in ((False, "cpu"), (True, "cuda")):
+            tensor = types.SimpleNamespace(
+                is_contiguous=lambda: contiguous, device=types.SimpleNamespace(type=device),
+                numel=lambda: 1, element_size=lambda: 1, data_ptr=lambda: 0,
+            )
+            with self.assertRaises(ValueError):
+                buffer_of(tensor)
 
 
 if __name__ == "__main__":

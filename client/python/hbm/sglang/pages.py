@@ -55,7 +55,10 @@ def _array(size: int) -> Any:
 
 
 def buffer_of(tensor: Any) -> Any:
-    """The bytes of a contiguous tensor in host memory, writable. It must outlive them."""
+    """The bytes of a contiguous tensor in host memory, writable. It must outlive them.
+    ValueError: it is another one."""
+    if not tensor.is_contiguous() or tensor.device.type != "cpu":
+        raise ValueError("a tensor that is not contiguous, or not in host memory")
     return _array(tensor.numel() * tensor.element_size()).from_address(tensor.data_ptr())
 
 
@@ -193,8 +196,11 @@ class Pages:
                 keys = self._keys(part, pages)
                 begun.append((part, self._open(part).load(keys, self._of(part, buffers))))
         finally:  # whatever has failed, nothing is written to the pool after the return
-            for part, ticket in begun:
-                _fold(there, ticket.wait(), len(part.pieces))
+            ended = [_wait(ticket) for _, ticket in begun]
+        for (part, _), statuses in zip(begun, ended):
+            if isinstance(statuses, hbm.Error):
+                raise statuses
+            _fold(there, statuses, len(part.pieces))
         return there
 
     # ---- Pieces ----
@@ -276,6 +282,14 @@ def _parts(name: str, pool: Any, share: Share, split: int, sizes: list[int]) -> 
         for size in sorted({sizes[piece] for piece in mine}):
             parts.append(Part(layout, size, tuple(p for p in mine if sizes[p] == size)))
     return parts
+
+
+def _wait(ticket: hbm.Ticket) -> list[hbm.Status] | hbm.Error:
+    """The results of a request, or why it has failed as a whole."""
+    try:
+        return ticket.wait()
+    except hbm.Error as error:
+        return error
 
 
 def _fold(there: list[bool], statuses: Sequence[hbm.Status], width: int) -> None:
