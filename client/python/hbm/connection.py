@@ -8,7 +8,7 @@ import os
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
 from . import _native
-from .errors import Driver, Encoding
+from .errors import ConnectionLost, Driver, Encoding
 from .memory import Region, attach
 from .namespace import Namespace
 from .sequence import Pool
@@ -199,13 +199,15 @@ class Connection(_native.Connection):
     def dispatch(self, timeout: Optional[float] = 0.0) -> int:
         """Handles replies that have arrived; if no ticket has ended, waits for one at most so many
         seconds (``None``: no limit). How many have ended. ``fileno()`` polls readable when there
-        is something to handle."""
+        is something to handle. Raises ``ConnectionLost`` when the connection has ended, and all
+        that were in flight were counted."""
         return self._dispatch(timeout)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop not in self._loops:
-            self._loops[loop] = 0
+            loop.remove_reader(self.fileno())  # of a file that had its number before
             loop.add_reader(self.fileno(), self._readable, loop)
+            self._loops[loop] = 0
         self._loops[loop] += 1
 
     def _unwatch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -218,10 +220,29 @@ class Connection(_native.Connection):
     def _readable(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.closed:
             return
-        if self._dispatch(0.0) == 0 and loop in self._loops:
+        try:
+            ended = self._dispatch(0.0)
+        except ConnectionLost:  # who awaits a ticket is told by that
+            loop.remove_reader(self.fileno())
+            return
+        if ended == 0 and loop in self._loops:
             # it may be another file under the same number: see hbm_fd()
             loop.remove_reader(self.fileno())
             loop.add_reader(self.fileno(), self._readable, loop)
+
+    def close(self) -> None:
+        """Cancels what is in flight, or waits for it, and closes all that is of the connection.
+        Raises ``BufferError`` while there are views of its regions. May be called again."""
+        loop = asyncio._get_running_loop()
+        watched = loop is not None and loop in self._loops and not self.closed
+        if watched:
+            loop.remove_reader(self.fileno())  # another file may have its number soon
+        try:
+            super().close()
+        except BufferError:
+            if watched:
+                loop.add_reader(self.fileno(), self._readable, loop)
+            raise
 
     def __enter__(self) -> "Connection":
         return self

@@ -82,7 +82,7 @@ bool array_shape_parse(PyObject *tuple, const char *type, struct array_shape *sh
 			return false;
 		shape->lengths[i] = (int64_t)length;
 		shape->strides[i] = (int64_t)elements;
-		if (__builtin_mul_overflow(elements, length, &elements) ||
+		if (length > INT64_MAX || __builtin_mul_overflow(elements, length, &elements) ||
 		    elements > INT64_MAX / each) {
 			PyErr_SetString(PyExc_ValueError, "a shape that is too large");
 			return false;

@@ -178,11 +178,12 @@ static PyObject *connection_device_memory(PyObject *object, PyObject *number)
 
 static PyObject *connection_unpublish(PyObject *object, PyObject *args)
 {
-	unsigned int uid;
+	uint32_t uid;
+	PyObject *user;
 	const char *name;
 	struct call call;
 
-	if (!PyArg_ParseTuple(args, "Is", &uid, &name) ||
+	if (!PyArg_ParseTuple(args, "Os", &user, &name) || !native_u32(user, "uid", &uid) ||
 	    !core_enter(&call, connection_core_of(object)) ||
 	    core_leave(&call, hbm_region_unpublish(call.hbm, uid, name)) < 0)
 		return NULL;

@@ -132,7 +132,9 @@ void core_add(struct call *call, struct op *op)
 /* Handles what has arrived. How many requests have ended. */
 static long core_hear(struct call *call)
 {
-	hbm_dispatch(call->hbm, 0); /* if the connection has ended, so have all requests */
+	int r = hbm_dispatch(call->hbm, 0); /* if the connection has ended, so have all requests */
+
+	call->lost = r < 0 ? r : 0;
 
 	return core_harvest(call);
 }
@@ -315,7 +317,8 @@ long core_dispatch(struct core *core, double timeout)
 			woken = core_listen(&call, core_ms_until(deadline));
 			count = call.hbm ? core_hear(&call) : 0;
 		}
-		core_leave(&call, 0);
+		if (core_leave(&call, count == 0 && call.hbm ? call.lost : 0) < 0)
+			return -1;
 
 		if (!woken && PyErr_CheckSignals() < 0)
 			return -1;

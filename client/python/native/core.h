@@ -54,6 +54,7 @@ struct call {
 	struct core *core;
 	struct hbm *hbm;
 	struct op *ended, **ended_end;
+	int lost; /* what the library said when it was last heard: 0, or a negative errno */
 	PyThreadState *thread;
 };
 
@@ -75,5 +76,5 @@ void core_add(struct call *call, struct op *op);
  * time; -1: an exception is set. */
 int core_wait(struct core *core, struct op *op, double timeout);
 /* Handles replies; waits at most timeout seconds for one. How many requests have ended, or -1 and
- * an exception. */
+ * an exception: of a connection that has ended, once no request is left that ends with it. */
 long core_dispatch(struct core *core, double timeout);

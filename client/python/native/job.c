@@ -157,12 +157,26 @@ static void job_leave_landing(struct job *job)
 	job->ticket = 0;
 }
 
-/* Ends it: sets its fence, unless the daemon has. */
-static int job_end(struct core *core, struct job *job, int status)
+/* As the daemon counts them: see struct hbm_sync. */
+static uint64_t job_failed(const struct op *op, int status)
 {
+	uint64_t failed = status ? op->count : 0;
+
+	for (size_t i = 0; i < op->count && status == 0; i++)
+		failed += op->results[i].status != HBM_OK && op->results[i].status != HBM_EXISTS;
+
+	return failed;
+}
+
+/* Ends it: sets its fences, as the daemon does for others. */
+static int job_end(struct core *core, const struct op *op, int status)
+{
+	struct job *job = op->job;
 	const struct hbm_sync *sync = &job->options.sync;
 
 	job_leave_landing(job);
+	if (sync->failed_slot != 0)
+		hbm_fence_signal(core->hbm, sync->failed_slot, job_failed(op, status));
 	if (sync->fence_slot != HBM_WIRE_NO_FENCE)
 		hbm_fence_signal(core->hbm, sync->fence_slot, sync->fence_value);
 
@@ -258,13 +272,13 @@ int job_go(struct core *core, struct op *op)
 			if (status == -EAGAIN)
 				return status;
 			if (status)
-				return job_end(core, job, status);
+				return job_end(core, op, status);
 			job_receive(op);
 			job_leave_landing(job);
 		}
 
 		if (job->next == op->count)
-			return job_end(core, job, 0);
+			return job_end(core, op, 0);
 
 		status = landing_take(core, job, &job->landing);
 		if (status == -EAGAIN)
@@ -272,6 +286,6 @@ int job_go(struct core *core, struct op *op)
 		if (status == 0)
 			status = job_submit(core, op);
 		if (status)
-			return job_end(core, job, status);
+			return job_end(core, op, status);
 	}
 }

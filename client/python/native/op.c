@@ -132,9 +132,11 @@ static void op_call_back(PyObject *callbacks, PyObject *self)
 
 static void op_finish(struct op *op)
 {
-	PyObject *callbacks = op->callbacks, *self = op->self;
+	PyObject *callbacks, *self;
 
-	op_release(op);
+	op_release(op); /* other threads run meanwhile, and may add callbacks */
+	callbacks = op->callbacks;
+	self = op->self;
 	op->callbacks = op->self = NULL;
 	__atomic_store_n(&op->state, OP_FINISHED, __ATOMIC_RELEASE);
 	op_unref(op);

@@ -122,8 +122,14 @@ static struct hbm_layout *pool_layout(const char *text)
 /* Takes over what was opened. False: an exception is set. */
 static bool pool_adopt(struct pool_object *self, struct core *core, struct hbm_pool *opened)
 {
-	struct pool *pool = calloc(1, sizeof(*pool));
+	struct pool *pool;
 
+	if (core->closed) { /* since it was opened: by a callback, or another thread */
+		native_raise_closed("connection");
+		return false;
+	}
+
+	pool = calloc(1, sizeof(*pool));
 	if (!pool) {
 		PyErr_NoMemory();
 		return false;

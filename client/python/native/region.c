@@ -56,8 +56,12 @@ static PyObject *region_wrap(PyTypeObject *type, struct core *core, struct hbm_r
 			     bool committed)
 {
 	struct region *self = native_new(type);
-	struct area *area = self ? area_new(core, region, committed) : NULL;
+	struct area *area = NULL;
 
+	if (self && core->closed) /* since it was made: by a callback, or another thread */
+		native_raise_closed("connection");
+	else if (self)
+		area = area_new(core, region, committed);
 	if (!area) {
 		Py_XDECREF((PyObject *)self);
 		return NULL; /* it stays the connection's */
@@ -118,18 +122,19 @@ static PyObject *region_make(PyTypeObject *type, PyObject *args, PyObject *kwds)
 /* attach(type, connection, uid, name, flags) */
 static PyObject *region_attach(PyObject *type, PyObject *args)
 {
-	PyObject *connection;
-	unsigned int uid, flags;
+	PyObject *connection, *user;
+	unsigned int flags;
+	uint32_t uid;
 	const char *name;
 	struct hbm_region *region = NULL;
 	struct core *core;
 	struct call call;
 	PyObject *made;
 
-	if (!PyArg_ParseTuple(args, "OIsI", &connection, &uid, &name, &flags))
+	if (!PyArg_ParseTuple(args, "OOsI", &connection, &user, &name, &flags))
 		return NULL;
 	core = connection_core(connection);
-	if (!core || !core_enter(&call, core))
+	if (!core || !native_u32(user, "uid", &uid) || !core_enter(&call, core))
 		return NULL;
 	if (core_leave(&call, hbm_region_attach(call.hbm, uid, name, flags, &region)) < 0)
 		return NULL;

@@ -22,7 +22,8 @@ static bool spans_of_buffer(struct spans *self, PyObject *offsets, bool *done)
 	}
 
 	form = view.format ? view.format[strlen(view.format) - (view.format[0] != '\0')] : 'B';
-	if (view.itemsize == sizeof(uint64_t) && strchr("qQlLnN", form) && form) {
+	if (view.itemsize == sizeof(uint64_t) && strchr("qQlLnN", form) && form &&
+	    !strpbrk(view.format, ">!")) { /* in this machine's order */
 		self->count = (size_t)view.len / sizeof(uint64_t);
 		self->offsets = malloc((size_t)view.len + 1);
 		if (self->offsets)

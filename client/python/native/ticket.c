@@ -171,8 +171,14 @@ static PyObject *ticket_call_later(PyObject *object, PyObject *callback)
 	}
 
 	/* with the GIL: it is finished, or its callbacks are still to be called */
-	if (__atomic_load_n(&op->state, __ATOMIC_ACQUIRE) == OP_FINISHED)
-		return PyObject_CallFunctionObjArgs(callback, object, NULL);
+	if (__atomic_load_n(&op->state, __ATOMIC_ACQUIRE) == OP_FINISHED) {
+		PyObject *answer = PyObject_CallFunctionObjArgs(callback, object, NULL);
+
+		if (!answer)
+			PyErr_WriteUnraisable(callback);
+		Py_XDECREF(answer);
+		Py_RETURN_NONE;
+	}
 
 	if (!op->callbacks) {
 		op->callbacks = PyList_New(0);

@@ -47,6 +47,9 @@ class Misuse(DaemonTest):
             lambda: ns.load(keys(2), self.spans, ready=(1, -1)),
             lambda: hbm.Spans(region, [-1]),
             lambda: hbm.Spans(region, [1 << 64]),
+            lambda: region.array((1 << 63, 0)),
+            lambda: self.connection.attach("x", uid=1 << 32),
+            lambda: self.connection.unpublish("x", uid=1 << 32),
             lambda: self.connection.fence(512),
             lambda: self.connection.fence(0).signal(-1),
             lambda: self.connection.dispatch(-1),
@@ -170,6 +173,19 @@ class Misuse(DaemonTest):
                 ticket.wait()
             self.assertEqual(refused.exception.status, hbm.Status.CANCELLED)
         buffers[0].append(1)
+
+    def test_closed_by_a_callback_meanwhile(self):
+        calls = (
+            lambda connection: connection.region(BLOCK),
+            lambda connection: connection.pool("layers=1 heads=1 dim=16 bytes=2 order=layer max=4096"),
+            lambda connection: connection.namespace("m", block_bytes=BLOCK, ephemeral=True).lookup(keys(1)),
+        )
+        for call in calls:
+            connection = hbm.Connection(self.daemon.socket)
+            ticket = connection.namespace("m", block_bytes=BLOCK, ephemeral=True).touch(keys(1))
+            ticket.add_done_callback(lambda _: connection.close())
+            with self.assertRaises(RuntimeError):  # it hears the ticket's reply before its own
+                call(connection)
 
     def test_a_namespace_that_is_open_twice(self):
         other = self.namespace(BLOCK, ephemeral=True)

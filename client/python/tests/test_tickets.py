@@ -2,6 +2,7 @@
 """Tickets: waiting, callbacks, cancelling; in threads and in the loop of asyncio."""
 
 import asyncio
+import ctypes
 import select
 import signal
 import threading
@@ -12,9 +13,10 @@ import hbm
 from hbm import Status
 
 from daemon import Daemon, DaemonTest, keys, pattern
+from test_memory import Tensor
 
 BLOCK = 65536
-READY, DONE = 7, 8
+READY, DONE, FAILED = 7, 8, 9
 
 
 class Tickets(DaemonTest):
@@ -99,7 +101,34 @@ class Tickets(DaemonTest):
             ticket.add_done_callback(lambda t: 1 // 0)
             self.ready.signal(1)
             ticket.wait()
-        self.assertIs(caught[0].exc_type, ZeroDivisionError)
+            ticket.add_done_callback(lambda t: 1 // 0)  # it is called now
+        self.assertEqual([each.exc_type for each in caught], [ZeroDivisionError] * 2)
+
+    def test_a_callback_that_comes_while_it_ends(self):
+        told = []
+        memory = (ctypes.c_ubyte * BLOCK)()
+        end = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(lambda _: ticket.add_done_callback(told.append))
+        lengths = (ctypes.c_int64 * 1)(BLOCK)
+        tensor = Tensor(ctypes.addressof(memory), 1, 0, 1, 1, 8, 1, lengths)
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+
+        class Memory:
+            def __dlpack__(self):
+                return new(ctypes.addressof(tensor), b"dltensor", ctypes.cast(end, ctypes.c_void_p))
+
+        ticket = self.ns.load(self.keys[:1], [Memory()])
+        ticket.wait()  # gives the memory back, and then calls who wants to know
+        self.assertEqual(told, [ticket])
+
+    def test_fences_of_memory_that_is_in_no_region(self):
+        done, failed = self.connection.fence(DONE), self.connection.fence(FAILED)
+        names = self.keys + keys(2, "none")
+        for which, count in ((names, 2), (self.keys, 0)):
+            failed.signal(77)
+            buffers = [bytearray(BLOCK) for _ in which]
+            self.ns.load(which, buffers, done=done.at(done.value + 1, failed=FAILED)).wait()
+            self.assertEqual(failed.value, count)
 
     def test_the_descriptor_says_when(self):
         ticket = self.held()
@@ -285,6 +314,46 @@ class Loops(DaemonTest):
 
         self.assertEqual(asyncio.run(run()), [Status.OK] * 4)
 
+    def test_another_connection_whose_descriptor_has_the_same_number(self):
+        async def run():
+            connection = hbm.Connection(self.daemon.socket)
+            fence = connection.fence(READY)
+            fence.signal(0)
+            space = connection.namespace("m", block_bytes=BLOCK, ephemeral=True)
+            buffers = [bytearray(BLOCK) for _ in self.keys]
+            task = asyncio.ensure_future(self.wrap(space.load(self.keys, buffers, ready=fence.at(1))))
+            await asyncio.sleep(0)
+            number = connection.fileno()
+            connection.close()
+            self.assertIsInstance((await asyncio.gather(task, return_exceptions=True))[0], hbm.Error)
+
+            with hbm.Connection(self.daemon.socket) as other:
+                self.assertEqual(other.fileno(), number)
+                fence = other.fence(READY)
+                fence.signal(0)
+                space = other.namespace("m", block_bytes=BLOCK, ephemeral=True)
+                ticket = space.load(self.keys, buffers, ready=fence.at(1))
+                asyncio.get_running_loop().call_later(0.01, fence.signal, 1)
+                self.assertEqual(await asyncio.wait_for(self.wrap(ticket), 30), [Status.MISS] * 4)
+
+        asyncio.run(run())
+
+    def test_a_close_that_is_refused(self):
+        fence = self.connection.fence(READY)
+        fence.signal(0)
+        region = self.connection.region(BLOCK)
+
+        async def run():
+            ticket, _ = self.load(1)
+            task = asyncio.ensure_future(self.wrap(ticket))
+            await asyncio.sleep(0)
+            with region.view(), self.assertRaises(BufferError):
+                self.connection.close()
+            asyncio.get_running_loop().call_later(0.01, fence.signal, 1)
+            return await asyncio.wait_for(task, 30)
+
+        self.assertEqual(asyncio.run(run()), [Status.OK] * 4)
+
 
 class Losses(unittest.TestCase):
     def setUp(self):
@@ -308,7 +377,7 @@ class Losses(unittest.TestCase):
                 thread.join(30)
                 self.assertFalse(thread.is_alive())
             self.assertEqual(told, tickets[:1])
-            for call in (lambda: ns.lookup(keys(1)), lambda: ns.load(keys(1), spans), lambda: connection.region(BLOCK),
+            for call in (connection.dispatch, lambda: connection.dispatch(None), lambda: ns.lookup(keys(1)), lambda: ns.load(keys(1), spans), lambda: connection.region(BLOCK),
                          connection.ping, ns.drop):
                 with self.assertRaises(hbm.ConnectionLost):
                     call()

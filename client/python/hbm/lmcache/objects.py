@@ -126,7 +126,10 @@ class Objects:
             if fd == self._wake:
                 os.eventfd_read(self._wake)
                 continue
-            connection.dispatch()
+            try:
+                connection.dispatch()
+            except hbm.ConnectionLost as error:
+                self._lost = self._lost or error
             if events & (select.POLLHUP | select.POLLERR):
                 self._lost = self._lost or hbm.ConnectionLost("the daemon has gone")
 
