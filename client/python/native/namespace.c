@@ -246,6 +246,15 @@ static void transfer_set_policy(struct transfer *transfer, size_t count,
 	}
 }
 
+/* As libhbm has it, which does not see these. */
+static bool transfer_fences_exist(const struct hbm_sync *sync)
+{
+	return (sync->ready_slot == HBM_WIRE_NO_FENCE || sync->ready_slot < HBM_WIRE_FENCES) &&
+	       (sync->fence_slot == HBM_WIRE_NO_FENCE || sync->fence_slot < HBM_WIRE_FENCES) &&
+	       sync->failed_slot < HBM_WIRE_FENCES &&
+	       (sync->failed_slot == 0 || sync->failed_slot != sync->fence_slot);
+}
+
 /* Gives blocks that are in no region to a job of the op. */
 static bool transfer_use_memory(const struct namespace *self, struct transfer *transfer,
 				struct op *op)
@@ -262,6 +271,11 @@ static bool transfer_use_memory(const struct namespace *self, struct transfer *t
 	if (transfer->store && transfer->sync.ready_slot != HBM_WIRE_NO_FENCE) {
 		PyErr_SetString(PyExc_ValueError,
 				"a ready fence for a store of memory that is in no region");
+		return false;
+	}
+
+	if (!transfer_fences_exist(&transfer->sync)) {
+		native_raise(HBM_INVALID, "there is no such fence, or one is named twice");
 		return false;
 	}
 

@@ -174,6 +174,13 @@ class Misuse(DaemonTest):
             self.assertEqual(refused.exception.status, hbm.Status.CANCELLED)
         buffers[0].append(1)
 
+    def test_fences_that_do_not_exist(self):
+        for where in (self.spans, [bytearray(BLOCK), bytearray(BLOCK)]):
+            for done in ((512, 1), (7, 1, 512), (7, 1, 7)):
+                with self.subTest(done=done), self.assertRaises(hbm.Refused) as refused:
+                    self.ns.load(keys(2), where, done=done).wait()
+                self.assertEqual(refused.exception.status, hbm.Status.INVALID)
+
     def test_closed_by_a_callback_meanwhile(self):
         calls = (
             lambda connection: connection.region(BLOCK),
