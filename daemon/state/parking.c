@@ -19,7 +19,8 @@
 #define PARKING_MAGIC 0x676e696b726170ull /* "parking", little-endian */
 #define PARKING_NAME "park-"
 #define PARKING_BUCKETS 1024u
-#define PARKING_SPARE (PARKING_GROUP / 2) /* for fewer than that there is to be room always */
+#define PARKING_SPARE (PARKING_GROUP / 2)      /* for fewer than that there is to be room always */
+#define PARKING_ENOUGH (PARKING_GROUP * 3 / 4) /* with so much elsewhere none is kept empty */
 
 struct parked_message {
 	uint64_t magic, id;
@@ -218,7 +219,7 @@ static void parking_prepare(struct parking *parking)
 static void group_settle(struct parking *parking, struct group *group)
 {
 	if (group_end(group, false) < 0 || group->count > 0 ||
-	    parking_room_beside(parking, group) < PARKING_GROUP)
+	    parking_room_beside(parking, group) < PARKING_ENOUGH)
 		return;
 
 	char name[KEEP_NAME_BYTES];
