@@ -27,8 +27,8 @@ for library in $(needed); do
 	*) cp -L "$library" "$folder/lib/" ;;
 	esac
 done
-# What only a debugger reads is three quarters of the test programs.
-find "$folder/tests" -type f -perm -100 ! -name '*.sh' -exec strip --strip-debug {} +
+# What only a debugger reads is three quarters of the programs.
+find "$folder" -path "$folder/lib" -prune -o -type f -perm -100 ! -name '*.sh' -exec strip --strip-debug {} +
 size=$(du -sm "$folder" | cut -f 1)
 if [ "$size" -ge "$max" ]; then
 	echo "pack: $folder is $size MiB; it should be less than $max" >&2
