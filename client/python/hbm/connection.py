@@ -8,7 +8,7 @@ import os
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
 from . import _native
-from .errors import ConnectionLost, Driver, Encoding
+from .errors import ConnectionLost, Driver, Encoding, Error, of_connecting
 from .memory import Region, attach
 from .namespace import Namespace
 from .sequence import Pool
@@ -107,7 +107,10 @@ class Connection(_native.Connection):
         inspect_only: bool = False,
     ) -> "Connection":
         path = None if socket is None else os.fspath(socket)
-        self = super().__new__(cls, path, name, answer_ms, poll_us, reconnect_ms, inspect_only)
+        try:
+            self = super().__new__(cls, path, name, answer_ms, poll_us, reconnect_ms, inspect_only)
+        except Error as error:
+            raise of_connecting(error) from None
         self._loops = {}
         return self
 

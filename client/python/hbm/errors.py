@@ -49,10 +49,15 @@ class ConnectionLost(Error, ConnectionError):
     """No daemon listens there, or the connection has ended. Close it, and connect again."""
 
 
-_LOST = {
-    _errno.ENOTCONN, _errno.EPROTO, _errno.ETIMEDOUT, _errno.ECONNREFUSED, _errno.ENOENT,
-    _errno.ECONNRESET, _errno.EPIPE,
-}
+_LOST = {_errno.ENOTCONN, _errno.EPROTO, _errno.ETIMEDOUT, _errno.ECONNRESET, _errno.EPIPE}
+_NOT_THERE = {_errno.ECONNREFUSED, _errno.ENOENT}
+
+
+def of_connecting(error: Error) -> Error:
+    """The same, of a call that connects: where no socket listens there is no daemon."""
+    if error.errno in _NOT_THERE:
+        return ConnectionLost(*error.args)
+    return error
 
 
 def make_error(status: int, line: str) -> Exception:

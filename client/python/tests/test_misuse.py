@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Misuse is an exception, and never a crash: one by one, in any order, after fork()."""
 
+import errno
 import gc
 import os
 import random
@@ -119,6 +120,12 @@ class Misuse(DaemonTest):
             hbm.Connection(os.path.join(self.daemon.folder, "nothing"))
         self.assertIsNotNone(lost.exception.errno)
         self.assertIsNone(lost.exception.status)
+
+    def test_a_file_that_is_missing_is_no_lost_connection(self):
+        """As the soft driver's library, which a region's call opens."""
+        error = hbm.errors.make_error(-errno.ENOENT, "no libhbmsoft.so")
+        self.assertIsInstance(error, hbm.Error)
+        self.assertNotIsInstance(error, hbm.ConnectionLost)
 
     def test_closed(self):
         ticket = self.ns.load(keys(2), self.spans)

@@ -197,7 +197,7 @@ class Courier:
             if self._closing:
                 return
             self._closing = True
-        self._ring()
+            self._ring()
         self._thread.join()
         os.close(self._wake)
 
@@ -207,9 +207,10 @@ class Courier:
                 raise RuntimeError("the courier is closed")
             self._outstanding += 1
             self._queues[job.kind].append(job)
-        self._ring()
+            self._ring()
 
     def _ring(self) -> None:
+        """Under the lock: ``close()`` closes the descriptor."""
         os.eventfd_write(self._wake, 1)
 
     # ---- The thread ----

@@ -97,6 +97,12 @@ class Transfers:
     def _begin(self, load: _Load, piece: Part) -> None:
         planes = self._planes[piece.group]
         staging: list[torch.Tensor] = []
+        # What the engine has queued for blocks that it has just given to this request, as zeroing
+        # them, comes first.
+        queued = None
+        if self._stream is not None:
+            queued = torch.cuda.Event()
+            queued.record()
 
         def where() -> list[memoryview]:
             staging.append(planes.staging(len(piece.blocks)))
@@ -104,7 +110,7 @@ class Transfers:
 
         def then(present: Sequence[bool]) -> None:
             came = [i for i, good in enumerate(present) if good]
-            self._scatter(planes, staging[0], came, [piece.blocks[i] for i in came])
+            self._scatter(planes, staging[0], came, [piece.blocks[i] for i in came], queued)
 
         self._courier.load(
             (load, piece),
@@ -116,12 +122,18 @@ class Transfers:
         )
 
     def _scatter(
-        self, planes: Planes, staging: torch.Tensor, rows: list[int], blocks: list[int]
+        self,
+        planes: Planes,
+        staging: torch.Tensor,
+        rows: list[int],
+        blocks: list[int],
+        queued: Any,
     ) -> None:
         """On the courier's thread, beside what the engine does with its other blocks."""
         if self._stream is None:
             planes.scatter(staging, rows, blocks)
             return
+        self._stream.wait_event(queued)
         with torch.cuda.stream(self._stream):
             planes.scatter(staging, rows, blocks)
         self._stream.synchronize()
