@@ -58,6 +58,7 @@ uint32_t catalog_changes_take(struct catalog_changes *changes)
 		changes->last = 0;
 	entry->next = 0;
 	changes->queued--;
+	changes->taken++;
 
 	return number;
 }

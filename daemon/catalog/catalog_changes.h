@@ -30,6 +30,7 @@ struct catalog_changes {
 	size_t bytes;
 	uint32_t first, last; /* 0: the queue is empty */
 	uint64_t queued;
+	uint64_t taken;   /* so far, from the queue */
 	uint64_t records; /* entries that have one */
 	uint32_t failed;  /* flushes of the data */
 };

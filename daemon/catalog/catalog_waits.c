@@ -102,17 +102,29 @@ static void catalog_waits_pass(struct list *from, struct list *to)
 		list_push_back(to, node);
 }
 
+/* All that has changed is queued, and what changes from now on is behind it. */
+static void catalog_waits_set_until(const struct catalog_waits *waits,
+				    struct catalog_barrier *barrier)
+{
+	barrier->until = waits->changes->taken + waits->changes->queued;
+}
+
 void catalog_waits_bar(struct catalog_waits *waits, struct catalog_barrier *barrier)
 {
+	catalog_waits_set_until(waits, barrier);
 	list_push_back(&waits->barriers, &barrier->link);
 }
 
-/* All of them, where a batch has all that has changed: whether there are some. One that comes
- * while the flush is in flight waits for the next one. */
+/* Those before which all that had changed has been in a batch: whether there are some. One that
+ * comes while the flush is in flight waits for the next one. */
 static bool catalog_waits_begin_barriers(struct catalog_waits *waits)
 {
-	if (waits->changes->queued == 0)
-		catalog_waits_pass(&waits->barriers, &waits->barred);
+	list_for_each_safe (node, after, &waits->barriers) {
+		if (container_of(node, struct catalog_barrier, link)->until > waits->changes->taken)
+			continue;
+		list_remove(node);
+		list_push_back(&waits->barred, node);
+	}
 
 	return !list_empty(&waits->barred);
 }
@@ -242,6 +254,9 @@ void catalog_waits_succeed(struct catalog_waits *waits)
 void catalog_waits_fail(struct catalog_waits *waits, bool data)
 {
 	catalog_waits_pass(&waits->barred, &waits->barriers);
+	/* What was in the batch is queued again, behind the rest. */
+	list_for_each (node, &waits->barriers)
+		catalog_waits_set_until(waits, container_of(node, struct catalog_barrier, link));
 	if (data)
 		catalog_waits_distrust_all(waits);
 	catalog_waits_answer(&waits->flushing, HBM_IO);

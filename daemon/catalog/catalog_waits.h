@@ -30,6 +30,7 @@ struct catalog_wait {
 /* Waits until all that has changed so far is flushed, bytes and records. */
 struct catalog_barrier {
 	struct list link; /* the catalog's */
+	uint64_t until;   /* how many changes are taken when all before it are; the catalog's */
 	void (*done)(struct catalog_barrier *barrier);
 	/* Called instead if a flush fails, or takes too long. NULL: it waits however often one does. */
 	void (*failed)(struct catalog_barrier *barrier);

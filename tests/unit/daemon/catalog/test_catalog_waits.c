@@ -90,6 +90,39 @@ static void test_one_that_comes_during_a_flush(void **state)
 	assert_told(&second, 1, 0);
 }
 
+/* More changes may come than one batch has, as fast as batches are flushed. */
+static void test_changes_go_on(void **state)
+{
+	struct told told;
+
+	(void)state;
+	catalog_changes_mark(&changes, 1);
+	catalog_changes_mark(&changes, 2);
+	bar(&told, false);
+	catalog_changes_mark(&changes, 3);
+	assert_int_equal(catalog_changes_take(&changes), 1);
+	assert_false(catalog_waits_begin(&waits));
+	catalog_waits_succeed(&waits);
+	assert_told(&told, 0, 0);
+
+	/* The next batch fails, and what it had comes behind the rest. */
+	assert_int_equal(catalog_changes_take(&changes), 2);
+	assert_true(catalog_waits_begin(&waits));
+	catalog_changes_mark(&changes, 2);
+	catalog_waits_fail(&waits, false);
+	assert_int_equal(catalog_changes_take(&changes), 3);
+	assert_false(catalog_waits_begin(&waits));
+	catalog_waits_succeed(&waits);
+	assert_told(&told, 0, 0);
+
+	catalog_changes_mark(&changes, 1);
+	assert_int_equal(catalog_changes_take(&changes), 2);
+	assert_true(catalog_waits_begin(&waits));
+	catalog_waits_succeed(&waits);
+	assert_told(&told, 1, 0);
+	assert_int_equal(catalog_changes_take(&changes), 1);
+}
+
 static void test_a_flush_that_fails(void **state)
 {
 	struct told patient, impatient, later;
@@ -142,6 +175,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_one_that_comes_during_a_flush, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_changes_go_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_flush_that_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_flush_that_takes_too_long, setup, teardown),
 	};
