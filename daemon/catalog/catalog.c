@@ -222,7 +222,10 @@ static uint64_t catalog_due(const struct catalog *catalog)
 	if (waits)
 		return clock_now() + catalog->options.commit_ns;
 
-	return catalog->unflushed > 0 ? catalog_flush_due(catalog) : 0;
+	if (catalog->unflushed > 0)
+		return catalog_flush_due(catalog);
+
+	return catalog->retry_ns; /* a flush shows whether it can be written again */
 }
 
 /* Sets the time of the next transaction, if there is to be one. */
@@ -253,7 +256,7 @@ static void catalog_fire(struct timer *timer)
 	struct catalog *catalog = container_of(timer, struct catalog, timer);
 	uint64_t now = clock_now();
 
-	if (catalog_prepare(catalog, now >= catalog_flush_due(catalog)))
+	if (catalog_prepare(catalog, now >= catalog_flush_due(catalog) || catalog->retry_ns != 0))
 		catalog_post(catalog, catalog_run_write, catalog_written);
 	if (catalog_waits_are_limited(&catalog->waits) || catalog->left.waits)
 		catalog_limit_time(catalog);
