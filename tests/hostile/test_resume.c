@@ -277,7 +277,10 @@ static void test_absurd_ranges_are_refused(void **state)
 		int status;
 	} absurd[] = {
 		{region + 1, 0, 0, HBM_NOT_FOUND},
-		{UINT32_MAX, 0, SLAB, HBM_NOT_FOUND},
+		{HBM_WIRE_RESERVED - 1, 0, SLAB, HBM_NOT_FOUND},
+		{HBM_WIRE_RESERVED, HBM_WIRE_DEVICES_MAX, SLAB, HBM_INVALID},
+		{HBM_WIRE_RESERVED, UINT64_MAX, SLAB, HBM_INVALID},
+		{HBM_WIRE_RESERVED, 0, UINT64_MAX, HBM_INVALID},
 		{region, SLAB, SLAB, HBM_NOT_FOUND},
 		{region, 0, 8 * SLAB, HBM_NOT_FOUND},
 		{region, 1, SLAB, HBM_INVALID},
