@@ -22,6 +22,7 @@ struct catalog_keys {
 	const struct catalog_block *blocks;
 	uint32_t *slots;       /* number + 1; 0: vacant */
 	uint64_t mask, secret; /* clients choose the keys */
+	bool twice;            /* a key has several blocks */
 };
 
 /* Digits that stamps are sorted by. */
@@ -300,7 +301,7 @@ static uint32_t catalog_contents_parent(const struct catalog_contents *contents,
 	if (catalog_contents_is_root(block))
 		return 0;
 
-	uint32_t beside = catalog_contents_parent_beside(contents, number);
+	uint32_t beside = keys->twice ? 0 : catalog_contents_parent_beside(contents, number);
 
 	return beside != 0 || !keys->slots ? beside
 					   : *catalog_keys_slot(keys, block->ns, &block->parent);
@@ -358,7 +359,7 @@ static bool catalog_contents_is_durable(const struct catalog_contents *contents,
 	       *catalog_keys_slot(keys, block->ns, &block->key) == number + 1;
 }
 
-static void catalog_keys_fill(const struct catalog_keys *keys, const struct catalog_rank *ranks,
+static void catalog_keys_fill(struct catalog_keys *keys, const struct catalog_rank *ranks,
 			      uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
@@ -366,7 +367,9 @@ static void catalog_keys_fill(const struct catalog_keys *keys, const struct cata
 
 		catalog_keys_look_ahead(keys, &ranks[i], count - i);
 		uint32_t *slot = catalog_keys_slot(keys, block->ns, &block->key);
-		if (*slot == 0) /* else a newer one has the key */
+		if (*slot != 0)
+			keys->twice = true; /* a newer one has the key */
+		else
 			*slot = ranks[i].number + 1;
 	}
 }

@@ -5,11 +5,13 @@
  *
  * 	blocks		those whose records are sound, by unit: none overlaps another
  * 	order		the order to make them blocks in: those that are durable, then the
- * 			others, of each the newest first, but each behind its parent, so that
+ * 			others, of each the newest first, but each behind one of its parent's key, so that
  * 			what is linked to is there. With copies there may be more than the tier
  * 			takes as blocks: what is durable must not be too late. A circle of
  * 			parents, which no client can have stored, is cut at its newest
  * 	refused		the units of the others, whose records are to be removed
+ *
+ * That two have one key is a catalog's that was damaged: as a parent any of them will do.
  *
  * Of two that overlap the newer is kept: where the older one's extent was freed and used
  * again, its removal may have been lost with the power.

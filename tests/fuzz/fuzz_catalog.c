@@ -167,6 +167,19 @@ static void check_kept(const struct catalog_bounds *bounds, uint32_t rows)
 	}
 }
 
+/* Whether a block of the parent's key has been placed before it: the newest, or one beside it. */
+static bool is_behind_a_parent(const uint32_t place[ROWS], uint32_t i)
+{
+	const struct catalog_block *block = &contents.blocks[i];
+
+	for (uint32_t at = 0; at < contents.count; at++)
+		if (contents.blocks[at].ns == block->ns && place[at] < place[i] &&
+		    memcmp(&contents.blocks[at].key, &block->parent, sizeof(block->parent)) == 0)
+			return true;
+
+	return false;
+}
+
 static void check_order(void)
 {
 	uint32_t place[ROWS] = {0}, durable = 0;
@@ -180,7 +193,7 @@ static void check_order(void)
 		uint32_t parent = parent_of(i);
 
 		if (parent != contents.count && !is_on_circle(i))
-			fuzz_check(place[parent] < place[i]);
+			fuzz_check(is_behind_a_parent(place, i));
 	}
 
 	/* Behind the last durable one that is the newest of its key, and before it only what is
