@@ -121,6 +121,7 @@ static void session_free(struct session *session)
 	session_kept_drop(session->owner->state, session->kept);
 	session_unpark(session);
 	session->owner->freed(session->owner, session);
+	parts_unref(session->parts); /* a request of which the last part has not come */
 	free(session);
 }
 
