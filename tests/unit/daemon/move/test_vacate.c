@@ -206,6 +206,7 @@ static void test_a_flush_is_waited_for(void **state)
 	struct vacate vacate;
 	struct ticks ticks = {.loop = traffic->rig.loop, .timer.fire = tick, .left = 500};
 	struct left_extent extent = {0};
+	struct left_extents of_catalog = tier->left;
 
 	for (uint32_t i = 0; i < TRAFFIC_KEYS / TRAFFIC_CHAIN; i++) {
 		traffic_use(traffic, 0, i * TRAFFIC_CHAIN, TRAFFIC_CHAIN, 0);
@@ -213,6 +214,7 @@ static void test_a_flush_is_waited_for(void **state)
 		rig_settle(&traffic->rig);
 	}
 
+	assert_int_equal(of_catalog.count, 0);
 	assert_int_equal(left_extents_open(&tier->left, free_left, tier), 0);
 	for (uint32_t i = 0; i < LEFT_EXTENTS_MOST; i++)
 		left_extents_add(&tier->left, &extent);
@@ -232,6 +234,7 @@ static void test_a_flush_is_waited_for(void **state)
 	assert_int_equal(vacate.end, VACATE_AWAY);
 	assert_int_equal(tier->blocks, blocks);
 	left_extents_close(&tier->left);
+	tier->left = of_catalog;
 	rig_settle(&traffic->rig);
 	rig_assert_at_rest(&traffic->rig);
 	traffic_end(traffic);
