@@ -383,7 +383,7 @@ static uint64_t memory_setup_piece(const struct config *config)
 	return config->nvme_merge > PIECE_LEAST ? config->nvme_merge : PIECE_LEAST;
 }
 
-static int memory_setup_open_parts(struct memory_setup *memory_setup, const struct reason *reason)
+static int memory_setup_open_tiers(struct memory_setup *memory_setup, const struct reason *reason)
 {
 	struct hbmd *hbmd = memory_setup->hbmd;
 	int r = link_stats_new(&hbmd->link_stats);
@@ -412,6 +412,14 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 		return r;
 
 	memory_setup_link_tiers(hbmd->cache);
+
+	return 0;
+}
+
+/* What moves blocks between them, and turns from now on. */
+static int memory_setup_open_mover(struct memory_setup *memory_setup)
+{
+	struct hbmd *hbmd = memory_setup->hbmd;
 	const struct hash_pool_options hashing = {.loop = hbmd->loop,
 						  .link_stats = hbmd->link_stats,
 						  .threads =
@@ -419,7 +427,7 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 						  .numa = &hbmd->devices->numa,
 						  .staging = hbmd->cache->staging,
 						  .ddr = hbmd->cache->ddr};
-	r = hash_pool_new(&memory_setup->hash_pool, &hashing);
+	int r = hash_pool_new(&memory_setup->hash_pool, &hashing);
 	if (r < 0)
 		return r;
 
@@ -439,26 +447,42 @@ static int memory_setup_open_parts(struct memory_setup *memory_setup, const stru
 		return r;
 
 	pump_start(hbmd->mover, hbmd->loop);
-	r = resizes_open(hbmd);
-	if (r == 0)
-		r = memory_pressure_open(hbmd);
-	if (r < 0)
-		return r;
 
-	r = restoration_setup_open(hbmd, memory_setup_restored, memory_setup);
-	if (r == 0)
-		r = catalog_setup_open(hbmd, memory_setup_grown, memory_setup);
-	if (r < 0)
-		return r;
+	return 0;
+}
 
+static int memory_setup_open_idle_checksums(struct memory_setup *memory_setup)
+{
+	struct hbmd *hbmd = memory_setup->hbmd;
 	uint64_t quiet_ns = hbmd->config->checksum_idle_ms * MS;
 
 	if (hbmd->config->checksum != CONFIG_CHECKSUM_NVME || quiet_ns == 0)
 		return 0;
 
-	r = idle_checksums_new(&memory_setup->idle_checksums, hbmd->mover, quiet_ns);
+	int r = idle_checksums_new(&memory_setup->idle_checksums, hbmd->mover, quiet_ns);
 	if (r == 0 && keep_is_there())
 		idle_checksums_hurry(memory_setup->idle_checksums);
+
+	return r;
+}
+
+static int memory_setup_open_parts(struct memory_setup *memory_setup, const struct reason *reason)
+{
+	struct hbmd *hbmd = memory_setup->hbmd;
+	int r = memory_setup_open_tiers(memory_setup, reason);
+
+	if (r == 0)
+		r = memory_setup_open_mover(memory_setup);
+	if (r == 0)
+		r = resizes_open(hbmd);
+	if (r == 0)
+		r = memory_pressure_open(hbmd);
+	if (r == 0)
+		r = restoration_setup_open(hbmd, memory_setup_restored, memory_setup);
+	if (r == 0)
+		r = catalog_setup_open(hbmd, memory_setup_grown, memory_setup);
+	if (r == 0)
+		r = memory_setup_open_idle_checksums(memory_setup);
 
 	return r;
 }
