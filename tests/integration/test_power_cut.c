@@ -288,7 +288,8 @@ static void test_what_is_durable_stays_as_the_tier_shrinks(void **state)
 		for (uint64_t i = 0; i < BELOW; i += 8)
 			assert_int_equal(kv_store_roots(&kv, 0, 1 + i, 8, &on_nvme, results), 0);
 		assert_int_equal(kv_store_roots(&kv, 0, DURABLE, SOME, &kept, results), 0);
-		assert_int_equal(kv_keys(&kv, HBM_WIRE_REMOVE, 1, BELOW, 0, results), 0);
+		for (uint64_t i = 0; i < BELOW; i += 8)
+			assert_int_equal(kv_keys(&kv, HBM_WIRE_REMOVE, 1 + i, 8, 0, results), 0);
 		assert_int_equal(pthread_create(&thread, NULL, shrink, hbm), 0);
 		sleep_us(seed_below(&seed, 20000));
 		(void)hbm_resize(kv.hbm, HBM_TIER_NVME, 0, 8u << 20);
