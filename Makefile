@@ -397,6 +397,7 @@ coverage-run:
 			--html-details $(BUILD)/index.html --json-summary $(BUILD)/summary.json --print-summary && exit $$status
 
 gpu-pack: $(BUILD)/.deps-PACK ## make a folder that proves hbmd on a machine with a GPU and none of our packages
+	@rm -f $(filter-out $(PACK_PROGRAMS),$(shell find $(PACK)/tests -type f -perm -100 2>/dev/null)) # of an earlier tree
 	@$(SUBMAKE) all $(PACK_PROGRAMS)
 	@cp -P $(BUILD)/libhbm.so* $(BUILD)/libhbmsoft.so tests/gpu/run.sh tests/gpu/QUESTIONS.md $(PACK)
 	@cp -R tests/data $(PACK)/tests
