@@ -50,6 +50,12 @@ int hbm_again_settle(struct hbm *hbm, struct ticket *ticket)
 	case HBM_WIRE_STORE:
 	case HBM_WIRE_LOAD:
 		return again_settle_blocks(hbm, ticket);
+	case HBM_WIRE_PIN:
+	case HBM_WIRE_UNPIN: /* pins of sessions are made again instead; those that are kept count */
+		return ((const struct hbm_wire_keys *)(const void *)ticket->sent.message)->flags ==
+				       HBM_WIRE_KEEP
+			       ? HBM_SHUTDOWN
+			       : TICKET_MORE;
 	default:
 		return TICKET_MORE;
 	}

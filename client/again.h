@@ -7,7 +7,8 @@
  * A store or load that has set its completion fence is over, and must not run again: its client
  * may have used its memory since. Whether blocks failed is in its failed slot; where it has none,
  * or some did, a block that was to be loaded is a miss, and of one that was to be stored it is
- * not known (HBM_SHUTDOWN).
+ * not known (HBM_SHUTDOWN). Nor is it of a pin that outlives its session, which the daemon keeps as
+ * often as it is made.
  */
 #pragma once
 

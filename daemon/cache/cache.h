@@ -95,6 +95,10 @@ struct cache {
 	struct config_size retained_limit; /* of one user; the same */
 	struct cache_drops drops;
 	struct list kept_pins; /* pins of operators, which outlive their sessions (serve_keys.c) */
+	struct state *kept; /* where they are kept, and what is retained (marks.h); NULL: nowhere */
+	/* A block of before is there again (cache_recover()); NULL: no one is told. */
+	void (*recovered)(void *arg, uint32_t number);
+	void *recovered_arg;
 
 	struct counters counters;
 };
@@ -355,6 +359,7 @@ int cache_pin(struct cache *cache, uint32_t number, uint32_t *walk);
 struct cache_pinning {
 	int status;
 	bool climbing, done;
+	bool always; /* set after the beginning: whatever [limits] allows now */
 	uint32_t number, at, length;
 	uint32_t held; /* this block has a reference for now */
 	uint32_t stretches, lowest[CACHE_WALK_MAX / CACHE_STRETCH + 1];
@@ -393,6 +398,7 @@ struct cache_retaining {
 	unsigned priority;
 	uint64_t until_ns;
 	bool busy, climbing;
+	bool always; /* set after the beginning: whatever [limits] allows of a tier now */
 	uint32_t at, length;
 	uint64_t blocks, bytes[TIER_NUMBERS]; /* that it takes */
 	uint32_t stretches, lowest[CACHE_WALK_MAX / CACHE_STRETCH + 1];
@@ -407,6 +413,9 @@ bool cache_retain_some(struct cache *cache, struct cache_retaining *retaining, u
 int cache_release(struct cache *cache, uint32_t number, const struct user *user);
 /* Ends at most `max` retentions whose time is over. Whether there are more. */
 bool cache_retain_expire(struct cache *cache, uint32_t max);
+/* A tier may have more room for what is retained than it had: it enters its order again, if it is
+ * not favoured there. No more than one step. */
+void cache_retain_again(struct cache *cache, uint32_t number);
 /* The block has been dropped. */
 void cache_retain_forget(struct cache *cache, uint32_t number);
 

@@ -81,12 +81,13 @@ static bool cache_pin_may_begin(struct cache *cache, uint32_t number)
 
 /* Refs the block and its ancestors, up to the first that already had a reference; all or
  * none. HBM_OK, HBM_LIMIT; HBM_MISS below a dropped block. */
-static int cache_pin_cache_ref_branch(struct cache *cache, uint32_t number, uint32_t *walk)
+static int cache_pin_cache_ref_branch(struct cache *cache, uint32_t number, uint32_t *walk,
+				      bool always)
 {
 	uint32_t at = number;
 
 	while (cache_pin_is_free(cache, at)) {
-		if (!cache_pin_may_begin(cache, at) || *walk == 0)
+		if ((!always && !cache_pin_may_begin(cache, at)) || *walk == 0)
 			break;
 		--*walk;
 		cache_leave(cache, at);
@@ -111,7 +112,7 @@ static int cache_pin_cache_ref_branch(struct cache *cache, uint32_t number, uint
 
 int cache_pin(struct cache *cache, uint32_t number, uint32_t *walk)
 {
-	int status = cache_pin_cache_ref_branch(cache, number, walk);
+	int status = cache_pin_cache_ref_branch(cache, number, walk, false);
 	if (status == HBM_OK)
 		block_count_pin(&cache->blocks, number, 1);
 
@@ -156,7 +157,8 @@ static void cache_pin_stretch(struct cache *cache, struct cache_pinning *pinning
 
 	pinning->status = HBM_MISS;
 	if (cache_pin_is_there(cache, lowest))
-		pinning->status = cache_pin_cache_ref_branch(cache, lowest, &(uint32_t){UNLIMITED});
+		pinning->status = cache_pin_cache_ref_branch(cache, lowest, &(uint32_t){UNLIMITED},
+							     pinning->always);
 	if (pinning->status != HBM_OK)
 		return;
 
@@ -175,7 +177,7 @@ void cache_pin_begin(struct cache_pinning *pinning, uint32_t number)
 	pinning->length = pinning->stretches = pinning->held = 0;
 	pinning->status = HBM_OK;
 	pinning->climbing = true;
-	pinning->done = false;
+	pinning->done = pinning->always = false;
 }
 
 bool cache_pin_some(struct cache *cache, struct cache_pinning *pinning, uint32_t *walk,

@@ -99,6 +99,8 @@ int cache_recover(struct cache *cache, const struct cache_recovered *found, uint
 	block_stored(&cache->blocks, *number, (struct place){tier, found->unit});
 	if (found->unverified)
 		block_set_unverified(&cache->blocks, *number);
+	if (cache->recovered)
+		cache->recovered(cache->recovered_arg, *number);
 
 	return HBM_OK;
 }

@@ -20,6 +20,7 @@
  */
 #include "daemon/base/clock.h"
 #include "daemon/cache/cache.h"
+#include "daemon/cache/marks.h"
 #include "daemon/config/config.h"
 
 static_assert(ORDER_LEVELS == HBM_WIRE_PRIORITY_MAX + 1, "a level for each priority");
@@ -84,6 +85,7 @@ void cache_retain_forget(struct cache *cache, uint32_t number)
 	above = retention_find(&cache->retention, retained->parent);
 	if (above)
 		above->children--;
+	mark_release(cache, &retained->mark);
 	retention_remove(&cache->retention, retained);
 }
 
@@ -239,10 +241,21 @@ static int cache_retain_one(struct cache *cache, const struct cache_retaining *r
 		retained->parent = parent;
 		above->children++;
 	}
+	if (retained)
+		mark_retain(cache, retained, &retained->mark);
 	if (is_ordered)
 		cache_enter(cache, number, cache_retain_ahead(cache, number));
 
 	return retained ? HBM_OK : HBM_LIMIT;
+}
+
+void cache_retain_again(struct cache *cache, uint32_t number)
+{
+	if (!cache_retain_is_ordered(cache, number) || cache_block(cache, number)->level > 0)
+		return;
+
+	cache_leave(cache, number);
+	cache_enter(cache, number, cache_retain_ahead(cache, number));
 }
 
 /* The uppermost stretch, from the top down. */
@@ -282,7 +295,7 @@ bool cache_retain_some(struct cache *cache, struct cache_retaining *retaining, u
 	if (retaining->climbing) {
 		if (!cache_retain_climb(cache, retaining, walk, slice))
 			return false;
-		if (retaining->status == HBM_OK)
+		if (retaining->status == HBM_OK && !retaining->always)
 			cache_retain_check(cache, retaining);
 	}
 

@@ -27,6 +27,7 @@ struct retained {
 	uint64_t until_ns;
 	uint64_t bytes;         /* that it is charged for there */
 	uint32_t children;      /* entries of blocks that continue it; cache_retain.c's */
+	uint32_t mark;          /* its record, or 0 (marks.h) */
 	uint64_t made;          /* as a count of such moments */
 	size_t place;           /* among those by their end */
 	struct retained *after; /* of the same hash */

@@ -32,6 +32,7 @@ struct region_kept;
 struct reservations;
 struct resizes;
 struct restoration;
+struct restored_marks;
 struct publications;
 struct removals;
 struct server;
@@ -56,7 +57,8 @@ struct hbmd {
 	struct cache *cache;
 	struct link_stats *link_stats;
 	struct mover *mover;
-	struct restoration *restoration; /* NULL without what outlives the process */
+	struct restoration *restoration;       /* NULL without what outlives the process */
+	struct restored_marks *restored_marks; /* the same */
 	struct ddr *ddr;
 	struct nvme_file *nvme;              /* NULL without an NVMe tier */
 	const struct nvme_watch *nvme_watch; /* the same */

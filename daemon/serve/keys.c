@@ -5,7 +5,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/link_stats.h"
 #include "daemon/base/loading.h"
-#include "daemon/cache/cache.h"
+#include "daemon/cache/marks.h"
 #include "daemon/move/pump.h"
 #include "daemon/serve/pins.h"
 #include "daemon/serve/unpin.h"
@@ -273,6 +273,8 @@ static void keys_end_pin(struct keys *keys, uint32_t i)
 	keys->reply.done += status == HBM_OK;
 	if (status == HBM_OK) {
 		keys->pin->number = keys->pinning.number;
+		if (keys->pins == &keys->hbmd->cache->kept_pins)
+			keys->pin->mark = mark_pin_add(keys->hbmd->cache, keys->pin->number);
 		list_push_back(keys->pins, &keys->pin->link);
 	} else {
 		pin_free(keys->pin);

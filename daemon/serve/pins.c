@@ -1,17 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/serve/pins.h"
 
+#include "daemon/cache/marks.h"
+
 #include <stdlib.h>
+
+static struct pin *pins_allocate(void)
+{
+	struct pin *pin = calloc(1, sizeof(*pin));
+	if (pin)
+		list_init(&pin->link);
+
+	return pin;
+}
 
 struct pin *pin_new(struct payer *payer)
 {
-	struct pin *pin = calloc(1, sizeof(*pin));
-	if (!pin)
-		return NULL;
-
-	list_init(&pin->link);
-	if (ledger_charge(&pin->charge, payer, LEDGER_PINS, 1) != HBM_OK)
+	struct pin *pin = pins_allocate();
+	if (pin && ledger_charge(&pin->charge, payer, LEDGER_PINS, 1) != HBM_OK)
 		return pin_free(pin);
+
+	return pin;
+}
+
+struct pin *pin_new_always(struct payer *payer)
+{
+	struct pin *pin = pins_allocate();
+	if (pin)
+		ledger_charge_always(&pin->charge, payer, LEDGER_PINS, 1);
 
 	return pin;
 }
@@ -32,6 +48,7 @@ uint32_t pins_take(struct cache *cache, struct pin *pin)
 {
 	uint32_t number = pin->number;
 
+	mark_pin_drop(cache, pin->mark);
 	pin_free(pin);
 	cache_unpin_begin(cache, number);
 

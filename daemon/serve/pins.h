@@ -14,10 +14,13 @@ struct pin {
 	struct list link; /* in session->pins or cache->kept_pins */
 	struct charge charge;
 	uint32_t number;
+	uint32_t mark; /* of one that is kept: its record, or 0 (marks.h) */
 };
 
 /* A pin that is charged, and of no block yet. NULL: there are too many, or no memory. */
 struct pin *pin_new(struct payer *payer);
+/* The same, whatever the limits are. NULL: no memory. */
+struct pin *pin_new_always(struct payer *payer);
 /* Of no block; accepts NULL. */
 struct pin *pin_free(struct pin *pin);
 

@@ -7,6 +7,7 @@
 #include "daemon/cache/copies.h"
 #include "daemon/cache/event_ring.h"
 #include "daemon/cache/index.h"
+#include "daemon/cache/marks.h"
 #include "daemon/cache/namespace.h"
 #include "daemon/cache/retention.h"
 #include "daemon/catalog/catalog.h"
@@ -103,6 +104,9 @@ static uint64_t footprint_index(const struct ledger *ledger, const struct config
 		bytes += copies_bytes_for(blocks);
 	if (config->nvme_path[0] != '\0' && config->nvme_catalog)
 		bytes += catalog_bytes_for(blocks);
+
+	bytes += marks_bytes_for(ledger_limit(&ledger->host, LEDGER_PINS) +
+				 ledger_limit(&ledger->host, LEDGER_RETAINED_BLOCKS));
 
 	return bytes + tiers * extent_table_bytes(blocks) +
 	       retention_bytes_for(ledger_limit(&ledger->host, LEDGER_RETAINED_BLOCKS),

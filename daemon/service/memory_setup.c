@@ -23,6 +23,7 @@
 #include "daemon/serve/memory_pressure.h"
 #include "daemon/serve/region_limits.h"
 #include "daemon/serve/resize.h"
+#include "daemon/serve/restore_marks.h"
 #include "daemon/service/catalog_setup.h"
 #include "daemon/service/host_setup.h"
 #include "daemon/service/restoration_setup.h"
@@ -81,11 +82,19 @@ static void memory_setup_seed_links(const struct memory_setup *memory_setup)
 				nvme_file_read_rate(hbmd->nvme));
 }
 
+static void memory_setup_finish_marks(struct hbmd *hbmd)
+{
+	if (restoration_setup_has_ended(hbmd) &&
+	    (!hbmd->catalog || catalog_has_settled(hbmd->catalog)))
+		restore_marks_finish(hbmd);
+}
+
 static void memory_setup_grown(void *arg)
 {
 	struct memory_setup *memory_setup = arg;
 	memory_setup_seed_links(memory_setup);
 	restoration_setup_progress(memory_setup->hbmd);
+	memory_setup_finish_marks(memory_setup->hbmd);
 	if (memory_setup->hbmd->mover)
 		pump_run(memory_setup->hbmd->mover);
 	memory_setup->progress(memory_setup->arg);
@@ -105,6 +114,7 @@ static void memory_setup_restored(void *arg)
 	struct memory_setup *memory_setup = arg;
 
 	restoration_setup_say(memory_setup->hbmd);
+	memory_setup_finish_marks(memory_setup->hbmd);
 	memory_setup_release_namespaces(&memory_setup->release);
 	memory_setup->progress(memory_setup->arg);
 }

@@ -10,6 +10,7 @@
 #include "daemon/ledger/ledger.h"
 #include "daemon/move/restoration.h"
 #include "daemon/serve/hbmd.h"
+#include "daemon/serve/restore_marks.h"
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/serve/server.h"
 #include "daemon/state/keep.h"
@@ -109,6 +110,10 @@ int restoration_setup_open(struct hbmd *hbmd, void (*ended)(void *arg), void *ar
 			   "tenants are, or the limits allow them no longer",
 			   refused);
 
+	int r = restore_marks_open(hbmd);
+	if (r < 0)
+		return r;
+
 	const struct tier *ddr = hbmd->cache->ddr;
 	const struct restoration_options options = {
 		.mover = hbmd->mover,
@@ -133,6 +138,7 @@ void restoration_setup_progress(struct hbmd *hbmd)
 
 void restoration_setup_close(struct hbmd *hbmd)
 {
+	restore_marks_close(hbmd);
 	if (hbmd->cache && hbmd->cache->namespaces)
 		namespaces_leave_records(hbmd->cache->namespaces);
 	hbmd->restoration = restoration_free(hbmd->restoration);

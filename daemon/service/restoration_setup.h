@@ -2,7 +2,7 @@
 /*
  * restoration_setup: what a daemon before this one has left of its cache in memory: the memfd of
  * the DDR tier, which is kept as "ddr" (keep.h), and the records of namespaces and blocks in the
- * state. Both are of use only together.
+ * state, which are of use only together; and what keeps blocks longer (restore_marks.h).
  */
 #pragma once
 

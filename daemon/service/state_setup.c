@@ -15,6 +15,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/log_event.h"
 #include "daemon/cache/block_record.h"
+#include "daemon/cache/marks.h"
 #include "daemon/cache/namespace_record.h"
 #include "daemon/ledger/ledger.h"
 #include "daemon/region/region_kept.h"
@@ -59,6 +60,7 @@ static void state_setup_shapes(const struct ledger *ledger, const struct config 
 				     (uint32_t)ledger_limit(&ledger->host, LEDGER_NAMESPACES)};
 	shapes[STATE_BLOCKS] = (struct state_shape){
 		sizeof(struct block_record), (uint32_t)restoration_setup_blocks(ledger, config)};
+	marks_shapes(ledger, shapes);
 }
 
 uint64_t state_setup_bytes(const struct ledger *ledger, const struct config *config)

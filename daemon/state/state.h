@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define STATE_VERSION 2 /* of all of it: one with another is refused */
+#define STATE_VERSION 3 /* of all of it: one with another is refused */
 #define STATE_NONE UINT32_MAX
 #define STATE_CAPACITY_MAX (1u << 30) /* records of a table */
 
@@ -34,8 +34,10 @@ enum state_table {
 	STATE_RESERVED, /* what sessions have reserved */
 	STATE_PUBLICATIONS,
 	STATE_NAMESPACES,
-	STATE_BLOCKS, /* in DDR and HBM */
-	STATE_TABLES  /* how many */
+	STATE_BLOCKS,   /* in DDR and HBM */
+	STATE_PINS,     /* that operators keep */
+	STATE_RETAINED, /* blocks */
+	STATE_TABLES    /* how many */
 };
 
 /* Numbers that never go back, so that what one daemon named is not named again by the next. */

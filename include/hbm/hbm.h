@@ -563,7 +563,9 @@ HBM_API uint32_t hbm_loan_pieces(const struct hbm_loan *loan);
  * HBM_WIRE_UNPIN: removes one pin for each time a key is named; HBM_NOT_FOUND if none is
  * left;
  * HBM_WIRE_REMOVE: drops them and their descendants; ends when all are gone.
- * flags: 0, or HBM_WIRE_KEEP for PIN and UNPIN. */
+ * flags: 0, or HBM_WIRE_KEEP for PIN and UNPIN: such pins stay when the session ends, and when a
+ * daemon does whose sessions survive. If that one does not answer, it is not known whether it was
+ * done: the call ends with HBM_SHUTDOWN. */
 HBM_API int hbm_submit_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint32_t flags,
 			    const hbm_key *keys, size_t count, hbm_result *results,
 			    hbm_ticket *ticket);
@@ -576,7 +578,8 @@ HBM_API int hbm_keys(struct hbm *hbm, enum hbm_wire_opcode op, uint32_t ns, uint
  * long as limits.retain_ms allows. Then a block is as one that was used last. What is retained
  * already stays so with the higher priority and until the later end. A user has so much in each
  * tier (limits.retained): what it retains beyond that is in the tier as any other.
- * With the priority 0 they are released; a chain from its tail.
+ * With the priority 0 they are released; a chain from its tail. It stays when the session ends, and
+ * when a daemon does whose sessions survive, for blocks that do.
  * Results: HBM_LIMIT: it, or an ancestor, exceeds what the user may retain in the tier where it is,
  * or of blocks (limits.retained_total, retained_per_user); nothing of it has changed. HBM_DENIED:
  * another user retains it, or what continues it is retained. HBM_MISS. */

@@ -291,6 +291,24 @@ static void namespaces_are_opened_again(void **state)
 	assert_int_equal(heard_count, 2);
 }
 
+/* How often it was pinned is not known: not what pins of a session are, which are made again. */
+static void pins_that_are_kept_are_not_sent_again(void **state)
+{
+	(void)state;
+
+	die_on(HBM_WIRE_PIN, 1);
+	assert_int_equal(hbm_keys(hbm, HBM_WIRE_PIN, 5, HBM_WIRE_KEEP, &one_key, 1, NULL),
+			 HBM_SHUTDOWN);
+	die_on(HBM_WIRE_UNPIN, 1);
+	assert_int_equal(hbm_keys(hbm, HBM_WIRE_UNPIN, 5, HBM_WIRE_KEEP, &one_key, 1, NULL),
+			 HBM_SHUTDOWN);
+	assert_int_equal(heard_count, 2);
+
+	die_on(HBM_WIRE_PIN, 1);
+	assert_int_equal(hbm_keys(hbm, HBM_WIRE_PIN, 5, 0, &one_key, 1, NULL), 0);
+	assert_int_equal(heard_count, 4);
+}
+
 /* ---- Pins ---- */
 
 /* Pins at random, beside a count for each key: those are pinned again, as often. */
@@ -679,6 +697,7 @@ int main(void)
 		STAGE(unanswered_requests_are_sent_again_in_their_order),
 		STAGE(corked_requests_are_sent_once),
 		STAGE(namespaces_are_opened_again),
+		STAGE(pins_that_are_kept_are_not_sent_again),
 		STAGE(pins_are_renewed),
 		STAGE(what_has_set_its_fence_is_over),
 		STAGE(a_block_that_was_stored_already_is_stored),
