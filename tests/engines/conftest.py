@@ -12,10 +12,15 @@ from soft_daemon import BUILD, SoftDaemon
 os.environ["HBM_SOFT_DRIVER"] = str(BUILD / "libhbmsoft.so")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "settings(...): of the daemon, as for hbmd --set")
+
+
 @pytest.fixture
-def daemon(tmp_path):
+def daemon(tmp_path, request):
     """A soft hbmd in service."""
-    soft = SoftDaemon(tmp_path)
+    marker = request.node.get_closest_marker("settings")
+    soft = SoftDaemon(tmp_path, *(marker.args if marker else ()))
     soft.start()
     yield soft
     soft.stop()

@@ -20,13 +20,14 @@ SPACE = hbm.Space("tiny", weights=1)
 NEW = 24
 
 
-def make(dtype=torch.float32):
+def make(dtype=torch.float32, **options):
     """The same weights in each process."""
     torch.manual_seed(7)
-    config = LlamaConfig(
-        vocab_size=128, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=4096, pad_token_id=0, eos_token_id=None, bos_token_id=1,
-    )
+    config = LlamaConfig(**{
+        **dict(vocab_size=128, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4),
+        **dict(num_key_value_heads=2, max_position_embeddings=4096, pad_token_id=0, eos_token_id=None),
+        **dict(bos_token_id=1), **options,
+    })
     return LlamaForCausalLM(config).eval().to(dtype)
 
 
@@ -159,3 +160,123 @@ def test_another_process_goes_on(model, daemon, pool):
         assert cache.get_seq_length() == int(saved) == half.shape[1] - 1
         assert torch.equal(generate(model, half, cache, NEW - NEW // 2), expected)
         cache.close()
+
+
+# ---- A prefix that processes share ----
+
+WIDE = dict(num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=8, head_dim=128)  # 512 tokens a slab
+
+
+def wide():
+    return make(**WIDE)
+
+
+def with_prefix(tokens, seed):
+    """A prompt of so many tokens, of which all but the last 20 are those of any other."""
+    torch.manual_seed(seed)
+    return torch.cat([prompt(1, tokens - 20), torch.randint(1, 128, (1, 20))], dim=1)
+
+
+SHARER = """
+import sys
+sys.path[:0] = [{here!r}]
+import test_transformers as t, hbm
+from hbm.transformers import HbmCache, layout
+model = t.wide()
+with hbm.Connection({socket!r}) as connection:
+    with connection.pool(layout(model.config), max_sequences=4) as pool:
+        ids = t.with_prefix({tokens}, 2)
+        prompts = pool.namespace("wide", weights=1)
+        cache = HbmCache.cached(pool, prompts, ids)
+        facts = cache.sequences[0].facts
+        print(cache.get_seq_length(), facts.lent_bytes, facts.mapped_bytes)
+        print(t.generate(model, ids, cache).tolist(), flush=True)
+        sys.stdin.readline()
+        cache.close()
+"""
+
+
+@pytest.fixture
+def sharer(daemon):
+    """Starts a process that generates from a prefix that is there, and keeps it until it is told."""
+    from pathlib import Path
+
+    script = SHARER.format(here=str(Path(__file__).parent), socket=daemon.socket, tokens=1100)
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    started = []
+
+    def start():
+        started.append(subprocess.Popen([sys.executable, "-c", script], **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.settings("device.lend=64MiB")
+def test_two_processes_share_a_prefix(daemon, sharer):
+    """Both go on from one prefix in the same memory: the second has the first one's slabs, reads them
+    where they are, and neither changes the other's tokens."""
+    model, ids = wide(), with_prefix(1100, 1)
+    with hbm.Connection(daemon.socket) as connection:
+        with connection.pool(layout(model.config), max_sequences=4) as pool:
+            prompts, cache = pool.namespace("wide", weights=1), HbmCache(pool)
+            assert pool.block_tokens == 512
+            half = generate(model, ids, cache, NEW // 2)
+            assert cache.store(prompts, ids) == 1024
+
+            other = sharer()
+            tokens, lent, mapped = map(int, other.stdout.readline().split())
+            assert (tokens, lent, mapped) == (1024, 1024 * pool.token_bytes, 1024 * pool.token_bytes)
+            said = torch.tensor(eval(other.stdout.readline()))
+            assert torch.equal(said, generate(model, with_prefix(1100, 2), DynamicCache()))
+
+            # the first goes on beside it, from the same slabs, and so does a third, in this process
+            expected = generate(model, ids, DynamicCache())
+            assert torch.equal(generate(model, half, cache, NEW - NEW // 2), expected)
+            again = HbmCache.cached(pool, prompts, ids)
+            assert again.sequences[0].facts.lent_bytes == 1024 * pool.token_bytes
+            assert torch.equal(generate(model, ids, again), expected)
+            again.close()
+
+            other.communicate("done\n")
+            assert other.returncode == 0
+            cache.close()
+            assert pool.facts.open == 0
+
+
+def test_prefix_of_blocks_that_are_no_slabs(model, daemon, pool):
+    """Without what lends: blocks of 16 tokens are loaded, of a batch as many as all rows have."""
+    ids = prompt(2, 70)
+    prompts, cache = pool.namespace("tiny", block_tokens=16), HbmCache(pool)
+    expected = generate(model, ids, cache)
+    assert cache.store(prompts, ids) == 64
+    cache.close()
+
+    again = HbmCache.cached(pool, prompts, ids)
+    assert again.get_seq_length() == 64
+    assert torch.equal(generate(model, ids, again), expected)
+    again.close()
+
+    torch.manual_seed(5)
+    ids[1, 40:] = torch.randint(1, 128, (30,))
+    again = HbmCache.cached(pool, prompts, ids)
+    assert again.get_seq_length() == 32
+    assert torch.equal(generate(model, ids, again), generate(model, ids, DynamicCache()))
+    again.close()
+    assert HbmCache.cached(pool, prompts, ids[:, :1]).get_seq_length() == 0
+    with pytest.raises(ValueError):
+        again.store(prompts, ids[0])
+
+
+def test_all_of_a_prompt_is_there(model, pool):
+    """The last token is computed: of its logits comes the next."""
+    ids = prompt(1, 64)
+    prompts, cache = pool.namespace("tiny", block_tokens=16), HbmCache(pool)
+    expected = generate(model, ids, cache)
+    cache.store(prompts, ids)
+    again = HbmCache.cached(pool, prompts, ids)
+    assert again.get_seq_length() == 48
+    assert torch.equal(generate(model, ids, again), expected)

@@ -18,7 +18,7 @@ from . import _native
 from .connection import Connection, DeviceMemory, Fence, Info
 from .errors import ConnectionLost, Driver, Encoding, Error, Refused, Status, Tier, make_error
 from .memory import Array, Region, Spans
-from .namespace import Amount, Key, Lookup, Namespace, chain, key
+from .namespace import Amount, Key, Lookup, Namespace, chain, key, token_keys
 from .sequence import Event, Pool, Saved, Sequence, Space
 from .ticket import Ticket
 
@@ -30,4 +30,5 @@ __all__ = [
     "Amount", "Array", "Connection", "ConnectionLost", "DeviceMemory", "Driver", "Encoding",
     "Error", "Event", "Fence", "Info", "Key", "Lookup", "Namespace", "Pool", "Refused", "Region",
     "Saved", "Sequence", "Space", "Spans", "Status", "Ticket", "Tier", "chain", "key",
+    "token_keys",
 ]

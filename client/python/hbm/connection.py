@@ -178,7 +178,7 @@ class Connection(_native.Connection):
             self, model, layout, salt, weights, block_bytes, encoding or 0, element_bytes,
             logical_bytes, ephemeral, memory_only, wipe_on_free, group,
         )
-        namespace._connection = self
+        namespace._connection, namespace._layout = self, layout
         return namespace
 
     def pool(self, layout: str, **options: Any) -> Pool:

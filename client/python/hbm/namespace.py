@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import array
 import hashlib
+import sys
 from typing import Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _native
@@ -11,7 +13,7 @@ from .errors import Status, Tier
 from .memory import Region, Spans
 from .ticket import Ticket
 
-__all__ = ["Amount", "Key", "Lookup", "Namespace", "chain", "key"]
+__all__ = ["Amount", "Key", "Lookup", "Namespace", "chain", "key", "token_keys"]
 
 #: One buffer of n keys of 16 bytes, or a sequence of buffers of one.
 Keys = Union[bytes, bytearray, memoryview, Sequence[bytes]]
@@ -44,6 +46,19 @@ def chain(keys: Keys, parent: Optional[bytes] = None) -> bytes:
     return (parent or bytes(Key.SIZE)) + joined[: -Key.SIZE] if joined else b""
 
 
+def token_keys(tokens: Iterable[int], block_tokens: int) -> bytes:
+    """The keys of the whole blocks of ``block_tokens`` tokens of a prompt: each is of all tokens up to
+    its end, so that equal keys are of equal prefixes. Tokens are numbers of 32 bits."""
+    numbers = array.array("I", tokens)
+    if sys.byteorder == "big":
+        numbers.byteswap()  # as every other process of the cache has them
+    joined, step, found, before = numbers.tobytes(), block_tokens * numbers.itemsize, [], b""
+    for end in range(step, len(joined) + 1, step):
+        before = key(before + joined[end - step : end])
+        found.append(before)
+    return b"".join(found)
+
+
 class Lookup(NamedTuple):
     """What is in the cache, of the keys of a lookup."""
 
@@ -63,7 +78,7 @@ class Namespace(_native.Namespace):
     """A family of interchangeable blocks of ``block_bytes`` each; ``Connection.namespace()`` opens
     one. Blocks are found by keys: 16 bytes each, as one ``bytes`` of n * 16 or a sequence of n."""
 
-    __slots__ = ("__weakref__", "_connection")
+    __slots__ = ("__weakref__", "_connection", "_layout")
 
     def lookup(self, keys: Keys) -> Lookup:
         """Which of the blocks are in the cache."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import enum
 import weakref
-from typing import Any, Iterable, List, NamedTuple, Optional
+from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
 
 from . import _native
 from .errors import Refused, Status, Tier
 from .memory import Array
+from .namespace import Keys, Namespace
 
 __all__ = ["Event", "Pool", "PoolFacts", "Saved", "Sequence", "SequenceFacts", "Space"]
 
@@ -55,7 +56,8 @@ class SequenceFacts(NamedTuple):
     first: int  #: tokens in front of it were given up
     ready: int  #: tokens for which memory is mapped
     mapped_bytes: int
-    shared_bytes: int
+    shared_bytes: int  #: of them: that others have, too
+    lent_bytes: int  #: of these: blocks of the cache, which are not charged for
     suspended_bytes: int
     suspended: bool  #: or on its way
     tier: Tier  #: that it is suspended to
@@ -90,7 +92,7 @@ class Pool(_native.Pool):
     suspended never goes to NVMe.
     """
 
-    __slots__ = ("__weakref__", "layout", "fingerprint", "layers", "token_bytes", "block_tokens", "_sequences")
+    __slots__ = ("__weakref__", "layout", "fingerprint", "layers", "token_bytes", "block_tokens", "_connection", "_sequences")
 
     def __new__(
         cls,
@@ -110,6 +112,7 @@ class Pool(_native.Pool):
         #: The layout's canonical text, its fingerprint, how many layers it has, bytes of a token in
         #: all of them, and tokens that are whole slabs.
         self.layout, self.fingerprint, self.layers, self.token_bytes, _, self.block_tokens = self._layout()
+        self._connection = connection
         self._sequences = weakref.WeakSet()
         return self
 
@@ -165,6 +168,47 @@ class Pool(_native.Pool):
     def drop(self, name: str, space: Space) -> None:
         """Drops what a name stands for. Raises ``Refused``: NOT_FOUND, DENIED."""
         Sequence._saved(self, 2, name, tuple(space), (0, 0, 0, None))
+
+    def namespace(self, model: str, *, block_tokens: int = 0, **options: Any) -> Namespace:
+        """A namespace for the tokens of sequences of this layout, as ``Connection.namespace()`` opens
+        it, but for ``layout`` and ``block_bytes``. ``block_tokens``: of a block; 0: as many as are
+        whole slabs (``Pool.block_tokens``), which processes of a user share without a copy."""
+        count = block_tokens or self.block_tokens
+        if count <= 0:
+            raise ValueError(f"blocks of {count} tokens")
+        return self._connection.namespace(
+            model, layout=self.fingerprint, block_bytes=self.token_bytes * count, **options
+        )
+
+    def open_cached(
+        self,
+        namespace: Namespace,
+        keys: Keys,
+        *,
+        tokens: int = 0,
+        expected: int = 0,
+        max: int = 0,
+        priority: int = 0,
+        name: Optional[str] = None,
+    ) -> "Sequence":
+        """Opens a sequence that begins with the blocks of these keys that are in the cache, without
+        a gap from the first one on: its ``tokens`` say how far. ``namespace``: of
+        ``Pool.namespace()``. ``tokens``: of all blocks, where the last has fewer; 0: it has not.
+
+        Blocks of whole slabs that a process of this user has stored are the same memory: nothing
+        is copied, nothing charged, and it is not to be written. Others are loaded. Raises
+        ``Refused``: INVALID (more tokens than it may have), LIMIT, NO_SPACE, DEVICE."""
+        options = (expected, max, priority, name)
+        sequence, _ = Sequence._open_cached(
+            self, namespace, self._tokens_of(namespace), tokens, keys, options
+        )
+        return self._keep(sequence)
+
+    def _tokens_of(self, namespace: Namespace) -> int:
+        """Of a block of it. Another layout's blocks might have as many bytes."""
+        if getattr(namespace, "_layout", None) != self.fingerprint:
+            raise ValueError("a namespace that is not of Pool.namespace() of this layout")
+        return namespace.block_bytes // self.token_bytes
 
     def event(self) -> Optional[Event]:
         """The oldest event; ``None``: there is none."""
@@ -260,6 +304,19 @@ class Sequence(_native.Sequence):
         """Saves it by a name, so that it outlives this process: how many tokens were. See
         hbm_sequences_save() in hbm-sequences(3)."""
         return self._save(name, committed, tuple(space), int(tier or 0), pin, durable)
+
+    def store(
+        self, namespace: Namespace, keys: Keys, *, first: int = 0, tokens: int = 0
+    ) -> List[Status]:
+        """Stores its tokens as blocks for ``Pool.open_cached()``: block i has the key i, and
+        continues block i - 1. ``first``: those before it are left out. ``tokens``: as there.
+
+        Its tokens are to be written before. What is whole slabs is lent to the other processes of
+        its user and not to be written any more; what a sequence grows into after ``truncate()`` is
+        a copy. The status of each block: OK, EXISTS, or why it was not stored. Raises ``Refused``:
+        INVALID (it has fewer tokens, or has given some up), UNSUPPORTED."""
+        statuses = self._store(namespace, self.pool._tokens_of(namespace), tokens, keys, first)
+        return [Status(status) for status in statuses]
 
     def __len__(self) -> int:
         return self.tokens

@@ -9,7 +9,12 @@
 
 Each row of a batch is a sequence: its memory is mapped as it grows, and the attention reads it where
 it is (a batch of one row without a copy). Between calls of the model the cache can be suspended to
-host memory or NVMe, and be saved by a name, so that it outlives the process.
+host memory or NVMe, and be saved by a name, so that it outlives the process. A prefix that many
+prompts begin with is stored once, and is the same memory in all processes of a user:
+
+    prompts = pool.namespace("llama", weights=version)
+    cache.store(prompts, ids)                         # in one process, when it has computed them
+    cache = HbmCache.cached(pool, prompts, ids)       # in others: only what is new is computed
 
 ``HbmCache`` takes layers of full attention, all with as many heads; others are refused. Tested with
 transformers 5.16.
@@ -22,7 +27,8 @@ from typing import Any, Iterable, List, Optional, Sequence as Rows, Tuple
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from .errors import Tier
+from .errors import Status, Tier, make_error
+from .namespace import Namespace, token_keys
 from .sequence import Pool, Sequence, Space
 
 __all__ = ["HbmCache", "HbmLayer", "layout"]
@@ -180,6 +186,37 @@ class HbmCache(Cache):
             sequence.truncate(tokens)
         return cls(pool, sequences, tier=tier)
 
+    def store(self, namespace: Namespace, ids: torch.Tensor) -> int:
+        """Stores the prefix of each of its rows for ``cached()``, as far as it is whole blocks: how
+        many tokens of a row. ``namespace``: of ``Pool.namespace()``, which says how many tokens a
+        block has and is to know the weights. ``ids``: [batch, tokens], of which the cache has
+        computed the first. Raises ``hbm.Refused``, also if blocks were not stored."""
+        rows = _rows(ids, len(self.sequences))
+        self.resume()
+        step = self.pool._tokens_of(namespace)
+        whole = min(self.tokens, ids.shape[1]) // step * step
+        for sequence, row in zip(self.sequences, rows):
+            for status in sequence.store(namespace, token_keys(row[:whole], step)):
+                if status not in (Status.OK, Status.EXISTS):
+                    raise make_error(int(status), "a block of a prefix was not stored")
+        return whole
+
+    @classmethod
+    def cached(cls, pool: Pool, namespace: Namespace, ids: torch.Tensor, *, tier: Tier = Tier.DDR) -> "HbmCache":
+        """A cache that begins with what has been stored of the prompts ``ids``, [batch, tokens]: as many
+        tokens as there are of all rows, and not the last one, whose logits are to be computed. Whole
+        slabs are not copied: all processes of a user have the same memory. The model is to be called
+        with the tokens from the first on, as for ``restore()``."""
+        step = pool._tokens_of(namespace)
+        sequences = [
+            pool.open_cached(namespace, token_keys(row[: max(0, len(row) - 1)], step))
+            for row in _rows(ids, len(ids))
+        ]
+        tokens = min((sequence.tokens for sequence in sequences), default=0)
+        for sequence in sequences:
+            sequence.truncate(tokens)
+        return cls(pool, sequences, tier=tier)
+
     def close(self) -> None:
         """Closes its sequences: it is empty."""
         for layer in self.layers:
@@ -239,3 +276,10 @@ class HbmCache(Cache):
 
 def _row(name: str, row: int, rows: int) -> str:
     return name if rows == 1 else f"{name}/{row}"
+
+
+def _rows(ids: torch.Tensor, rows: int) -> List[List[int]]:
+    if ids.dim() != 2 or ids.shape[0] != rows:
+        raise ValueError(f"ids of shape {tuple(ids.shape)} for {rows} rows")
+    listed: List[List[int]] = ids.tolist()
+    return listed

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* namespace: the type of namespaces, and the calls on blocks of one. */
-#include "client/python/native/native.h"
+#include "client/python/native/namespace.h"
 
 #include "client/python/native/blocks.h"
 #include "client/python/native/connection.h"
@@ -28,6 +28,21 @@ static bool namespace_check(const struct namespace *self)
 	if (!self->opening)
 		native_raise_closed("namespace");
 	return self->opening != NULL;
+}
+
+struct opening *namespace_use(PyObject *object)
+{
+	struct namespace *self = (struct namespace *)object;
+
+	if (!PyObject_TypeCheck(object, native_namespace_type)) {
+		PyErr_SetString(PyExc_TypeError, "not a namespace");
+		return NULL;
+	}
+	if (!namespace_check(self))
+		return NULL;
+	self->opening->refs++;
+
+	return self->opening;
 }
 
 /* ---- Its life ---- */

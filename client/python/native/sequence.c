@@ -3,27 +3,22 @@
  * sequence: the type of sequences of a pool, and the calls on them. While there are views of one,
  * what unmaps its memory is refused. A sequence that is collected is closed.
  */
-#include "client/python/native/pool.h"
+#include "client/python/native/sequence.h"
 
 #include "client/python/native/area.h"
 #include "client/python/native/array.h"
+#include "client/python/native/cached.h"
 #include "client/python/native/core.h"
+#include "client/python/native/pool.h"
 
 #include <hbm/saved.h>
 #include <stdlib.h>
 
 PyTypeObject *native_sequence_type;
 
-struct sequence {
-	PyObject_HEAD struct pool *pool; /* counted */
-	struct hbm_sequence *handle;     /* NULL: closed */
-	Py_ssize_t views;
-};
-
 /* ---- Its life ---- */
 
-/* Of the package's class, for a handle. NULL: an exception is set, and it was closed. */
-static PyObject *sequence_wrap(PyTypeObject *type, struct pool *pool, struct hbm_sequence *handle)
+PyObject *sequence_wrap(PyTypeObject *type, struct pool *pool, struct hbm_sequence *handle)
 {
 	struct sequence *self = native_new(type);
 	struct call call;
@@ -40,7 +35,7 @@ static PyObject *sequence_wrap(PyTypeObject *type, struct pool *pool, struct hbm
 	return NULL;
 }
 
-static struct pool *sequence_pool(PyObject *object)
+struct pool *sequence_pool(PyObject *object)
 {
 	if (PyObject_TypeCheck(object, native_pool_type))
 		return ((struct pool_object *)object)->pool;
@@ -49,8 +44,8 @@ static struct pool *sequence_pool(PyObject *object)
 	return NULL;
 }
 
-static bool sequence_options(PyObject *expected, PyObject *max, int priority, const char *name,
-			     struct hbm_sequence_options *options)
+bool sequence_options(PyObject *expected, PyObject *max, int priority, const char *name,
+		      struct hbm_sequence_options *options)
 {
 	*options = (struct hbm_sequence_options){.priority = priority, .name = name};
 
@@ -113,7 +108,7 @@ static void sequence_dealloc(PyObject *object)
 	native_free(object);
 }
 
-static bool sequence_check(const struct sequence *self)
+bool sequence_check(const struct sequence *self)
 {
 	if (!pool_check(self->pool))
 		return false;
@@ -158,7 +153,7 @@ static bool sequence_ask(const struct sequence *self, struct hbm_sequence_facts 
 	       pool_leave(&call, self->pool, hbm_sequence_facts(self->handle, facts)) == 0;
 }
 
-/* (number, slot, address, tokens, first, ready, mapped, shared, suspended, state, tier) */
+/* (number, slot, address, tokens, first, ready, mapped, shared, lent, suspended, state, tier) */
 static PyObject *sequence_facts(PyObject *object, PyObject *none)
 {
 	struct hbm_sequence_facts facts;
@@ -168,11 +163,12 @@ static PyObject *sequence_facts(PyObject *object, PyObject *none)
 		return NULL;
 
 	return Py_BuildValue(
-		"KIKKKKKKKii", (unsigned long long)facts.number, facts.slot,
+		"KIKKKKKKKKii", (unsigned long long)facts.number, facts.slot,
 		(unsigned long long)facts.address, (unsigned long long)facts.tokens,
 		(unsigned long long)facts.first, (unsigned long long)facts.ready,
 		(unsigned long long)facts.mapped_bytes, (unsigned long long)facts.shared_bytes,
-		(unsigned long long)facts.suspended_bytes, (int)facts.state, (int)facts.tier);
+		(unsigned long long)facts.lent_bytes, (unsigned long long)facts.suspended_bytes,
+		(int)facts.state, (int)facts.tier);
 }
 
 static PyObject *sequence_closed(PyObject *object, void *closure)
@@ -596,6 +592,8 @@ bool native_add_sequence(PyObject *module)
 		{"_move", sequence_move, METH_VARARGS | METH_CLASS, NULL},
 		{"_save", sequence_save, METH_VARARGS, NULL},
 		{"_saved", sequence_saved, METH_VARARGS | METH_CLASS, NULL},
+		{"_open_cached", cached_open, METH_VARARGS | METH_CLASS, NULL},
+		{"_store", cached_store, METH_VARARGS, NULL},
 		{.ml_name = NULL}};
 	static PyGetSetDef members[] = {
 		{"closed", sequence_closed, NULL, "whether it was closed", NULL},

@@ -13,6 +13,8 @@ SPACE = hbm.Space("model")
 
 
 class Sequences(DaemonTest):
+    SETTINGS = {"device__lend": "64MiB"}
+
     def setUp(self):
         super().setUp()
         self.pool = self.connection.pool(LAYOUT, max_sequences=8)
@@ -115,6 +117,68 @@ class Sequences(DaemonTest):
         self.pool.drop("s", SPACE)
         with self.assertRaises(hbm.Refused):
             self.pool.restore("s", SPACE)
+
+    def test_blocks_of_tokens(self):
+        self.fill(self.one, 200)
+        cache = self.pool.namespace("prompts", block_tokens=64, salt=self.id()[-60:])
+        self.assertEqual(cache.block_bytes, 64 * self.pool.token_bytes)
+        keys = hbm.token_keys(range(200), 64)
+        self.assertEqual(self.one.store(cache, keys[:32]), [hbm.Status.OK] * 2)
+        self.assertEqual(self.one.store(cache, keys, first=1), [hbm.Status.EXISTS, hbm.Status.OK])
+        with hbm.Connection(self.daemon.socket) as other, other.pool(LAYOUT) as pool:
+            mine = pool.namespace("prompts", block_tokens=64, salt=self.id()[-60:])
+            self.check(pool.open_cached(mine, keys, name="again"), 192)
+            self.check(pool.open_cached(mine, hbm.token_keys([*range(130), *range(99)], 64)), 128)
+            self.assertEqual(len(pool.open_cached(mine, hbm.token_keys(range(1, 200), 64))), 0)
+
+    def test_last_block_of_tokens(self):
+        self.fill(self.one, 100)
+        cache = self.pool.namespace("prompts", block_tokens=64, salt=self.id()[-60:])
+        keys = [hbm.key("a"), hbm.key("b")]
+        self.assertEqual(self.one.store(cache, keys, tokens=100), [hbm.Status.OK] * 2)
+        with self.pool.open_cached(cache, keys, tokens=100) as again:
+            self.check(again, 100)
+
+    def test_shared_slabs(self):
+        whole = self.pool.block_tokens
+        self.fill(self.one, 2 * whole + 5, 2 * whole)
+        shown = memoryview(self.one.keys(0, "float32"))
+        shown[7, 1, 3] = 42.0
+        del shown
+        cache = self.pool.namespace("prompts", salt=self.id()[-60:])
+        keys = hbm.token_keys(range(2 * whole + 5), whole)
+        self.assertEqual(self.one.store(cache, keys), [hbm.Status.OK] * 2)
+        with hbm.Connection(self.daemon.socket) as other, other.pool(LAYOUT) as pool:
+            free = other.device_memory().free
+            one = pool.open_cached(pool.namespace("prompts", salt=self.id()[-60:]), keys)
+            self.assertEqual(len(one), 2 * whole)
+            self.assertEqual(one.facts.lent_bytes, 2 * whole * pool.token_bytes)
+            self.assertEqual(other.device_memory().free, free)
+            self.assertEqual(memoryview(one.keys(0, "float32"))[7, 1, 3], 42.0)
+
+    def test_misuse_of_blocks_of_tokens(self):
+        self.one.step(100)
+        cache = self.pool.namespace("prompts", block_tokens=64)
+        keys = hbm.token_keys(range(100), 64)
+        for call in (lambda: self.one.store(self.namespace(64 * self.pool.token_bytes), keys),
+                     lambda: self.one.store(cache, keys[:7]), lambda: self.one.store(cache, keys, first=2),
+                     lambda: self.pool.open_cached(cache, keys, tokens=-1),
+                     lambda: self.pool.namespace("prompts", block_tokens=-1)):
+            with self.assertRaises(ValueError):
+                call()
+        with self.assertRaises(hbm.Refused):
+            self.one.store(cache, keys * 2)  # more tokens than it has
+        with hbm.Connection(self.daemon.socket) as other, other.pool(LAYOUT) as pool:
+            with self.assertRaises(ValueError):
+                self.one.store(pool.namespace("prompts", block_tokens=64), keys)
+        cache.close()
+        for call in (lambda: self.one.store(cache, keys), lambda: self.pool.open_cached(cache, keys)):
+            with self.assertRaises(RuntimeError):
+                call()
+        cache = self.pool.namespace("prompts", block_tokens=64)
+        self.one.close()
+        with self.assertRaises(RuntimeError):
+            self.one.store(cache, keys)
 
     def test_views_keep_it(self):
         self.one.step(10)
