@@ -119,3 +119,4 @@ class SoftDaemon:
                 self._process.wait(START_S)
             finally:
                 self.kill()
+        self.folder.joinpath("nvme").unlink(missing_ok=True)  # pytest keeps folders for a while
