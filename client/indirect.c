@@ -5,14 +5,16 @@
 #include "client/cache.h"
 #include "client/error.h"
 #include "client/request.h"
+#include "daemon/base/bulk_copy.h"
 #include "daemon/base/checked.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FLIGHT_BLOCKS 512u /* a slot's, of 4 KiB each */
-#define STRIDE_UNIT 64u    /* blocks begin at such places of a slot */
+#define FLIGHT_BLOCKS 512u   /* a slot's, of 4 KiB each */
+#define STRIDE_UNIT 64u      /* blocks begin at such places of a slot */
+#define BULK_CALL (1u << 20) /* bytes: of more the first have left the caches by the end */
 
 struct indirect_call {
 	struct list link; /* in indirect->calls */
@@ -55,13 +57,18 @@ static uint64_t indirect_stride(uint64_t block_bytes)
 }
 
 /* Copies between a block's memory and its place in a slot. */
-static void indirect_copy(const struct hbm_block *block, char *place, bool in)
+static void indirect_copy(const struct hbm_block *block, char *place, bool in, bool bulk)
 {
 	for (size_t i = 0; i < block->segment_count; i++) {
 		char *memory = (char *)(uintptr_t)block->segments[i].offset;
+		char *to = in ? place : memory;
+		const char *from = in ? memory : place;
 		uint64_t bytes = block->segments[i].bytes;
 
-		memcpy(in ? place : memory, in ? memory : place, bytes);
+		if (bulk)
+			bulk_copy(to, from, bytes);
+		else
+			memcpy(to, from, bytes);
 		place += bytes;
 	}
 }
@@ -70,12 +77,13 @@ static void indirect_copy_flight(const struct indirect *indirect,
 				 const struct indirect_flight *flight, bool in)
 {
 	const struct indirect_call *call = flight->call;
+	bool bulk = call->block_bytes > BULK_CALL / call->count;
 	uint64_t stride = indirect_stride(call->block_bytes);
 	char *at = hbm_bounce_at(&indirect->bounce, (uint32_t)(flight - indirect->flights));
 
 	for (uint32_t i = 0; i < flight->count; i++)
 		if (in || flight->results[i].status == HBM_OK)
-			indirect_copy(&call->blocks[flight->first + i], at + i * stride, in);
+			indirect_copy(&call->blocks[flight->first + i], at + i * stride, in, bulk);
 }
 
 /* ---- The end ---- */

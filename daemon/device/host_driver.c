@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/base/bulk_copy.h"
 #include "daemon/base/list.h"
 
 #define HUGE_PAGE (2ull << 20)
@@ -311,7 +312,7 @@ static CUresult host_driver_set_access(CUdeviceptr address, size_t bytes,
 static CUresult host_driver_copy_out(void *to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
 	(void)stream;
-	memcpy(to, host_driver_pointer(from), bytes);
+	bulk_copy(to, host_driver_pointer(from), bytes);
 
 	return CUDA_SUCCESS;
 }
@@ -319,7 +320,7 @@ static CUresult host_driver_copy_out(void *to, CUdeviceptr from, size_t bytes, C
 static CUresult host_driver_copy_in(CUdeviceptr to, const void *from, size_t bytes, CUstream stream)
 {
 	(void)stream;
-	memcpy(host_driver_pointer(to), from, bytes);
+	bulk_copy(host_driver_pointer(to), from, bytes);
 
 	return CUDA_SUCCESS;
 }

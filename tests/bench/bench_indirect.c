@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * bench_indirect: stores from and loads to memory that is in no region, in one call each, and
- * memcpy of as much beside them in the same run. Prints "name value GiB/s" lines, medians.
+ * memcpy of as much before and after each. Prints "name value" lines, medians: store and load in
+ * GiB/s, the ratio of each to memcpy beside it, and the same of the processor time of both the
+ * client and the daemon, which says what the copies cost where other work runs, too.
  *
  * 	bench_indirect BLOCK_BYTES COUNT ROUNDS
  */
@@ -12,11 +14,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
 
 #define ROUNDS_MAX 64u
 
+/* Seconds, or what the clock said; processor: of this process and the daemon. */
+struct span {
+	double wall, processor;
+};
+
+/* Of each round: GiB/s, and the seconds of memcpy to its own. */
+struct figures {
+	double rates[ROUNDS_MAX], ratios[ROUNDS_MAX], processor[ROUNDS_MAX];
+};
+
 struct memory {
 	struct hbm *hbm;
+	clockid_t daemon;
 	uint32_t ns;
 	uint64_t bytes, count;
 	char *from, *to; /* [count] blocks each */
@@ -44,46 +59,65 @@ static void check_results(const struct memory *memory)
 		measure_check(memory->hbm, memory->results[i].status, "a block");
 }
 
-/* Each in GiB/s. */
-static double store(const struct memory *memory, uint64_t round)
+static double processor(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static struct span span_begin(const struct memory *memory)
+{
+	return (struct span){measure_now(),
+			     processor(CLOCK_PROCESS_CPUTIME_ID) + processor(memory->daemon)};
+}
+
+static struct span span_end(const struct memory *memory, struct span begin)
+{
+	struct span end = span_begin(memory);
+
+	return (struct span){end.wall - begin.wall, end.processor - begin.processor};
+}
+
+static struct span store(const struct memory *memory, uint64_t round)
 {
 	fill_blocks(memory, round, memory->from);
-	double start = measure_now();
+	struct span span = span_begin(memory);
 	measure_check(memory->hbm,
 		      hbm_store_from(memory->hbm, memory->ns, memory->blocks, memory->count,
 				     memory->results),
 		      "store");
-	double seconds = measure_now() - start;
-
+	span = span_end(memory, span);
 	check_results(memory);
 
-	return (double)(memory->bytes * memory->count) / MEASURE_GIB / seconds;
+	return span;
 }
 
-static double load(const struct memory *memory, uint64_t round)
+static struct span load(const struct memory *memory, uint64_t round)
 {
 	fill_blocks(memory, round, memory->to);
-	double start = measure_now();
+	struct span span = span_begin(memory);
 	measure_check(memory->hbm,
 		      hbm_load_to(memory->hbm, memory->ns, memory->blocks, memory->count,
 				  memory->results),
 		      "load");
-	double seconds = measure_now() - start;
-
+	span = span_end(memory, span);
 	check_results(memory);
 
-	return (double)(memory->bytes * memory->count) / MEASURE_GIB / seconds;
+	return span;
 }
 
-static double copy(const struct memory *memory)
+static struct span copy(const struct memory *memory)
 {
-	double start = measure_now();
+	struct span span = span_begin(memory);
 
 	for (uint64_t i = 0; i < memory->count; i++)
 		memcpy(memory->to + i * memory->bytes, memory->from + i * memory->bytes,
 		       memory->bytes);
 
-	return (double)(memory->bytes * memory->count) / MEASURE_GIB / (measure_now() - start);
+	return span_end(memory, span);
 }
 
 static void forget(const struct memory *memory)
@@ -100,20 +134,61 @@ static void forget(const struct memory *memory)
 	free(keys);
 }
 
+/* The ratios of a round are to the mean of the memcpy before and the one after. */
+static void add(struct figures *figures, uint64_t round, double gib, struct span span,
+		struct span before, struct span after)
+{
+	figures->rates[round] = gib / span.wall;
+	figures->ratios[round] = (before.wall + after.wall) / 2 / span.wall;
+	figures->processor[round] = (before.processor + after.processor) / 2 / span.processor;
+}
+
+static void print(const char *name, struct figures *figures, uint64_t rounds)
+{
+	printf("%s %.3f GiB/s\n%s_ratio %.2f\n%s_processor %.2f\n", name,
+	       measure_median(figures->rates, rounds), name,
+	       measure_median(figures->ratios, rounds), name,
+	       measure_median(figures->processor, rounds));
+}
+
 static void run(struct memory *memory, uint64_t rounds)
 {
-	double stores[ROUNDS_MAX], loads[ROUNDS_MAX], copies[ROUNDS_MAX];
+	double gib = (double)(memory->bytes * memory->count) / MEASURE_GIB;
+	struct figures stores, loads, copies;
 
+	store(memory, rounds); /* what is new to both is not measured */
+	load(memory, rounds);
+	forget(memory);
 	for (uint64_t round = 0; round < rounds; round++) {
-		copies[round] = copy(memory);
-		stores[round] = store(memory, round);
-		loads[round] = load(memory, round);
+		struct span before = copy(memory), stored = store(memory, round);
+		struct span between = copy(memory), loaded = load(memory, round);
+		struct span after = copy(memory);
+
+		add(&stores, round, gib, stored, before, between);
+		add(&loads, round, gib, loaded, between, after);
+		copies.rates[round] = gib / between.wall;
 		forget(memory);
 	}
 
-	printf("store %.3f GiB/s\nload %.3f GiB/s\nmemcpy %.3f GiB/s\n",
-	       measure_median(stores, rounds), measure_median(loads, rounds),
-	       measure_median(copies, rounds));
+	print("store", &stores, rounds);
+	print("load", &loads, rounds);
+	printf("memcpy %.3f GiB/s\n", measure_median(copies.rates, rounds));
+}
+
+/* The clock of the processor time of the daemon. */
+static clockid_t daemon_clock(struct hbm *hbm)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+	clockid_t clock;
+
+	if (getsockopt(hbm_fd(hbm), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
+	    clock_getcpuclockid(peer.pid, &clock) != 0) {
+		fprintf(stderr, "the daemon's processor time is not known\n");
+		exit(1);
+	}
+
+	return clock;
 }
 
 int main(int argc, char **argv)
@@ -127,6 +202,7 @@ int main(int argc, char **argv)
 	}
 
 	measure_check(NULL, hbm_connect(&memory.hbm, NULL), "connect");
+	memory.daemon = daemon_clock(memory.hbm);
 	memory.bytes = strtoull(argv[1], NULL, 10);
 	memory.count = strtoull(argv[2], NULL, 10);
 	const struct hbm_namespace_options options = {.model = "indirect",
