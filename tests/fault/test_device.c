@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "tests/support/child.h"
+#include "tests/support/effort.h"
 #include "tests/support/kv.h"
 #include "tests/support/stage.h"
 #include "tests/support/work.h"
@@ -80,28 +81,21 @@ static bool run_daemon(unsigned n)
 	return clean;
 }
 
-/* Each call fails in a daemon of its own, which under ThreadSanitizer starts so slowly that only
- * every third has its turn. */
-#ifdef __SANITIZE_THREAD__
-#define STRIDE 3
-#else
-#define STRIDE 1
-#endif
-
+/* Each call fails in a daemon of its own. */
 static void test_every_call_of_the_daemon(void **state)
 {
 	(void)state;
-	unsigned n = 1, row = 0, noticed = 0;
-	for (; row < CLEAN_ROW && n < STEPS_MAX; n += STRIDE) {
+	unsigned n = 1, row = 0, noticed = 0, stride = effort_stride();
+	for (; row < CLEAN_ROW && n < STEPS_MAX; n += stride) {
 		bool clean = run_daemon(n);
 		row = clean ? row + 1 : 0;
 		noticed += !clean;
 	}
 
 	print_message("the daemon made about %u device calls; the failure of %u was noticed\n",
-		      n - CLEAN_ROW * STRIDE, noticed);
+		      n - CLEAN_ROW * stride, noticed);
 	assert_int_equal(row, CLEAN_ROW);
-	assert_in_range(noticed, 20, STEPS_MAX);
+	assert_in_range(noticed, effort_of(20), STEPS_MAX);
 }
 
 static int take_device(const void *record, size_t bytes, void *arg)
@@ -196,8 +190,8 @@ static void test_every_call_of_a_client(void **state)
 	static const char *const sets[] = {"device.cache=4MiB", "device.lend=4MiB", NULL};
 	spawn_needs_soft();
 	spawn_start(&daemon_, sets, NULL);
-	unsigned fds = spawn_fds(&daemon_), n = 1, row = 0, noticed = 0;
-	for (; row < CLEAN_ROW && n < STEPS_MAX; n++) {
+	unsigned fds = spawn_fds(&daemon_), n = 1, row = 0, noticed = 0, stride = effort_stride();
+	for (; row < CLEAN_ROW && n < STEPS_MAX; n += stride) {
 		int status = run_client(n);
 		if (status > WORK_REFUSED)
 			fail_msg("call %u: the client ended with %d", n, status);
@@ -209,9 +203,9 @@ static void test_every_call_of_a_client(void **state)
 	}
 
 	print_message("the client made about %u device calls; the failure of %u was noticed\n",
-		      n - CLEAN_ROW, noticed);
+		      n - CLEAN_ROW * stride, noticed);
 	assert_int_equal(row, CLEAN_ROW);
-	assert_in_range(noticed, 10, STEPS_MAX);
+	assert_in_range(noticed, effort_of(10), STEPS_MAX);
 	stage_finish(fds);
 }
 

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/effort.h"
 #include "tests/support/fault.h"
 #include "tests/support/keeper_rig.h"
 #include "tests/support/seed.h"
@@ -191,7 +192,7 @@ static void run(void)
 static void test_killed_while_everything_fails(void **state)
 {
 	const char *runs = getenv("HBM_TEST_RUNS");
-	unsigned long count = runs ? strtoul(runs, NULL, 10) : RUNS;
+	unsigned long count = runs ? strtoul(runs, NULL, 10) : effort_of(RUNS);
 
 	(void)state;
 	spawn_needs_soft();
@@ -272,7 +273,7 @@ static void run_kept(const char *card)
 static void test_killed_and_kept(void **state)
 {
 	const char *runs = getenv("HBM_TEST_RUNS");
-	unsigned long count = runs ? strtoul(runs, NULL, 10) : KEPT_RUNS;
+	unsigned long count = runs ? strtoul(runs, NULL, 10) : effort_of(KEPT_RUNS);
 	char card[LINE + 64];
 
 	(void)state;

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "tests/support/child.h"
+#include "tests/support/effort.h"
 #include "tests/support/fault.h"
 #include "tests/support/leaks.h"
 #include "tests/support/stage.h"
@@ -67,9 +68,9 @@ static int run_client(uint64_t number)
  * them the client noticed. */
 static unsigned fail_each(unsigned kinds, int error, unsigned count)
 {
-	unsigned n = 1, past = 0, noticed = 0;
+	unsigned n = 1, past = 0, noticed = 0, stride = effort_stride();
 
-	for (; past < PAST_ROW && n < STEPS_MAX; n += count) {
+	for (; past < PAST_ROW && n < STEPS_MAX; n += count * stride) {
 		int status = run_client(pack(kinds, error, count, n));
 		if ((status & ~REACHED) > WORK_REFUSED || status == WORK_REFUSED)
 			fail_msg("%s in call %u: the client ended with %d", strerror(error), n,
@@ -83,7 +84,7 @@ static unsigned fail_each(unsigned kinds, int error, unsigned count)
 	}
 
 	print_message("%s: about %u calls, %u of which failed noticed\n", strerror(error),
-		      n - PAST_ROW * count, noticed);
+		      n - PAST_ROW * count * stride, noticed);
 	assert_int_equal(past, PAST_ROW);
 
 	return noticed;
@@ -103,8 +104,8 @@ static void test_memory(void **state)
 {
 	(void)state;
 	unsigned fds = start();
-	assert_in_range(fail_each(FAULT_MEMORY, ENOMEM, 1), 10, STEPS_MAX);
-	assert_in_range(fail_each(FAULT_MEMORY, ENOMEM, 5), 2, STEPS_MAX);
+	assert_in_range(fail_each(FAULT_MEMORY, ENOMEM, 1), effort_of(10), STEPS_MAX);
+	assert_in_range(fail_each(FAULT_MEMORY, ENOMEM, 5), effort_of(2), STEPS_MAX);
 	stage_finish(fds);
 }
 
@@ -114,8 +115,8 @@ static void test_sending(void **state)
 	unsigned fds = start();
 	assert_int_equal(fail_each(FAULT_SEND, EAGAIN, 1), 0);
 	assert_int_equal(fail_each(FAULT_SEND, EINTR, 1), 0);
-	assert_in_range(fail_each(FAULT_SEND, ENOBUFS, 1), 10, STEPS_MAX);
-	assert_in_range(fail_each(FAULT_SEND, EPIPE, 1), 10, STEPS_MAX);
+	assert_in_range(fail_each(FAULT_SEND, ENOBUFS, 1), effort_of(10), STEPS_MAX);
+	assert_in_range(fail_each(FAULT_SEND, EPIPE, 1), effort_of(10), STEPS_MAX);
 	stage_finish(fds);
 }
 
@@ -125,8 +126,8 @@ static void test_receiving(void **state)
 	unsigned fds = start();
 	assert_int_equal(fail_each(FAULT_RECEIVE, EINTR, 1), 0);
 	assert_int_equal(fail_each(FAULT_RECEIVE, ECONNRESET, 1), 0); /* replies may follow it */
-	assert_in_range(fail_each(FAULT_RECEIVE, ECONNRESET, 2), 10, STEPS_MAX);
-	assert_in_range(fail_each(FAULT_RECEIVE, ENOMEM, 1), 10, STEPS_MAX);
+	assert_in_range(fail_each(FAULT_RECEIVE, ECONNRESET, 2), effort_of(10), STEPS_MAX);
+	assert_in_range(fail_each(FAULT_RECEIVE, ENOMEM, 1), effort_of(10), STEPS_MAX);
 	stage_finish(fds);
 }
 

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/effort.h"
 #include "tests/support/fault_loop.h"
 #include "tests/support/stage.h"
 
@@ -17,8 +18,8 @@ static void test_memory(void **state)
 {
 	(void)state;
 	fault_loop_start("auto");
-	assert_in_range(fault_loop_each(FAULT_MEMORY, ENOMEM, 1), 20, FAULT_LOOP_MAX);
-	assert_in_range(fault_loop_each(FAULT_MEMORY, ENOMEM, 7), 3, FAULT_LOOP_MAX);
+	assert_in_range(fault_loop_each(FAULT_MEMORY, ENOMEM, 1), effort_of(20), FAULT_LOOP_MAX);
+	assert_in_range(fault_loop_each(FAULT_MEMORY, ENOMEM, 7), effort_of(3), FAULT_LOOP_MAX);
 	fault_loop_finish();
 }
 
@@ -26,7 +27,7 @@ static void test_memory_without_io_uring(void **state)
 {
 	(void)state;
 	fault_loop_start("threads");
-	assert_in_range(fault_loop_each(FAULT_MEMORY, ENOMEM, 1), 20, FAULT_LOOP_MAX);
+	assert_in_range(fault_loop_each(FAULT_MEMORY, ENOMEM, 1), effort_of(20), FAULT_LOOP_MAX);
 	fault_loop_finish();
 }
 

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/effort.h"
 #include "tests/support/fault.h"
 #include "tests/support/stage.h"
 #include "tests/support/work.h"
@@ -70,13 +71,13 @@ static unsigned fail_each(const char *engine, unsigned kinds, int error)
 	char variable[FAULT_VARIABLE], io[32];
 	const char *const sets[] = {WORK_SETS, "nvme.fail=read:1000000:EIO",
 				    "hbmd.log_level=notice", io, NULL};
-	unsigned n = 1, past = 0, refused = 0;
+	unsigned n = 1, past = 0, refused = 0, stride = effort_stride();
 
 	spawn_needs_soft();
 	snprintf(io, sizeof(io), "hbmd.io=%s", engine);
 	faults = fault_open(&daemon_, variable);
 
-	for (; past < PAST_ROW && n < STEPS_MAX; n++) {
+	for (; past < PAST_ROW && n < STEPS_MAX; n += stride) {
 		fault_arm(faults, kinds, error, n, 1);
 		spawn_forget_log(&daemon_);
 		spawn_launch(&daemon_, sets, (const char *[]){variable, NULL});
@@ -92,7 +93,7 @@ static unsigned fail_each(const char *engine, unsigned kinds, int error)
 	}
 
 	print_message("%s: about %u calls, without %u of which it did not start\n", strerror(error),
-		      n - PAST_ROW, refused);
+		      n - PAST_ROW * stride, refused);
 	assert_int_equal(past, PAST_ROW);
 
 	faults = fault_close(faults);
@@ -103,28 +104,28 @@ static unsigned fail_each(const char *engine, unsigned kinds, int error)
 static void test_memory(void **state)
 {
 	(void)state;
-	assert_in_range(fail_each("auto", FAULT_MEMORY, ENOMEM), 20, STEPS_MAX);
+	assert_in_range(fail_each("auto", FAULT_MEMORY, ENOMEM), effort_of(20), STEPS_MAX);
 }
 
 static void test_descriptors(void **state)
 {
 	(void)state;
-	assert_in_range(fail_each("auto", FAULT_DESCRIPTOR, EMFILE), 3, STEPS_MAX);
-	assert_in_range(fail_each("threads", FAULT_DESCRIPTOR, ENFILE), 3, STEPS_MAX);
+	assert_in_range(fail_each("auto", FAULT_DESCRIPTOR, EMFILE), effort_of(3), STEPS_MAX);
+	assert_in_range(fail_each("threads", FAULT_DESCRIPTOR, ENFILE), effort_of(3), STEPS_MAX);
 }
 
 static void test_files(void **state)
 {
 	(void)state;
-	assert_in_range(fail_each("auto", FAULT_FILE, EIO), 3, STEPS_MAX);
-	assert_in_range(fail_each("auto", FAULT_FILE, ENOSPC), 3, STEPS_MAX);
+	assert_in_range(fail_each("auto", FAULT_FILE, EIO), effort_of(3), STEPS_MAX);
+	assert_in_range(fail_each("auto", FAULT_FILE, ENOSPC), effort_of(3), STEPS_MAX);
 }
 
 static void test_threads(void **state)
 {
 	(void)state;
-	assert_in_range(fail_each("auto", FAULT_THREAD, EAGAIN), 3, STEPS_MAX);
-	assert_in_range(fail_each("threads", FAULT_THREAD, EAGAIN), 3, STEPS_MAX);
+	assert_in_range(fail_each("auto", FAULT_THREAD, EAGAIN), effort_of(3), STEPS_MAX);
+	assert_in_range(fail_each("threads", FAULT_THREAD, EAGAIN), effort_of(3), STEPS_MAX);
 }
 
 int main(int argc, char **argv)

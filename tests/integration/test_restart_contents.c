@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/effort.h"
 #include "tests/support/keeper_rig.h"
 #include "tests/support/kept_memory.h"
 #include "tests/support/kv.h"
@@ -389,7 +390,7 @@ static void live(enum loss loss)
 static unsigned lives(void)
 {
 	const char *given = getenv("HBM_TEST_LIVES");
-	return given ? (unsigned)atoi(given) : LIVES;
+	return given ? (unsigned)atoi(given) : effort_of(LIVES);
 }
 
 static void kill_at_random(const char *const *sets, enum loss loss)

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/effort.h"
 #include "tests/support/fault_loop.h"
 #include "tests/support/stage.h"
 
@@ -66,9 +67,9 @@ static void fault_loop_check(int status, unsigned n)
 
 unsigned fault_loop_each(unsigned kinds, int error, unsigned count)
 {
-	unsigned n = 1, past = 0, noticed = 0;
+	unsigned n = 1, past = 0, noticed = 0, stride = effort_stride();
 
-	for (; past < PAST_ROW && n < FAULT_LOOP_MAX; n += count) {
+	for (; past < PAST_ROW && n < FAULT_LOOP_MAX; n += count * stride) {
 		fault_arm(faults, kinds, error, n, count);
 		int status = work_client(&daemon_);
 		bool reached = fault_disarm(faults) > 0;
@@ -78,7 +79,7 @@ unsigned fault_loop_each(unsigned kinds, int error, unsigned count)
 	}
 
 	print_message("%s: about %u calls, %u of which failed noticed\n", strerror(error),
-		      n - PAST_ROW * count, noticed);
+		      n - PAST_ROW * count * stride, noticed);
 	assert_int_equal(past, PAST_ROW);
 
 	return noticed;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* traffic: see traffic.h. */
 #include "tests/support/traffic.h"
+#include "tests/support/effort.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -372,7 +373,7 @@ void traffic_random_operation(struct traffic *traffic)
 
 void traffic_random(struct traffic *traffic, unsigned operations)
 {
-	for (unsigned i = 0; i < operations; i++) {
+	for (unsigned i = 0; i < effort_of(operations); i++) {
 		traffic_wait(traffic,
 			     (uint32_t)seed_below(&traffic->seed, TRAFFIC_SLOTS - TRAFFIC_CHAIN));
 		traffic_random_operation(traffic);
