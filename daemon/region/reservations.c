@@ -330,6 +330,17 @@ void reservations_leave(struct reservations *reservations, struct reservation *r
 	}
 }
 
+void reservations_end_waiting(struct reservations *reservations, int status)
+{
+	while (!list_empty(&reservations->waiting)) {
+		struct reservation *reservation =
+			container_of(reservations->waiting.next, struct reservation, link);
+
+		reservations_leave(reservations, reservation);
+		reservation->done(reservation, status);
+	}
+}
+
 uint64_t reservations_waiting(const struct reservations *reservations, uint32_t device)
 {
 	return reservations->counts[device];

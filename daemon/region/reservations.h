@@ -39,7 +39,8 @@ struct reservation {
 	bool brief; /* it waits for what is idle only (reservations_may_come) */
 	/* It waits no longer: HBM_OK; HBM_LIMIT: the session's user has as much as it may, or its
 	 * tenant of one device;
-	 * HBM_NO_SPACE: it is brief, and nothing idle is left. May free it. */
+	 * HBM_NO_SPACE: it is brief, and nothing idle is left; or what reservations_end_waiting()
+	 * was given. May free it. */
 	void (*done)(struct reservation *reservation, int status);
 	struct list link; /* reservations.c's, as are the following */
 	uint64_t tag, more;
@@ -70,5 +71,7 @@ bool reservations_may_come(const struct reservations *reservations,
 void reservations_wait(struct reservations *reservations, struct reservation *reservation);
 /* Lets it wait no longer; done() is not called. */
 void reservations_leave(struct reservations *reservations, struct reservation *reservation);
+/* Lets none wait any longer: done() is called of each, with that status. */
+void reservations_end_waiting(struct reservations *reservations, int status);
 /* How many wait for more of that device. */
 uint64_t reservations_waiting(const struct reservations *reservations, uint32_t device);

@@ -11,6 +11,7 @@
 #include "daemon/move/mover.h"
 #include "daemon/move/pump.h"
 #include "daemon/region/lend.h"
+#include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
 
 #include <errno.h>
@@ -238,6 +239,7 @@ static void drain_begin(struct drain *drain, struct request *request)
 	drain->request = request;
 	drain->deadline_ns = timeout_ms > 0 ? now + timeout_ms * MS : 0;
 	drain->hbmd->draining = true;
+	reservations_end_waiting(drain->hbmd->reservations, HBM_DRAINING);
 	log_notice("drain: session %" PRIu64 " has asked for it: no more memory is granted",
 		   request->session->id);
 	loop_timer_set(drain->hbmd->loop, &drain->tick, now);
@@ -307,7 +309,7 @@ bool drain_refuses(struct hbmd *hbmd, struct request *request)
 	if (!hbmd->draining || !drain_is_a_grant(request))
 		return false;
 
-	request_refuse(request, HBM_DRAINING, "an operator drains the daemon: it grants no memory");
+	request_refuse(request, HBM_DRAINING, "%s", DRAIN_REFUSAL);
 
 	return true;
 }

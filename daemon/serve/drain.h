@@ -9,7 +9,7 @@
  * 	   `---- too late ----' `-----------------------------------------> stops as ever
  *
  * While it drains, requests for memory are refused with HBM_DRAINING: new regions,
- * commits, shares, loans, what is published. All else goes on: a client can store what it has, load
+ * commits, shares, loans, what is published, reservations, also those that wait. All else goes on: a client can store what it has, load
  * it again, and give its memory back. Blocks that are in memory are evicted to NVMe, a few in a turn
  * of the loop, as by EVICT; those that may not be there, and those that do not fit, are dropped.
  * Without an NVMe tier there is nothing to do for them.
@@ -20,6 +20,9 @@
 #pragma once
 
 #include "daemon/serve/server.h"
+
+/* Why what is not granted meanwhile is refused. */
+#define DRAIN_REFUSAL "an operator drains the daemon: it grants no memory"
 
 struct drain_calls {
 	void (*changed)(void *arg, const char *line); /* how it goes; NULL: it is over */

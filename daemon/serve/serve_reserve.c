@@ -2,7 +2,7 @@
 /*
  * serve_reserve: the handlers of RESERVE and MEMORY. A RESERVE that waits keeps its request,
  * parked as one is that waits for its fence: it delays no other request of its session. It
- * ends by what comes first: memory, its timeout, a CANCEL, or the end of its session. One
+ * ends by what comes first: memory, its timeout, a CANCEL, a drain, or the end of its session. One
  * without a timeout waits for no other client: but where copies for lending are idle, it is
  * answered when these have come back, in a moment.
  */
@@ -15,6 +15,7 @@
 #include "daemon/region/region.h"
 #include "daemon/region/reservations.h"
 #include "daemon/region/slab.h"
+#include "daemon/serve/drain.h"
 
 #define MS 1000000ull
 
@@ -94,6 +95,7 @@ static void serve_reserve_end(struct reserve *reserve, int status)
 		request_refuse(request, status, "%s",
 			       status == HBM_TIMEOUT     ? "not enough memory came free in time"
 			       : status == HBM_CANCELLED ? "cancelled while it waited for memory"
+			       : status == HBM_DRAINING  ? DRAIN_REFUSAL
 							 : "the session has ended");
 }
 

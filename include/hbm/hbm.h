@@ -308,8 +308,8 @@ struct hbm_reserve_change {
  * when they have, also with a timeout_ms of 0. HBM_NO_SPACE: there is not enough that is free
  * and not promised, and timeout_ms is 0, or the device has never as much. Otherwise the ticket
  * waits for memory, after those that asked before, until: HBM_TIMEOUT; HBM_CANCELLED, by
- * hbm_cancel(). HBM_LIMIT: more than limits.reserved, or a timeout longer than
- * limits.reserve_ms. */
+ * hbm_cancel(); HBM_DRAINING, when a drain begins. HBM_LIMIT: more than limits.reserved, or a
+ * timeout longer than limits.reserve_ms. */
 HBM_API int hbm_submit_reserve(struct hbm *hbm, const struct hbm_reserve_change *changes,
 			       size_t count, uint32_t timeout_ms, hbm_ticket *ticket);
 HBM_API int hbm_reserve(struct hbm *hbm, const struct hbm_reserve_change *changes, size_t count,

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define BLOCKS 32u
+#define LONG_MS 60000u
 
 static struct hbm *admin;
 static hbm_ticket ticket;
@@ -197,6 +198,34 @@ static void test_what_is_refused(void **state)
 	catalog_stage_finish();
 }
 
+/* So is what waits for memory: it will get none. */
+static void test_what_waits_is_refused(void **state)
+{
+	struct hbm_device_memory memory;
+	hbm_ticket waiting;
+
+	(void)state;
+	begin();
+	assert_int_equal(hbm_device_memory(kv.hbm, 0, &memory), 0);
+	struct hbm_reserve_change change = {.device = 0, .bytes = (int64_t)memory.capacity};
+	assert_int_equal(hbm_reserve(kv.hbm, &change, 1, 0), 0);
+	change.bytes = 2 << 20;
+	assert_int_equal(hbm_submit_reserve(admin, &change, 1, LONG_MS, &waiting), 0);
+	do {
+		assert_int_equal(hbm_wait(admin, waiting, 1), -ETIMEDOUT);
+		assert_int_equal(hbm_device_memory(kv.hbm, 0, &memory), 0);
+	} while (memory.waiting == 0);
+	begin_drain(0);
+	assert_int_equal(hbm_wait(admin, waiting, -1), HBM_DRAINING);
+	assert_non_null(strstr(hbm_error(admin), "grants no memory"));
+	assert_int_equal(hbm_device_memory(kv.hbm, 0, &memory), 0);
+	assert_int_equal(memory.waiting, 0);
+	assert_int_equal(hbm_drain_cancel(admin), 0);
+	assert_int_equal(hbm_wait(admin, ticket, -1), HBM_CANCELLED);
+	hbm_close(admin);
+	catalog_stage_finish();
+}
+
 /* It goes on when the one who asked for it is gone. */
 static void test_nobody_waits(void **state)
 {
@@ -235,6 +264,7 @@ int main(int argc, char **argv)
 		TEST(test_in_time),
 		TEST(test_cancelled),
 		TEST(test_what_is_refused),
+		TEST(test_what_waits_is_refused),
 		TEST(test_nobody_waits),
 		TEST(test_terminated),
 	};
