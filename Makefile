@@ -288,7 +288,7 @@ $(BUILD)/tests/fault/hbmd: $(BUILD)/obj/daemon/service/main.o $(BUILD)/libhbmd.a
 	$(call say,LD)
 	$(Q)$(LINK) $^ -o $@ $(call PKG,liburing libsystemd libxxhash libzstd sqlite3 inih) -ldl
 
-$(BUILD)/tests/fault/test_library_calls $(BUILD)/tests/fault/test_sequence_calls \
+$(BUILD)/tests/fault/test_library_calls $(BUILD)/tests/fault/test_sequence_memory \
 	$(BUILD)/tests/fault/test_large_calls: private HBM_LDFLAGS += $(FAULT_WRAP)
 
 # The pack for a machine with a device: the same objects, linked to find their libraries beside them. A DT_RPATH, unlike

@@ -15,6 +15,7 @@
 #define PLAYERS 4
 
 void (*pool_play_begins)(const struct pool_rig *rig);
+void (*pool_play_calls)(void);
 void (*pool_play_ends)(void);
 
 /* What the sequences should hold. */
@@ -69,6 +70,8 @@ static bool play_again(int r, unsigned *tries)
 		unsigned tries = 0;                                                                \
 		if (playing->ended)                                                                \
 			return;                                                                    \
+		if (pool_play_calls)                                                               \
+			pool_play_calls();                                                         \
 		while (play_again(call, &tries))                                                   \
 			;                                                                          \
 		if (playing->ended)                                                                \

@@ -17,4 +17,6 @@ struct pool_play {
 void pool_play(const struct spawn *spawn, struct pool_play *play);
 /* The pool is open and its first sequence has tokens: for what is to fail from here on. */
 extern void (*pool_play_begins)(const struct pool_rig *rig);
+/* A call follows, which is made again if it is refused. NULL: nothing is done. */
+extern void (*pool_play_calls)(void);
 extern void (*pool_play_ends)(void);
