@@ -198,12 +198,23 @@ static void catalog_written(struct job *job)
 	catalog_arm(catalog);
 }
 
+/* Somebody waits for the job, or for the one behind it. */
+static void catalog_limit_time(struct catalog *catalog)
+{
+	if (catalog->busy && !timer_is_set(&catalog->timeout))
+		loop_timer_set(catalog->options.loop, &catalog->timeout,
+			       clock_now() + catalog->options.timeout_ns);
+}
+
+/* Whoever waits by now waits for this job, whatever it does. */
 static void catalog_post(struct catalog *catalog, void (*run)(struct job *job),
 			 void (*done)(struct job *job))
 {
 	catalog->busy = true;
 	catalog->job = (struct job){.run = run, .done = done};
 	worker_post(catalog->worker, &catalog->job);
+	if (catalog_waits_are_limited(&catalog->waits) || catalog->left.waits)
+		catalog_limit_time(catalog);
 }
 
 static uint64_t catalog_flush_due(const struct catalog *catalog)
@@ -211,21 +222,23 @@ static uint64_t catalog_flush_due(const struct catalog *catalog)
 	return catalog->flushed_ns + catalog->options.flush_ns;
 }
 
-/* When the next transaction is due; 0: there is none. A block that waits does so for its record,
- * which is queued by then, or for its bytes: then it is looked for now and then. */
+/* When the next transaction is due; 0: there is none. What a barrier waits for is queued by then. A
+ * block that waits does so for its record, which is, too, or for its bytes: then it is looked for now
+ * and then. */
 static uint64_t catalog_due(const struct catalog *catalog)
 {
 	bool waits = catalog_waits_any(&catalog->waits);
 
+	if (catalog->retry_ns != 0)
+		return catalog->retry_ns; /* a flush shows whether it can be written again */
 	if (catalog->changes.queued > 0)
 		return catalog->changed_ns + (waits ? 0 : catalog->options.commit_ns);
+	if (catalog_waits_barred(&catalog->waits))
+		return clock_now();
 	if (waits)
 		return clock_now() + catalog->options.commit_ns;
 
-	if (catalog->unflushed > 0)
-		return catalog_flush_due(catalog);
-
-	return catalog->retry_ns; /* a flush shows whether it can be written again */
+	return catalog->unflushed > 0 ? catalog_flush_due(catalog) : 0;
 }
 
 /* Sets the time of the next transaction, if there is to be one. */
@@ -238,17 +251,8 @@ static void catalog_arm(struct catalog *catalog)
 	if (due == 0)
 		return;
 
-	due = due > catalog->retry_ns ? due : catalog->retry_ns;
 	if (!timer_is_set(&catalog->timer) || due < catalog->timer.at_ns)
 		loop_timer_set(catalog->options.loop, &catalog->timer, due);
-}
-
-/* Somebody waits for the job, or for the one behind it. */
-static void catalog_limit_time(struct catalog *catalog)
-{
-	if (catalog->busy && !timer_is_set(&catalog->timeout))
-		loop_timer_set(catalog->options.loop, &catalog->timeout,
-			       clock_now() + catalog->options.timeout_ns);
 }
 
 static void catalog_fire(struct timer *timer)
@@ -258,8 +262,6 @@ static void catalog_fire(struct timer *timer)
 
 	if (catalog_prepare(catalog, now >= catalog_flush_due(catalog) || catalog->retry_ns != 0))
 		catalog_post(catalog, catalog_run_write, catalog_written);
-	if (catalog_waits_are_limited(&catalog->waits) || catalog->left.waits)
-		catalog_limit_time(catalog);
 	catalog->changed_ns = now;
 	catalog_arm(catalog);
 }

@@ -173,6 +173,11 @@ bool catalog_waits_any(const struct catalog_waits *waits)
 	return !list_empty(&waits->waiting) || !list_empty(&waits->barriers);
 }
 
+bool catalog_waits_barred(const struct catalog_waits *waits)
+{
+	return !list_empty(&waits->barriers);
+}
+
 static bool catalog_waits_one_may_fail(const struct list *barriers)
 {
 	bool may_fail = false;
@@ -185,7 +190,7 @@ static bool catalog_waits_one_may_fail(const struct list *barriers)
 
 bool catalog_waits_are_limited(const struct catalog_waits *waits)
 {
-	return !list_empty(&waits->flushing) || catalog_waits_one_may_fail(&waits->barred) ||
+	return !catalog_waits_empty(waits) || catalog_waits_one_may_fail(&waits->barred) ||
 	       catalog_waits_one_may_fail(&waits->barriers);
 }
 

@@ -52,6 +52,8 @@ bool catalog_waits_empty(const struct catalog_waits *waits); /* none, of either 
 void catalog_waits_bar(struct catalog_waits *waits, struct catalog_barrier *barrier);
 /* Whether one is to be followed by a flush. */
 bool catalog_waits_any(const struct catalog_waits *waits);
+/* Whether it is a barrier. */
+bool catalog_waits_barred(const struct catalog_waits *waits);
 /* Whether one of them, or a barrier, waits for a limited time only. */
 bool catalog_waits_are_limited(const struct catalog_waits *waits);
 /* A batch has been made, and a flush may follow: whether somebody waits for it. Answers those
