@@ -312,6 +312,22 @@ static void reconnect_tell(struct told *told, uint32_t region, uint64_t offset, 
 		reconnect_tell_flush(told);
 }
 
+/* In a message of its own: the daemon may not have it any more, for this process has freed the
+ * memory. What is asked of it then is refused. */
+static void reconnect_tell_guest(struct told *told, const struct hbm_region *region)
+{
+	if (told->message->count > 0)
+		reconnect_tell_flush(told);
+	told->message->ranges[told->message->count++] =
+		(struct hbm_wire_range){.region = region->id};
+	if (told->error)
+		return;
+
+	reconnect_tell_flush(told);
+	if (told->error == HBM_NOT_FOUND)
+		told->error = 0;
+}
+
 static void reconnect_tell_region(struct told *told, const struct hbm_region *region)
 {
 	uint64_t count = region->address_space / region->slab;
@@ -346,7 +362,9 @@ static int reconnect_reconcile(struct hbm *hbm)
 	*told.message = (struct hbm_wire_ranges){0};
 	list_for_each (node, &hbm->regions) {
 		const struct hbm_region *region = container_of(node, struct hbm_region, link);
-		if (!region->guest)
+		if (region->guest)
+			reconnect_tell_guest(&told, region);
+		else
 			reconnect_tell_region(&told, region);
 	}
 	reconnect_tell_reserved(&told);

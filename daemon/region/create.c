@@ -50,9 +50,14 @@ int region_write(struct region *region)
 	};
 
 	memcpy(body.uuid, region->device->uuid.bytes, sizeof(body.uuid));
+	if (region->guest.kind == HBM_WIRE_GUEST_IPC)
+		memcpy(body.handle, &region->guest.handle, sizeof(body.handle));
 	region_kept_number(kept, region->id);
+	int status = region_kept_add(kept, STATE_REGIONS, &body, 0, &region->kept);
+	if (status == HBM_OK && region->guest.kind == HBM_WIRE_GUEST_FD)
+		status = region_kept_park_guest(kept, region->kept, region->guest.fd);
 
-	return region_kept_add(kept, STATE_REGIONS, &body, 0, &region->kept);
+	return status;
 }
 
 static void create_done(struct job *job)
@@ -73,6 +78,7 @@ static void create_done(struct job *job)
 	}
 
 	status = regions->ended ? HBM_SHUTDOWN : region_write(region);
+	region->guest.fd = -1; /* its owner's from now on */
 	if (status != HBM_OK) {
 		region->gone = region->given_up = true;
 		done(arg, status, NULL);

@@ -160,8 +160,6 @@ void guest_open(struct guest *guest)
 		guest_open_descriptor(guest);
 	else
 		guest_open_handle(guest);
-
-	guest->fd = -1;
 }
 
 void guest_close(struct guest *guest)

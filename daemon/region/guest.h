@@ -25,7 +25,7 @@
 
 struct guest {
 	uint32_t kind; /* HBM_WIRE_GUEST_FD, HBM_WIRE_GUEST_IPC; 0: there is none */
-	int fd;        /* the caller's, until guest_open() returns; -1: none */
+	int fd;        /* the caller's, for guest_open() */
 	struct device *device;
 	uint64_t bytes;
 	CUipcMemHandle handle;

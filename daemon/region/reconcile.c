@@ -131,7 +131,7 @@ static int reconcile_begin(struct reconciliation *reconciliation)
 
 	list_for_each_safe (node, after, &regions->all) {
 		struct region *region = container_of(node, struct region, link);
-		if (region->gone || region_is_guest(region))
+		if (region->gone)
 			continue;
 
 		if (region->told && status == HBM_OK) {

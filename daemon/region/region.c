@@ -319,6 +319,17 @@ static void region_free(struct region *region)
 	free(region);
 }
 
+/* A descriptor without a record is let go by the next daemon. */
+static void region_forget(struct region *region)
+{
+	const struct region_kept *kept = slabs_kept(region->device->slabs);
+	uint32_t member = region->kept;
+
+	region_kept_drop(kept, STATE_REGIONS, &region->kept);
+	if (region->guest.kind == HBM_WIRE_GUEST_FD)
+		region_kept_drop_guest(kept, member);
+}
+
 void region_discard(struct region *region)
 {
 	struct regions *regions = region->regions;
@@ -327,7 +338,7 @@ void region_discard(struct region *region)
 	list_remove(&region->by_id);
 	list_remove(&region->link);
 	slot_recount_remove(slabs_slots(region->device->slabs), region);
-	region_kept_drop(slabs_kept(region->device->slabs), STATE_REGIONS, &region->kept);
+	region_forget(region);
 	region_free(region);
 	if (attached) {
 		attached->attached--;

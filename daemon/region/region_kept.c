@@ -41,6 +41,32 @@ int region_kept_add(const struct region_kept *kept, enum state_table table, cons
 	return HBM_OK;
 }
 
+static bool region_kept_parks(const struct region_kept *kept, uint32_t member)
+{
+	return kept && kept->state && kept->parking && member != 0;
+}
+
+int region_kept_park_guest(const struct region_kept *kept, uint32_t member, int fd)
+{
+	return !region_kept_parks(kept, member) ||
+			       parking_put(kept->parking, parking_id(PARK_GUEST, member), fd) == 0
+		       ? HBM_OK
+		       : HBM_LIMIT;
+}
+
+int region_kept_claim_guest(const struct region_kept *kept, uint32_t member)
+{
+	return region_kept_parks(kept, member)
+		       ? parking_claim(kept->parking, parking_id(PARK_GUEST, member))
+		       : -1;
+}
+
+void region_kept_drop_guest(const struct region_kept *kept, uint32_t member)
+{
+	if (region_kept_parks(kept, member))
+		parking_drop(kept->parking, parking_id(PARK_GUEST, member));
+}
+
 void region_kept_set(const struct region_kept *kept, enum state_table table, uint32_t member,
 		     uint64_t word)
 {

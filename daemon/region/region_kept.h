@@ -5,7 +5,8 @@
  * what its clients have mapped all along: region_restore.h.
  *
  * 	what		there from				until
- * 	region		its address space is reserved		it is freed
+ * 	region		its address space is reserved, or	it is freed
+ * 			its client's memory is open
  * 	slab		its first slot is filled and mapped	its memory is free, or stuck
  * 	slot		it is mapped				it has lost its slab
  * 	reservation	the first of its session and device	the session has ended
@@ -14,6 +15,9 @@
  * A record is there before a reply says so, and gone before a reply says that; what was under
  * way when the daemon was killed is settled with the client when it comes back. The word of a slab says whether it is released, and which session may
  * hold it then: its descriptor is parked no longer, as that would hold the memory itself.
+ *
+ * Of a guest region the descriptor that its client sent is parked, by the place of its record, or its
+ * handle is in the record.
  *
  * Regions of publications are those of session 0. Memory that is neither is not kept: slabs
  * that are ready, and the HBM tier.
@@ -52,9 +56,10 @@ struct kept_region {
 	uint64_t address_space, slab;
 	uint8_t uuid[16];
 	uint32_t region;
-	uint32_t attached;  /* to the publication of that region; 0: to none */
-	uint32_t guest;     /* its kind; 0: it is none */
-	uint32_t read_only; /* 1: as it is attached */
+	uint32_t attached;                     /* to the publication of that region; 0: to none */
+	uint32_t guest;                        /* its kind; 0: it is none */
+	uint32_t read_only;                    /* 1: as it is attached */
+	uint8_t handle[HBM_WIRE_HANDLE_BYTES]; /* of a guest region by handle */
 };
 
 /* The word: 0, or KEPT_HELD and the session that may hold it, or 0. */
@@ -100,6 +105,11 @@ struct kept_publication {
  * is no room. kept may be NULL, as in the following. */
 int region_kept_add(const struct region_kept *kept, enum state_table table, const void *body,
 		    uint64_t word, uint32_t *member);
+/* Parks the descriptor of a guest region that has a record: HBM_OK, or HBM_LIMIT. */
+int region_kept_park_guest(const struct region_kept *kept, uint32_t member, int fd);
+/* The descriptor that an earlier daemon has parked, the caller's; -1: there is none. */
+int region_kept_claim_guest(const struct region_kept *kept, uint32_t member);
+void region_kept_drop_guest(const struct region_kept *kept, uint32_t member);
 void region_kept_set(const struct region_kept *kept, enum state_table table, uint32_t member,
 		     uint64_t word);
 void region_kept_drop(const struct region_kept *kept, enum state_table table, uint32_t *member);

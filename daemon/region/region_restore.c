@@ -7,6 +7,7 @@
 #include "daemon/region/region_restore.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/base/log.h"
 #include "daemon/ledger/tenant.h"
@@ -127,8 +128,10 @@ static struct publication *region_restore_attached(struct restoring *restoring, 
 static struct region *region_restore_new(const struct kept_region *kept, struct regions *regions,
 					 struct device *device, uint32_t record)
 {
-	if (!slabs_is_size(kept->slab) || kept->address_space == 0 ||
-	    kept->address_space > KEPT_ADDRESS_SPACE || kept->address_space % kept->slab != 0)
+	bool fits = kept->guest != 0
+			    ? kept->slab == kept->address_space
+			    : slabs_is_size(kept->slab) && kept->address_space % kept->slab == 0;
+	if (!fits || kept->address_space == 0 || kept->address_space > KEPT_ADDRESS_SPACE)
 		return NULL;
 
 	struct region *region = region_new(regions, device, kept->address_space, kept->slab);
@@ -139,6 +142,34 @@ static struct region *region_restore_new(const struct kept_region *kept, struct 
 	region->kept = record + 1;
 
 	return region;
+}
+
+/* Its client may have freed the memory meanwhile. */
+static bool region_restore_guest(struct restoring *restoring, struct region *region,
+				 const struct kept_region *kept)
+{
+	struct guest *guest = &region->guest;
+	bool by_descriptor = kept->guest == HBM_WIRE_GUEST_FD;
+
+	*guest = (struct guest){
+		.kind = kept->guest,
+		.fd = by_descriptor ? region_kept_claim_guest(restoring->form->kept, region->kept)
+				    : -1,
+		.device = region->device,
+		.bytes = region->address_space};
+	memcpy(&guest->handle, kept->handle, sizeof(guest->handle));
+	list_init(&guest->link);
+	if (by_descriptor && guest->fd < 0)
+		return false;
+
+	guest_open(guest);
+	if (guest->fd >= 0)
+		close(guest->fd);
+	guest->fd = -1;
+	region->address = guest->address;
+
+	char why[HBM_WIRE_REASON_BYTES];
+	return guest_outcome(guest, &(struct reason){why, sizeof(why)}) == HBM_OK;
 }
 
 static bool region_restore_address(struct region *region)
@@ -160,14 +191,17 @@ static bool region_restore_region(struct restoring *restoring, uint32_t record)
 	struct regions *regions = region_restore_find(restoring, kept->session);
 	struct publication *attached =
 		kept->attached != 0 ? region_restore_attached(restoring, kept->attached) : NULL;
-	if (!device || !regions || kept->guest != 0 || region_find(regions, kept->region) ||
-	    (kept->attached != 0 && !attached))
+	if (!device || !regions || region_find(regions, kept->region) ||
+	    (kept->attached != 0 && (!attached || kept->guest != 0)))
 		return false;
 
 	struct region *region = region_restore_new(kept, regions, device, record);
 	if (!region)
 		return false;
-	if (!region_restore_address(region)) {
+	bool opened = kept->guest != 0 ? region_restore_guest(restoring, region, kept)
+				       : region_restore_address(region);
+	if (!opened) {
+		region_kept_drop_guest(restoring->form->kept, region->kept);
 		region->kept = 0;
 		region_discard(region);
 		return false;
@@ -251,8 +285,8 @@ static bool region_restore_slot(struct restoring *restoring, uint32_t record)
 	const struct kept_slot *kept = state_body(restoring->state, STATE_SLOTS, record);
 	struct region *region = region_restore_region_of(restoring, kept);
 	struct slab *slab = region ? slabs_find_adopted(region->device->slabs, kept->slab) : NULL;
-	if (!slab || slab->bytes != region->slab || kept->slot >= region->slot_count ||
-	    region->slots[kept->slot].slab ||
+	if (!slab || region_is_guest(region) || slab->bytes != region->slab ||
+	    kept->slot >= region->slot_count || region->slots[kept->slot].slab ||
 	    (kept->session == 0 && slab->placed)) /* it is published once */
 		return false;
 

@@ -7,7 +7,7 @@
  * What is not made again, and its records are dropped:
  *
  * 	regions of sessions that are no more; memory that they alone had is released
- * 	guest regions: their clients have the memory, and lend it anew
+ * 	guest regions whose memory their clients have freed meanwhile
  * 	replicas and loans (lend.h): a slot with a borrowed slab keeps it, read-only, as one of
  * 	the session's own; other slabs that were lent are released, and what clients still
  * 	have of them is held (held.h)

@@ -188,10 +188,10 @@ struct hbm_import_options {
 
 /* Lends the daemon one allocation of the caller, as a guest region: it can be stored from and
  * loaded into like any other, and is never committed or decommitted (HBM_UNSUPPORTED). The
- * memory stays the caller's: keep it until hbm_region_destroy() has returned. When the daemon has
- * been restarted the region is of no use (HBM_NOT_FOUND): import it anew. HBM_INVALID: the
- * device refuses it, it is on another device, or smaller than said. HBM_EXISTS: the handle is
- * open already. */
+ * memory stays the caller's: keep it until hbm_region_destroy() has returned. It stays when a daemon
+ * ends whose sessions survive; if the next one cannot open the memory, the region is of no use
+ * (HBM_NOT_FOUND). HBM_INVALID: the device refuses it, it is on another device, or smaller than said.
+ * HBM_EXISTS: the handle is open already. */
 HBM_API int hbm_region_import(struct hbm *hbm, const struct hbm_import_options *options,
 			      struct hbm_region **out);
 /* Unmaps and decommits the region and frees the object, after waiting for commits in

@@ -354,34 +354,70 @@ static int own_memory(const struct kv *kv)
 	return fd;
 }
 
-/* A guest region is not known any more, nor taken for one that was made since. */
-static void test_what_is_lent_is_lent_anew(void **state)
+/* What is loaded into the guest region and stored from it is what was stored. */
+static void through_guest(struct client *client, struct hbm_region *guest, uint64_t key)
+{
+	struct hbm_segment segment = {.region = guest, .bytes = SLAB};
+	struct hbm_block block = {.key = kv_key(key), .segments = &segment, .segment_count = 1};
+	struct hbm *hbm = client->kv.hbm;
+	uint32_t ns = client->kv.ns;
+	hbm_result result = {0};
+
+	assert_int_equal(kv_store(&client->kv, 0, key, 1, 0, &result), 0);
+	kv_wipe(&client->kv, 0);
+	assert_int_equal(hbm_load(hbm, ns, &block, 1, &result), 0);
+	assert_int_equal(result.status, HBM_OK);
+	block.key = kv_key(key + 1);
+	assert_int_equal(hbm_store(hbm, ns, &block, 1, &result), 0);
+	assert_int_equal(result.status, HBM_OK);
+	segment.region = client->kv.region;
+	assert_int_equal(hbm_load(hbm, ns, &block, 1, &result), 0);
+	assert_int_equal(result.status, HBM_OK);
+	assert_int_equal(kv_holds(&client->kv, 0, key), 1);
+}
+
+/* A guest region stays open, by its descriptor or by its handle; and nothing of it stays when it was
+ * destroyed while no daemon ran. */
+static void test_what_is_lent_stays(void **state)
 {
 	(void)state;
 	start();
 	unsigned stored = keeper_stored(&daemon_);
 	struct client client;
+	CUipcMemHandle handle;
+	CUdeviceptr own;
 
 	client_open(&client);
 	client_commit(&client, 0);
-	const struct hbm_import_options options = {.fd = own_memory(&client.kv), .bytes = SLAB};
-	struct hbm_region *before = NULL, *after = NULL;
-	assert_int_equal(hbm_region_import(client.kv.hbm, &options, &before), 0);
-	keeper_kill(&daemon_);
-	assert_int_equal(hbm_region_import(client.kv.hbm, &options, &after), 0);
+	const struct driver *driver = client.kv.driver;
+	const struct hbm_import_options by_fd = {.fd = own_memory(&client.kv), .bytes = SLAB},
+					by_handle = {
+						.fd = -1, .bytes = SLAB, .ipc_handle = &handle};
+	struct hbm_region *guest = NULL, *other = NULL;
 
-	struct hbm_segment segment = {.region = before, .bytes = SLAB};
-	const struct hbm_block block = {.key = kv_key(5), .segments = &segment, .segment_count = 1};
-	hbm_result result = {0};
-	int status = hbm_store(client.kv.hbm, client.kv.ns, &block, 1, &result);
-	assert_int_equal(status != 0 ? status : (int)result.status, HBM_NOT_FOUND);
-	segment.region = after;
-	assert_int_equal(hbm_store(client.kv.hbm, client.kv.ns, &block, 1, &result), 0);
-	assert_int_equal(result.status, HBM_OK);
+	assert_int_equal(driver->cuMemAlloc(&own, SLAB), CUDA_SUCCESS);
+	assert_int_equal(driver->cuIpcGetMemHandle(&handle, own), CUDA_SUCCESS);
+	assert_int_equal(hbm_region_import(client.kv.hbm, &by_fd, &guest), 0);
+	assert_int_equal(hbm_region_import(client.kv.hbm, &by_handle, &other), 0);
+	assert_int_equal(hbm_region_import(client.kv.hbm, &by_handle, &other), HBM_EXISTS);
+	for (uint64_t i = 0; i < 3; i++) {
+		through_guest(&client, guest, 10 + 4 * i);
+		through_guest(&client, other, 12 + 4 * i);
+		keeper_kill(&daemon_);
+	}
+	assert_int_equal(hbm_region_import(client.kv.hbm, &by_handle, &other), HBM_EXISTS);
 
-	(void)hbm_region_destroy(client.kv.hbm, before); /* freed, whatever is said */
-	assert_int_equal(hbm_region_destroy(client.kv.hbm, after), 0);
-	close(options.fd);
+	pid_t before = keeper_daemon(&daemon_);
+	keeper_kill_now(&daemon_);
+	assert_int_equal(hbm_region_destroy(client.kv.hbm, other), 0);
+	keeper_await_next(&daemon_, before);
+	through_guest(&client, guest, 30);
+	assert_int_equal(hbm_region_destroy(client.kv.hbm, guest), 0);
+	assert_int_equal(hbm_region_import(client.kv.hbm, &by_handle, &other), 0);
+	assert_int_equal(hbm_region_destroy(client.kv.hbm, other), 0);
+	assert_int_equal(driver->cuCtxSetCurrent(client.kv.context), CUDA_SUCCESS);
+	assert_int_equal(driver->cuMemFree(own), CUDA_SUCCESS);
+	close(by_fd.fd);
 	client_check(&client);
 	client_close(&client);
 	finish(stored);
@@ -519,7 +555,7 @@ int main(int argc, char **argv)
 		TEST(test_what_is_mapped_stays),
 		TEST(test_what_is_borrowed_stays),
 		TEST(test_old_loans_are_returned_with_new_ones),
-		TEST(test_what_is_lent_is_lent_anew),
+		TEST(test_what_is_lent_stays),
 		TEST(test_a_client_dies),
 		TEST(test_killed_at_any_moment),
 	};

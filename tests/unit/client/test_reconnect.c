@@ -656,6 +656,52 @@ static void the_time_without_a_daemon_is_not_that_of_an_answer(void **state)
 	assert_int_equal(lookup(), 0);
 }
 
+/* Which guest region the next daemon does not have, and how many were told. */
+#define GUESTS 40u
+static unsigned lost_guest, guests_told;
+
+static bool answer_guests(struct fake *self, const struct hbm_wire_header *request)
+{
+	const struct hbm_wire_ranges *ranges = (const void *)request;
+	struct hbm_wire_region_create_reply reply = {
+		.region = GUESTS + heard_count, .address_space = 4096, .slab = 4096};
+
+	if (answer(self, request))
+		return true;
+	if (request->opcode == HBM_WIRE_REGION_IMPORT)
+		return fake_reply_message(self, request, &reply, sizeof(reply), NULL, 0);
+	if (request->opcode != HBM_WIRE_RECONCILE || ranges->ranges[0].region < GUESTS)
+		return false;
+
+	guests_told++;
+	assert_int_equal(ranges->count, 1);
+	return ranges->ranges[0].region == lost_guest ? fake_reply(self, request, HBM_NOT_FOUND)
+						      : false;
+}
+
+/* Each in a message of its own, as one may be lost. */
+static void guest_regions_are_told(void **state)
+{
+	(void)state;
+	const unsigned char handle[64] = {1};
+	const struct hbm_import_options options = {.fd = -1, .ipc_handle = handle, .bytes = 4096};
+	struct hbm_region *regions[3];
+
+	fake.answer = answer_guests;
+	guests_told = 0;
+	open_region();
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(hbm_region_import(hbm, &options, &regions[i]), 0);
+	lost_guest = GUESTS + heard_count - 1;
+	die_on(HBM_WIRE_LOOKUP, 1);
+	assert_int_equal(lookup(), 0);
+	assert_int_equal(guests_told, 3);
+	assert_int_equal(hellos, 2);
+	for (unsigned i = 0; i < 3; i++)
+		(void)hbm_region_destroy(hbm, regions[i]);
+	fake.answer = answer;
+}
+
 /* What was reserved is told as it was answered, and what was not is asked again. */
 static void reservations_are_told(void **state)
 {
@@ -707,6 +753,7 @@ int main(void)
 		STAGE(a_late_store_is_none_that_was_done),
 		STAGE(a_share_does_not_lose_its_source),
 		STAGE(the_time_without_a_daemon_is_not_that_of_an_answer),
+		STAGE(guest_regions_are_told),
 		STAGE(reservations_are_told),
 	};
 

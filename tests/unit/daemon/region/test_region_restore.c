@@ -267,6 +267,28 @@ static void test_a_region_that_cannot_be(void **state)
 	assert_int_equal(state_count(rig->kept.state, STATE_REGIONS), 1);
 }
 
+/* Of memory that is not there any more, or of a descriptor that did not come back. */
+static void test_a_guest_region_that_cannot_be(void **state)
+{
+	struct restore_rig *rig = *state;
+	struct state *kept = rig->kept.state;
+
+	commit(rig, restore_rig_make(rig, 0, 0, 4), 0, 1);
+	uint32_t record = state_next(kept, STATE_REGIONS, 0);
+	struct kept_region guest =
+		*(const struct kept_region *)state_body(kept, STATE_REGIONS, record);
+	guest.slab = guest.address_space;
+	for (guest.guest = HBM_WIRE_GUEST_FD; guest.guest <= HBM_WIRE_GUEST_IPC; guest.guest++) {
+		guest.region++;
+		memset(guest.handle, 7, sizeof(guest.handle));
+		assert_int_not_equal(state_add(kept, STATE_REGIONS, &guest, 0), STATE_NONE);
+	}
+	restore_rig_kill(rig);
+	assert_int_equal(rig->restored.regions, 1);
+	assert_int_equal(rig->restored.lost, 2);
+	assert_int_equal(state_count(rig->kept.state, STATE_REGIONS), 1);
+}
+
 static void test_reservations(void **state)
 {
 	struct restore_rig *rig = *state;
@@ -487,6 +509,7 @@ int main(void)
 		TEST(test_a_lost_slab),
 		TEST(test_a_slab_that_is_not_imported),
 		TEST(test_a_region_that_cannot_be),
+		TEST(test_a_guest_region_that_cannot_be),
 		TEST(test_reservations),
 		TEST(test_publications),
 		TEST(test_a_slab_is_published_once),
