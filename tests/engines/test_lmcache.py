@@ -57,7 +57,9 @@ WAIT_S = 30
 def spec(form, daemon):
     """What --l2-adapter would be given."""
     wanted = json.loads(json.dumps(FORMS[form]))
-    wanted.setdefault("adapter_params", {})["socket"] = daemon.socket
+    wanted.setdefault("adapter_params", {}).update(socket=daemon.socket, weights=1)
+    if form == "native_plugin":
+        wanted["adapter_params"]["dtype"] = "float32"
     return wanted
 
 
@@ -70,8 +72,9 @@ def parsed(*specs):
 def make(daemon):
     made = []
 
-    def make(form, wrap=None):
+    def make(form, wrap=None, **params):
         wanted = spec(form, daemon)
+        wanted["adapter_params"].update(params)
         config = parsed({**wrap, "inner": wanted} if wrap else wanted)
         made.append(create_l2_adapter(config.adapters[0]))
         return made[-1]
@@ -129,7 +132,8 @@ def bits(bitmap, count=COUNT):
 
 
 def lookup(adapter, wanted):
-    task = adapter.submit_lookup_and_lock_task(wanted, {})
+    layout = MemoryLayoutDesc(shapes=[torch.Size([FLOATS])], dtypes=[torch.float32])
+    task = adapter.submit_lookup_and_lock_task(wanted, {0: layout})
     wait(adapter.get_lookup_and_lock_event_fd())
     return bits(adapter.query_lookup_and_lock_result(task), len(wanted))
 
@@ -156,6 +160,37 @@ def test_each_form_finds_what_the_other_stored(make, form):
     assert load(two, keys(COUNT + 1), into) == [*[True] * COUNT, False]
     assert [each.raw_data[0].item() for each in into] == [0, 1, 2, 3, 4, 5, -1]
     assert all(bool((each.raw_data == each.raw_data[0]).all()) for each in into)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_types_and_weights_keep_objects_apart(make, form):
+    """Objects of one name and size."""
+
+    def there(**params):
+        adapter = make(form, **params)
+        return any(lookup(adapter, keys())) or any(load(adapter, keys(), [memory(-1)] * COUNT))
+
+    assert store(make(form), keys(), [memory(i) for i in range(COUNT)]).is_successful()
+    assert there()
+    assert not there(dtype="int32")
+    assert not there(weights=2)
+    assert not there(weights="v2")
+    assert not there(weights=None), "it is not known which they are"
+
+
+def test_type_is_what_lmcache_says(make):
+    """Of the memory of an object, and of a group that is looked up."""
+    adapter = make("plugin")
+    floats, ints = memory(1), memory(2)
+    ints.meta.dtype = torch.int32
+    assert store(adapter, keys(1), [floats]).is_successful()
+    assert not load(adapter, keys(1), [ints])[0]
+    for dtype, found in ((torch.int32, False), (torch.float32, True)):
+        layout = MemoryLayoutDesc(shapes=[torch.Size([FLOATS])], dtypes=[dtype])
+        number = adapter.submit_lookup_and_lock_task(keys(1), {0: layout})
+        wait(adapter.get_lookup_and_lock_event_fd())
+        bitmap = until(lambda: adapter.query_lookup_and_lock_result(number))
+        assert bitmap.test(0) == found
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -218,7 +253,7 @@ def test_figures_follow_what_the_daemon_dropped(make, daemon):
 
     listener.events.clear()
     with hbm.Connection(daemon.socket) as connection:
-        namespace = connection.namespace("org/model", layout="lmcache", block_bytes=BYTES)
+        namespace = connection.namespace("org/model", weights=1, layout="lmcache float32", block_bytes=BYTES)
         assert namespace.remove([hbm.key(name_of(wanted[1]))]) == [True]
     assert lookup(adapter, wanted) == [True, False, True]
     assert dict(adapter.get_usage().bytes_by_cache_salt) == {"a": BYTES, "b": BYTES}

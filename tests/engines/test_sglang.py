@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 import types
 
 import pytest
@@ -26,7 +28,7 @@ def make(daemon):
     """Makes a backend as SGLang does, with a registered pool; keywords are of the config."""
     made = []
 
-    def make(pool=None, *, zero_copy=1, **settings):
+    def make(pool=None, *, zero_copy=1, extra={}, **settings):
         config = {
             **dict(tp_rank=0, tp_size=1, pp_rank=0, pp_size=1, attn_cp_rank=0, attn_cp_size=1),
             **dict(is_mla_model=False, enable_storage_metrics=True, is_page_first_layout=True),
@@ -37,6 +39,8 @@ def make(daemon):
                 "class_name": "HbmStorage",
                 "interface_v1": zero_copy,
                 "socket": daemon.socket,
+                "weights": 1,
+                **extra,
             },
             **settings,
         }
@@ -103,7 +107,7 @@ def test_pages_are_a_chain(make, daemon):
     with hbm.Connection(daemon.socket) as connection:
         (part,) = backend._pools["kv"].parts
         namespace = connection.namespace(
-            "org/model", layout=part.layout, block_bytes=part.bytes
+            "org/model", layout=part.layout, weights=1, block_bytes=part.bytes
         )
         assert namespace.remove(key_of(keys[2], 0)) == [True]
     assert [backend.exists(key) for key in keys] == [True, True, False, False, False]
@@ -329,3 +333,54 @@ def test_behind_the_fault_injector(make, monkeypatch):
         assert not any(loaded) or all(stored)
         outcomes.add((all(stored), all(loaded)))
     assert outcomes == {(True, True), (True, False), (False, False)}
+
+
+def test_weights_keep_pages_apart(make, monkeypatch, tmp_path):
+    """Those that the option says; else those of the model that is served, as it was loaded; else they
+    are nobody else's."""
+    source, served = filled(), None
+
+    def there(**extra):
+        """Whether pages are there before they are stored."""
+        monkeypatch.setattr(ours, "_served", lambda: served)
+        backend = make(source, extra=extra)
+        found = backend.batch_exists(names())
+        assert found or all(backend.batch_set_v1(names(), source.indices(range(COUNT))))
+        return found == COUNT
+
+    assert not there() and there()
+    assert not there(weights="v2") and there(weights="v2")
+
+    model = tmp_path / "model"
+    model.mkdir()
+    weights = model / "model.safetensors"
+    weights.write_bytes(b"weights")
+    loaded = dict(revision=None, dtype="auto", quantization=None, json_model_override_args="{}")
+    served = types.SimpleNamespace(model_path=str(model), **loaded)
+    assert not there(weights=None) and there(weights=None)
+    assert there(), "what the option says is all that there is to say"
+    served.quantization = "fp8"
+    assert not there(weights=None) and there(weights=None)
+    weights.write_bytes(b"trained")
+    assert not there(weights=None)
+
+
+def test_a_daemon_that_hangs_is_a_miss(make, daemon):
+    """Calls end in time, and nothing comes to the pool late."""
+    source, target = filled(), HostPool("page_first")
+    assert all(make(source).batch_set_v1(names(), source.indices(range(COUNT))))
+    other = make(target, extra={"timeout_ms": 200})
+    daemon.signal(signal.SIGSTOP)
+    try:
+        assert not any(other.batch_get_v1(names(), target.indices(range(COUNT))))
+        assert other.batch_exists(names()) == 0
+        assert not any(other.batch_set_v1(names(), target.indices(range(COUNT))))
+        assert not other.clear()
+    finally:
+        daemon.signal(signal.SIGCONT)
+    deadline = time.monotonic() + 30
+    while other.batch_exists(names()) != COUNT:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert [target.value(page) for page in range(COUNT)] == [0] * COUNT
+    assert all(other.batch_get_v1(names(), target.indices(range(COUNT))))

@@ -158,15 +158,24 @@ class Namespace(_native.Namespace):
 
     def remove(self, keys: Keys) -> List[bool]:
         """Drops blocks and their descendants; whether each was there."""
-        ticket = self._of_keys("REMOVE", keys)
-        return [status == Status.OK for status in ticket.wait()]
+        return [status == Status.OK for status in self.submit_remove(keys).wait()]
+
+    def submit_remove(self, keys: Keys) -> Ticket:
+        """``remove()`` that returns at once: OK of each block that was there."""
+        return self._of_keys("REMOVE", keys)
 
     def drop(self, *, pinned: bool = False) -> Amount:
         """Drops all blocks of the namespace, as after a change of the weights; it stays open.
         ``pinned``: also those that others have pinned, for operators."""
-        ticket = self._drop(int(pinned))
+        ticket = self.submit_drop(pinned=pinned)
         ticket.wait()
         return Amount(*ticket._amount())
+
+    def submit_drop(self, *, pinned: bool = False) -> Ticket:
+        """``drop()`` that returns at once."""
+        ticket = self._drop(int(pinned))
+        ticket._connection = self._connection
+        return ticket
 
     def _of_keys(self, op: str, keys: Keys, device: int = 0, number: int = 0) -> Ticket:
         ticket = self._keys(_OP[op], keys, device, number)

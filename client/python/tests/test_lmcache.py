@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import unittest
+from unittest import mock
 
 import hbm
 from hbm import link
@@ -57,7 +58,7 @@ class Connector(DaemonTest):
         self.one = self.connector()
 
     def connector(self):
-        connector = HbmConnector(self.daemon.socket, salt=self.salt)
+        connector = HbmConnector(self.daemon.socket, salt=self.salt, weights=1)
         self.addCleanup(connector.close)
         return connector
 
@@ -193,7 +194,7 @@ class ComingAndGoing(unittest.TestCase):
         self.daemon = Daemon()
         self.addCleanup(self.daemon.free)
         self.daemon.start()
-        self.one = HbmConnector(self.daemon.socket)
+        self.one = HbmConnector(self.daemon.socket, weights=1)
         self.addCleanup(self.one.close)
 
     def test_no_call_waits_for_a_daemon_that_hangs(self):
@@ -232,14 +233,49 @@ class ComingAndGoing(unittest.TestCase):
         found = result(self.one, self.one.submit_batch_exists(names))
         self.assertEqual(found, (True, "", [True, True]))
 
+    def test_a_daemon_that_hangs_is_a_miss(self):
+        """Each batch ends in time, whichever way it waits; what was to be loaded is not written late."""
+        one = HbmConnector(self.daemon.socket, weights=1, timeout_ms=200)
+        self.addCleanup(one.close)
+        names = ["m@1@0@a"]
+        self.assertEqual(result(one, one.submit_batch_set(names, [b"a" * SMALL])), (True, "", None))
+        into = bytearray(SMALL)
+        self.daemon.process.send_signal(signal.SIGSTOP)
+        try:
+            number = one.submit_batch_get(names, [memoryview(into)])
+            self.assertEqual(result(one, number), (False, mock.ANY, [False]))
+            for call in (one.submit_batch_exists, one.submit_batch_delete):
+                self.assertEqual(result(one, call(names)), (False, mock.ANY, [False]))
+            number = one.submit_batch_set(["m@1@0@b"], [bytes(LARGE)])
+            self.assertEqual(result(one, number), (False, mock.ANY, None))
+        finally:
+            self.daemon.process.send_signal(signal.SIGCONT)
+
+        error = "away"
+        while error:
+            _, error, _ = result(one, one.submit_batch_exists(names))
+            time.sleep(0.02)
+        self.assertEqual(into, bytes(SMALL))
+        self.assertEqual(result(one, one.submit_batch_get(names, [memoryview(into)])), (True, "", [True]))
+
+    def test_what_is_no_time(self):
+        for wrong in (0, -1, 0.5, None, 1 << 32):
+            with self.assertRaises(ValueError):
+                HbmConnector(self.daemon.socket, timeout_ms=wrong)
+
 
 class SizesOfAModel(DaemonTest):
     def setUp(self):
         super().setUp()
         self.ns = self.namespace(SLOT_BYTES)
+        self.link = link.Link(self.daemon.socket)
+        self.addCleanup(self.link.close)
+
+    def sizes(self):
+        return Sizes(self.link, self.ns)
 
     def test_two_that_add_at_once_take_two_slots(self):
-        one, other = Sizes(self.ns), Sizes(self.ns)
+        one, other = self.sizes(), self.sizes()
         one.read = list  # it has looked before the other came
         other.add(SMALL)
         one.add(LARGE)
@@ -248,21 +284,21 @@ class SizesOfAModel(DaemonTest):
         self.assertEqual(other.read(), [])
 
     def test_an_evicted_slot_is_filled_again(self):
-        one = Sizes(self.ns)
+        one = self.sizes()
         one.add(SMALL)
         self.assertEqual(self.ns.remove(hbm.key("size 0")), [True])
-        self.assertEqual(Sizes(self.ns).read(), [])
+        self.assertEqual(self.sizes().read(), [])
         one.read()
-        self.assertEqual(Sizes(self.ns).read(), [SMALL])
+        self.assertEqual(self.sizes().read(), [SMALL])
 
     def test_there_is_a_last_slot(self):
-        sizes = Sizes(self.ns)
+        sizes = self.sizes()
         for i in range(SIZES_MAX):
             sizes.add(SMALL + i)
         with self.assertRaises(ValueError):
             sizes.add(LARGE)
         sizes.add(SMALL)
-        self.assertEqual(len(Sizes(self.ns).read()), SIZES_MAX)
+        self.assertEqual(len(self.sizes().read()), SIZES_MAX)
 
 
 class Names(unittest.TestCase):

@@ -101,7 +101,9 @@ class Waiting:
 class Memory(unittest.TestCase):
     def test_nothing_is_in_flight_after_a_load_that_failed(self):
         spaces = {"keys": Waiting(hbm.Refused("busy")), "values": Waiting([hbm.Status.OK])}
-        link = types.SimpleNamespace(namespace=lambda model, layout, size: spaces[layout])
+        link = types.SimpleNamespace(
+            namespace=lambda model, layout, size: spaces[layout], wait=lambda ticket: ticket.wait()
+        )
         pages = Pages(link, "model", [Part("keys", 16, (0,)), Part("values", 16, (1,))])
         with self.assertRaises(hbm.Refused):
             pages.load_buffers(["page"], [bytearray(16), bytearray(16)])

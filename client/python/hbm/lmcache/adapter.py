@@ -22,12 +22,20 @@ from lmcache.lmcache_native import Bitmap
 from lmcache.v1.distributed.internal_api import L2StoreResult
 from lmcache.v1.distributed.l2_adapters.base import L2AdapterInterface
 
-from hbm.link import Link
+from hbm.link import TIMEOUT_MS, Link
 from hbm.lmcache.objects import Objects, Outcome
 
 DELETE_S = 30.0  # how long delete() waits: LMCache's own adapters wait as long
 _GIB = 1 << 30
-_SETTINGS = {"socket": None, "salt": "", "weights": 0, "memory_only": False, "max_capacity_gb": 0}
+_SETTINGS = {
+    "socket": None,
+    "salt": "",
+    "weights": None,
+    "dtype": None,
+    "memory_only": False,
+    "timeout_ms": TIMEOUT_MS,
+    "max_capacity_gb": 0,
+}
 
 
 def name_of(key: Any) -> str:
@@ -55,8 +63,8 @@ class HbmL2Adapter(L2AdapterInterface):
         {"type": "plugin", "module_path": "hbm.lmcache", "class_name": "HbmL2Adapter",
          "adapter_params": {"max_capacity_gb": 100}}
 
-    adapter_params: those of HbmConnector, and max_capacity_gb, as which LMCache's eviction
-    counts; 0: the daemon alone evicts.
+    adapter_params: those of HbmConnector, dtype being what LMCache says of each object by
+    default, and max_capacity_gb, as which LMCache's eviction counts; 0: the daemon alone evicts.
     """
 
     def __init__(self, config: dict[str, Any] | None = None, l1_memory_desc: Any = None) -> None:
@@ -67,6 +75,8 @@ class HbmL2Adapter(L2AdapterInterface):
             settings[name] = value
 
         super().__init__(max_capacity_bytes=int(settings.pop("max_capacity_gb") * _GIB))
+        self._dtype: str | None = settings.pop("dtype")
+        self._kinds: dict[tuple[str, int], str] = {}  # of a model's groups, as LMCache last said
         self._lock = threading.Lock()
         self._next = 0
         self._sizes: dict[Any, int] = {}  # bytes of each key that is accounted for
@@ -96,6 +106,7 @@ class HbmL2Adapter(L2AdapterInterface):
     # ---- Tasks ----
 
     def submit_store_task(self, keys: Sequence[Any], objects: Sequence[Any]) -> int:
+        self._learn(keys, [_dtypes(memory) for memory in objects])
         return self._submit("set", keys, [memory.byte_array for memory in objects])
 
     def pop_completed_store_tasks(self) -> dict[int, L2StoreResult]:
@@ -106,6 +117,9 @@ class HbmL2Adapter(L2AdapterInterface):
     def submit_lookup_and_lock_task(
         self, keys: Sequence[Any], group_layout_descs: Any = None
     ) -> int:
+        descs = group_layout_descs or {}
+        known = [descs.get(key.object_group_id) for key in keys]
+        self._learn(keys, [desc.dtypes if desc else [] for desc in known])
         return self._submit("exists", keys)
 
     def query_lookup_and_lock_result(self, task_id: int) -> Any:
@@ -116,6 +130,7 @@ class HbmL2Adapter(L2AdapterInterface):
         """Nothing: a lock keeps nothing in the daemon."""
 
     def submit_load_task(self, keys: Sequence[Any], objects: Sequence[Any]) -> int:
+        self._learn(keys, [_dtypes(memory) for memory in objects])
         return self._submit("get", keys, [memory.byte_array for memory in objects])
 
     def query_load_result(self, task_id: int) -> Any:
@@ -131,7 +146,8 @@ class HbmL2Adapter(L2AdapterInterface):
         with self._lock:
             number = self._number()
             self._deletes[number] = event
-        self._objects.submit("delete", ("delete", number, list(keys), []), _names(keys))
+        token = ("delete", number, list(keys), [])
+        self._objects.submit("delete", token, _names(keys), (), self._kinds_of(keys))
         event.wait(DELETE_S)
 
     # ---- The rest ----
@@ -165,8 +181,22 @@ class HbmL2Adapter(L2AdapterInterface):
         sizes = [memoryview(buffer).nbytes for buffer in buffers]
         with self._lock:
             number = self._number()
-        self._objects.submit(op, (op, number, list(keys), sizes), _names(keys), buffers)
+        token = (op, number, list(keys), sizes)
+        self._objects.submit(op, token, _names(keys), buffers, self._kinds_of(keys))
         return number
+
+    def _learn(self, keys: Sequence[Any], dtypes: Sequence[Any]) -> None:
+        """Which types the numbers of these objects have; an empty list: it is not said."""
+        for key, each in zip(keys, dtypes):
+            words = [str(dtype).removeprefix("torch.") for dtype in each if dtype is not None]
+            if words:
+                kind = " ".join(dict.fromkeys(words))
+                self._kinds[key.model_name, key.object_group_id] = kind
+
+    def _kinds_of(self, keys: Sequence[Any]) -> list[str]:
+        if self._dtype is not None:
+            return [self._dtype] * len(keys)
+        return [self._kinds.get((key.model_name, key.object_group_id), "") for key in keys]
 
     # ---- On the thread of the objects ----
 
@@ -219,6 +249,15 @@ class HbmL2Adapter(L2AdapterInterface):
                     sizes.append(self._sizes.pop(key))
         if gone:
             self._notify_keys_deleted(gone, sizes)
+
+
+def _dtypes(memory: Any) -> list[Any]:
+    """Of an object's numbers; []: LMCache does not say."""
+    try:
+        return list(memory.get_dtypes())
+    except (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError):
+        one = getattr(getattr(memory, "metadata", None), "dtype", None)
+        return [] if one is None else [one]
 
 
 def _names(keys: Sequence[Any]) -> list[str]:

@@ -11,7 +11,7 @@ import os
 import threading
 from typing import Any, Sequence
 
-from hbm.link import Link
+from hbm.link import TIMEOUT_MS, Link
 from hbm.lmcache.objects import Objects, Outcome
 
 # The batch's number, whether it was done, why not, and for each key: loaded, there, deleted.
@@ -26,16 +26,21 @@ class HbmConnector:
 
     adapter_params, all optional: socket: of the daemon, else $HBM_SOCKET or
     /run/hbmd/hbmd.sock. salt: clients with another one share nothing with this. weights: a
-    number, another one after a change of the model's weights. memory_only: nothing goes to
-    NVMe. hbm.Error: there is no daemon; later it may come and go.
+    number or text, another one after a change of the model's weights; default: found by
+    hbm.identity. dtype: of keys and values ("bfloat16"), which LMCache does not tell a
+    native_plugin: clients with another one share nothing with this. memory_only: nothing goes to
+    NVMe. timeout_ms: a batch that takes longer has failed, and the connection is made anew.
+    hbm.Error: there is no daemon; later it may come and go.
     """
 
     def __init__(
         self,
         socket: str | None = None,
         salt: str = "",
-        weights: int = 0,
+        weights: int | str | None = None,
         memory_only: bool = False,
+        dtype: str = "",
+        timeout_ms: int = TIMEOUT_MS,
     ) -> None:
         self._lock = threading.Lock()
         self._next = 0
@@ -43,9 +48,16 @@ class HbmConnector:
         self._closed = False
         # readable while there are completions: written with each, read with all of them
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        link = Link(socket, name="lmcache", salt=salt, weights=weights, memory_only=memory_only)
         try:
-            self._objects = Objects(link, self._ended)
+            link = Link(
+                socket,
+                name="lmcache",
+                salt=salt,
+                weights=weights,
+                memory_only=memory_only,
+                timeout_ms=timeout_ms,
+            )
+            self._objects = Objects(link, self._ended, dtype)
         except BaseException:
             os.close(self._event)
             raise

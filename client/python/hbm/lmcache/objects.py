@@ -16,7 +16,11 @@ immutable, and names are names of contents: to store one again changes nothing.
 
 So no call of the caller waits, whatever the daemon does. When the connection is lost, all
 batches end with that as their error; later ones fail at once until there is a daemon
-again (link.py). Buffers are not touched after their batch has ended.
+again (link.py). A daemon that hangs is as one that is lost, when a batch has waited for it for
+the link's timeout. Buffers are not touched after their batch has ended.
+
+What an object's numbers are is a part of its namespace where it is known: as `kind`, a text,
+of a batch that says so, else of all.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ import logging
 import os
 import select
 import threading
+import time
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 import hbm
@@ -48,11 +53,15 @@ class Outcome(NamedTuple):
 class _Batch:
     """A batch. `open` of its parts are not over; what begins it is one."""
 
-    def __init__(self, op: str, token: Any, names: Sequence[str], buffers: Sequence[Any]) -> None:
+    def __init__(
+        self, op: str, token: Any, names: Sequence[str], buffers: Sequence[Any], kinds: Sequence[str]
+    ) -> None:
         self.op, self.token, self.names, self.buffers = op, token, names, buffers
+        self.kinds = kinds  # of each name
         self.ok = [False] * len(names)
         self.error = ""
         self.open = 1
+        self.until = float("inf")  # on the monotonic clock: of what is in flight
 
     def fail(self, error: BaseException) -> None:
         self.error = self.error or str(error) or type(error).__name__
@@ -62,10 +71,13 @@ class Objects:
     """The objects behind a link, which is closed with this. hbm.Error: there is no daemon.
     What `ended` raises is logged, and nothing else comes of it."""
 
-    def __init__(self, link: Link, ended: Callable[[Any, Outcome], None]) -> None:
+    def __init__(
+        self, link: Link, ended: Callable[[Any, Outcome], None], kind: str = ""
+    ) -> None:
+        self._kind = kind
         link.connection()  # who has no daemon is told now, and not with every batch
         self._link, self._ended = link, ended
-        self._sizes: dict[str, Sizes] = {}
+        self._sizes: dict[tuple[str, str], Sizes] = {}
         self._begun: set[_Batch] = set()
         self._waiting: collections.deque[_Batch] = collections.deque()
         self._lock = threading.Lock()  # of what submit() and close() change
@@ -76,11 +88,17 @@ class Objects:
         self._thread.start()
 
     def submit(
-        self, op: str, token: Any, names: Sequence[str], buffers: Sequence[Any] = ()
+        self,
+        op: str,
+        token: Any,
+        names: Sequence[str],
+        buffers: Sequence[Any] = (),
+        kinds: Sequence[str] | None = None,
     ) -> None:
         """Appends a batch. op: "set", "get", "exists" or "delete"; the first two have a
-        buffer for each name, which stays as it is until the batch has ended."""
-        batch = _Batch(op, token, names, buffers)
+        buffer for each name, which stays as it is until the batch has ended. kinds: of each name,
+        what its numbers are; None: of all what is the same for all."""
+        batch = _Batch(op, token, names, buffers, kinds or [self._kind] * len(names))
         with self._lock:
             if self._closing:
                 raise ValueError("closed")
@@ -122,7 +140,9 @@ class Objects:
         if connection is not None:
             poll.register(connection.fileno(), select.POLLIN)
 
-        for fd, events in poll.poll():
+        until = min((batch.until for batch in self._begun), default=float("inf"))
+        wait = None if until == float("inf") else max(0.0, until - time.monotonic()) * 1000
+        for fd, events in poll.poll(wait):
             if fd == self._wake:
                 os.eventfd_read(self._wake)
                 continue
@@ -132,6 +152,8 @@ class Objects:
                 self._lost = self._lost or error
             if events & (select.POLLHUP | select.POLLERR):
                 self._lost = self._lost or hbm.ConnectionLost("the daemon has gone")
+        if any(batch.until <= time.monotonic() for batch in self._begun):
+            self._lost = self._lost or self._link.late()
 
     def _begin(self, batch: _Batch) -> None:
         self._forget()
@@ -183,27 +205,27 @@ class Objects:
     # ---- Batches ----
 
     def _set(self, batch: _Batch) -> None:
-        for model, size, where in _by_size(batch):
-            self._of(model).add(size)
-            namespace = self._link.namespace(model, LAYOUT, size)
+        for model, kind, size, where in _by_size(batch):
+            self._of(model, kind).add(size)
+            namespace = self._namespace(model, kind, size)
             buffers = [batch.buffers[i] for i in where]
             ticket = namespace.store(_keys(batch, where), buffers, tier=TIER)
             self._follow(batch, where, ticket)
 
     def _get(self, batch: _Batch) -> None:
-        for model, size, where in _by_size(batch):
-            namespace = self._link.namespace(model, LAYOUT, size)
+        for model, kind, size, where in _by_size(batch):
+            namespace = self._namespace(model, kind, size)
             buffers = [batch.buffers[i] for i in where]
             ticket = namespace.load(_keys(batch, where), buffers)
             self._follow(batch, where, ticket)
 
     def _exists(self, batch: _Batch) -> None:
-        for model, where in _by_model(batch):
-            sizes = self._of(model)
+        for model, kind, where in _by_model(batch):
+            sizes = self._of(model, kind)
             for find in (sizes.known, sizes.read):
                 missing = [i for i in where if not batch.ok[i]]
                 for size in find() if missing else ():
-                    self._look(batch, missing, self._link.namespace(model, LAYOUT, size))
+                    self._look(batch, missing, self._namespace(model, kind, size))
 
     def _look(self, batch: _Batch, where: list[int], namespace: hbm.Namespace) -> None:
         present = namespace.lookup(_keys(batch, where)).present
@@ -211,23 +233,29 @@ class Objects:
             batch.ok[i] = batch.ok[i] or bool(there)
 
     def _delete(self, batch: _Batch) -> None:
-        for model, where in _by_model(batch):
-            sizes = self._of(model)
+        for model, kind, where in _by_model(batch):
+            sizes = self._of(model, kind)
             sizes.read()
             for size in sizes.known():
-                namespace = self._link.namespace(model, LAYOUT, size)
-                for i, gone in zip(where, namespace.remove(_keys(batch, where))):
-                    batch.ok[i] = batch.ok[i] or bool(gone)
+                namespace = self._namespace(model, kind, size)
+                removed = self._link.wait(namespace.submit_remove(_keys(batch, where)))
+                for i, status in zip(where, removed):
+                    batch.ok[i] = batch.ok[i] or status == hbm.Status.OK
 
-    def _of(self, model: str) -> Sizes:
-        sizes = self._sizes.get(model)
+    def _namespace(self, model: str, kind: str, size: int) -> hbm.Namespace:
+        return self._link.namespace(model, f"{LAYOUT} {kind}".rstrip(), size)
+
+    def _of(self, model: str, kind: str) -> Sizes:
+        sizes = self._sizes.get((model, kind))
         if sizes is None:
-            sizes = Sizes(self._link.namespace(model, SIZES_LAYOUT, SLOT_BYTES))
-            self._sizes[model] = sizes
+            layout = f"{SIZES_LAYOUT} {kind}".rstrip()
+            sizes = Sizes(self._link, self._link.namespace(model, layout, SLOT_BYTES))
+            self._sizes[model, kind] = sizes
         return sizes
 
     def _follow(self, batch: _Batch, where: list[int], ticket: hbm.Ticket) -> None:
         batch.open += 1
+        batch.until = time.monotonic() + self._link.timeout_s
         ticket.add_done_callback(lambda ended: self._done(batch, where, ended))
 
     def _done(self, batch: _Batch, where: list[int], ticket: hbm.Ticket) -> None:
@@ -245,25 +273,26 @@ def _keys(batch: _Batch, where: list[int]) -> bytes:
     return b"".join([hbm.key(batch.names[i].encode()) for i in where])
 
 
-def _by_model(batch: _Batch) -> Iterator[tuple[str, list[int]]]:
-    """The model of some objects, and which these are."""
-    found: dict[str, list[int]] = {}
+def _by_model(batch: _Batch) -> Iterator[tuple[str, str, list[int]]]:
+    """The model and the kind of some objects, and which these are."""
+    found: dict[tuple[str, str], list[int]] = {}
     for i, name in enumerate(batch.names):
-        found.setdefault(name.partition("@")[0], []).append(i)
-    yield from found.items()
+        found.setdefault((name.partition("@")[0], batch.kinds[i]), []).append(i)
+    for (model, kind), where in found.items():
+        yield model, kind, where
 
 
-def _by_size(batch: _Batch) -> Iterator[tuple[str, int, list[int]]]:
-    """The model and the size of some objects, and which these are. ValueError: a buffer is
-    empty, or there are more or fewer of them than names."""
+def _by_size(batch: _Batch) -> Iterator[tuple[str, str, int, list[int]]]:
+    """The model, the kind and the size of some objects, and which these are. ValueError: a buffer
+    is empty, or there are more or fewer of them than names."""
     if len(batch.buffers) != len(batch.names):
         raise ValueError(f"{len(batch.names)} names and {len(batch.buffers)} buffers")
 
-    found: dict[tuple[str, int], list[int]] = {}
+    found: dict[tuple[str, str, int], list[int]] = {}
     for i, (name, buffer) in enumerate(zip(batch.names, batch.buffers)):
         size = memoryview(buffer).nbytes
         if size == 0:
             raise ValueError(f"an object of no bytes: {name}")
-        found.setdefault((name.partition("@")[0], size), []).append(i)
-    for (model, size), where in found.items():
-        yield model, size, where
+        found.setdefault((name.partition("@")[0], batch.kinds[i], size), []).append(i)
+    for (model, kind, size), where in found.items():
+        yield model, kind, size, where

@@ -16,7 +16,7 @@ they miss what they could have had.
 from __future__ import annotations
 
 import hbm
-from hbm.link import TIER
+from hbm.link import TIER, Link
 
 # Sizes of one model: layers that differ, times ranks that differ. More are refused, as each
 # costs a lookup of every name that is not found in the ones before.
@@ -29,8 +29,8 @@ _SLOTS = [hbm.key(b"size %d" % i) for i in range(SIZES_MAX)]
 class Sizes:
     """The sizes of one model, as far as this process knows them. Only one thread uses it."""
 
-    def __init__(self, namespace: hbm.Namespace) -> None:
-        self._namespace = namespace
+    def __init__(self, link: Link, namespace: hbm.Namespace) -> None:
+        self._link, self._namespace = link, namespace
         self._slots = [0] * SIZES_MAX  # 0: empty, or not read yet
 
     def known(self) -> list[int]:
@@ -67,9 +67,9 @@ class Sizes:
 
     def _store(self, i: int, size: int) -> hbm.Status:
         slot = size.to_bytes(8, "little").ljust(SLOT_BYTES, b"\0")
-        return self._namespace.store(_SLOTS[i], [slot], tier=TIER).wait()[0]
+        return self._link.wait(self._namespace.store(_SLOTS[i], [slot], tier=TIER))[0]
 
     def _load(self, i: int) -> int:
         slot = bytearray(SLOT_BYTES)
-        status = self._namespace.load(_SLOTS[i], [slot]).wait()[0]
+        status = self._link.wait(self._namespace.load(_SLOTS[i], [slot]))[0]
         return int.from_bytes(slot[:8], "little") if status is hbm.Status.OK else 0

@@ -151,7 +151,7 @@ class Pages:
     def drop(self) -> None:
         """Drops all of them, whatever stored them."""
         for part in self.parts:
-            self._open(part).drop()
+            self._link.wait(self._open(part).submit_drop())
 
     def _store(
         self, pages: Sequence[str], buffers: Sequence[Any], before: Sequence[str]
@@ -179,7 +179,7 @@ class Pages:
         def store(first: int, parents: list[bytes | None]) -> list[hbm.Status]:
             joined = b"".join(keys[first:])
             ticket = namespace.store(joined, buffers[first:], parents=parents, tier=TIER)
-            return ticket.wait()
+            return self._link.wait(ticket)
 
         statuses = store(0, parents)
         if hbm.Status.NO_PARENT not in statuses:
@@ -196,7 +196,7 @@ class Pages:
                 keys = self._keys(part, pages)
                 begun.append((part, self._open(part).load(keys, self._of(part, buffers))))
         finally:  # whatever has failed, nothing is written to the pool after the return
-            ended = [_wait(ticket) for _, ticket in begun]
+            ended = [_wait(self._link, ticket) for _, ticket in begun]
         for (part, _), statuses in zip(begun, ended):
             if isinstance(statuses, hbm.Error):
                 raise statuses
@@ -284,10 +284,10 @@ def _parts(name: str, pool: Any, share: Share, split: int, sizes: list[int]) -> 
     return parts
 
 
-def _wait(ticket: hbm.Ticket) -> list[hbm.Status] | hbm.Error:
+def _wait(link: Link, ticket: hbm.Ticket) -> list[hbm.Status] | hbm.Error:
     """The results of a request, or why it has failed as a whole."""
     try:
-        return ticket.wait()
+        return link.wait(ticket)
     except hbm.Error as error:
         return error
 

@@ -5,8 +5,8 @@
     the others    tensors of the caller, each a page; SGLang's way without interface_v1
 
 Once made, nothing here raises: what cannot be done is False or a miss, with a line in the
-log when that begins. Calls wait for the daemon. SGLang makes them on threads of its own,
-several at a time.
+log when that begins. Calls wait for the daemon, each step of one at most timeout_ms. SGLang makes
+them on threads of its own, several at a time.
 
 Written for SGLang 0.5.23. Names that are newer than the rest are looked for.
 """
@@ -22,13 +22,14 @@ from typing import Any, Callable, Sequence
 import sglang.srt.mem_cache.hicache_storage as hicache
 
 import hbm
+from hbm.identity import digest, weights_version
 from hbm.link import Link
 from hbm.sglang.fold import KV, Found, Pool, fold, leading
 from hbm.sglang.pages import Pages, Share, buffer_of, of_buffers, of_pool
 
 _log = logging.getLogger(__name__)
 
-_SETTINGS = ("socket", "salt", "weights", "memory_only")
+_SETTINGS = ("socket", "salt", "weights", "memory_only", "timeout_ms")
 # States of whole sequences: each rank has a part, also where all have the same keys and values.
 _STATES = ("mamba",)
 # Of a draft model, which may have another attention: what its pool is decides.
@@ -74,8 +75,9 @@ class HbmStorage(hicache.HiCacheStorage):
 
     Beside these, all optional: socket: of the daemon, else $HBM_SOCKET or
     /run/hbmd/hbmd.sock. salt: clients with another one share nothing with this. weights: a
-    number, another one after a change of the model's weights. memory_only: nothing goes to
-    NVMe. hbm.Error: there is no daemon; later it may come and go.
+    number or text, another one after a change of the model's weights; default: found by
+    hbm.identity. memory_only: nothing goes to NVMe. timeout_ms: a daemon that does not answer for
+    so long is as none. hbm.Error: there is no daemon; later it may come and go.
     """
 
     def __init__(self, storage_config: Any, kwargs: Any = None) -> None:
@@ -88,9 +90,11 @@ class HbmStorage(hicache.HiCacheStorage):
         self._lock = threading.Lock()
         self._failing = False
         self._traffic: dict[str, list[tuple[int, float]]] = {"prefetch": [], "backup": []}
-        self._link = Link(
-            name="sglang", **{name: extra[name] for name in _SETTINGS if name in extra}
-        )
+        settings = {name: extra[name] for name in _SETTINGS if name in extra}
+        served = _served()
+        if served is not None:
+            settings["weights"] = _weights(settings.get("weights"), served)
+        self._link = Link(name="sglang", **settings)
         self._link.connection()
 
     # ---- Pools ----
@@ -320,6 +324,32 @@ class HbmStorage(hicache.HiCacheStorage):
         if not self._failing:
             _log.warning("hbmd: %s: %s", what, error)
         self._failing = True
+
+
+def _served() -> Any:
+    """What SGLang's server was started with; None: this process is none."""
+    try:
+        from sglang.srt.runtime_context import get_server_args
+
+        served = get_server_args()
+        return served if getattr(served, "model_path", None) else None
+    except Exception as error:  # of another release, or it was not started
+        _log.debug("what is served is not known: %s", error)
+        return None
+
+
+def _weights(option: Any, served: Any) -> int:
+    """Of the model that is served: the name in the configuration is what clients call it. How it
+    was quantized when it was loaded is a part of it; the type of keys and values is the pools'."""
+    path = served.model_path
+    found = weights_version(option, path, getattr(served, "revision", None), told=True)
+    if option is not None:
+        return found
+    loaded = {
+        name: str(getattr(served, name, None))
+        for name in ("dtype", "quantization", "json_model_override_args")
+    }
+    return weights_version(digest({"weights": found, **loaded}), path)
 
 
 def _text(name: Any) -> str:

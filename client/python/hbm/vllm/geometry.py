@@ -23,9 +23,8 @@ from vllm.v1.kv_cache_interface import (
     iter_layer_specs,
 )
 
+from hbm.identity import digest, weights_version
 from hbm.link import fit
-
-from .identity import digest, weights_version
 
 # So many namespaces may be used and evicted together: HBM_WIRE_GROUP_MAX.
 _RANKS_TOGETHER = 64

@@ -23,11 +23,11 @@ import logging
 from typing import Any, Collection, Iterable, Mapping
 
 import hbm
+from hbm.identity import digest, weights_version
 from hbm.link import fit
 
 from . import compat
 from .courier import Courier, Result
-from .identity import digest, weights_version
 from .verdicts import Verdicts
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ class HbmTier(compat.SecondaryTierManager):
 
     socket: of the daemon; default: $HBM_SOCKET, else /run/hbmd/hbmd.sock. salt: keeps blocks of
     tenants apart. weights: the version of the weights, a number or a string; default: found by
-    hbm.vllm.identity. lookup_timeout_ms: a look-up that takes longer is a miss. timeout_ms: a
+    hbm.identity. revision: of the model, which vLLM does not tell a tier; default: the only one
+    that was downloaded. lookup_timeout_ms: a look-up that takes longer is a miss. timeout_ms: a
     store or load that takes longer has failed, and the connection is made anew. reconnect_ms:
     for how long a job waits for a daemon that is being restarted, where sessions outlive it; 0:
     not at all. store_bytes: how much of the CPU tier stores may hold; default: a quarter.
@@ -56,6 +57,7 @@ class HbmTier(compat.SecondaryTierManager):
         socket: str | None = None,
         salt: str = "",
         weights: int | str | None = None,
+        revision: str | None = None,
         lookup_timeout_ms: int = 200,
         timeout_ms: int = 30000,
         reconnect_ms: int = 2000,
@@ -73,7 +75,7 @@ class HbmTier(compat.SecondaryTierManager):
         self._verdicts = Verdicts(lookup_timeout_ms / 1000)
         self._chains = _Chains(offloading_spec)
         self._courier = Courier(
-            [_namespace(offloading_spec, self._row, salt, weights)],
+            [_namespace(offloading_spec, self._row, salt, weights, revision)],
             socket=socket,
             name=f"vllm-{tier_type}",
             timeout_ms=timeout_ms,
@@ -233,7 +235,9 @@ def _cache_keys(keys: Iterable[bytes]) -> bytes:
     return b"".join(hbm.key(bytes(key)) for key in keys)
 
 
-def _namespace(spec: Any, row: int, salt: str, weights: Any) -> Mapping[str, Any]:
+def _namespace(
+    spec: Any, row: int, salt: str, weights: Any, revision: str | None
+) -> Mapping[str, Any]:
     """A row has the blocks of all ranks, in the layout that the engine has given it."""
     config = spec.config
     parallel = config.parallel
@@ -255,6 +259,6 @@ def _namespace(spec: Any, row: int, salt: str, weights: Any) -> Mapping[str, Any
         model=fit(config.model.name),
         layout=layout,
         salt=fit(salt),
-        weights=weights_version(weights, config.model.name),
+        weights=weights_version(weights, config.model.name, revision, engine=config.engine_id),
         block_bytes=row,
     )
