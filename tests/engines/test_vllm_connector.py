@@ -37,15 +37,20 @@ def filled(model, daemon, *, blocks=10, **options):
         return tokens
 
 
+def namespaces(engine):
+    """Of all groups of the first rank, of the second, ..., as the scheduler's side has them."""
+    return engine.scheduler.connector._courier._namespace_args
+
+
 def drop(daemon, engine, place, index, rank=0, blocks=10):
     """Drop one rank's part of a block, and of those that continue it."""
     matcher = engine.scheduler.connector._matcher
     request = engine.add("not run", prompt(blocks), 1)
     engine.scheduler.finish_requests("not run", engine_aborted())
     keys = matcher._keys(request, place)
-    geometry = engine.scheduler.connector._geometry
+    groups = len(engine.kv.kv_cache_groups)
     with hbm.Connection(daemon.socket) as other:
-        ns = other.namespace(**geometry.namespaces[geometry.namespace(rank, place)])
+        ns = other.namespace(**namespaces(engine)[rank * groups + place])
         assert ns.remove(keys[index]) == [True]
 
 
@@ -161,15 +166,15 @@ def test_ranks_are_evicted_together(tmp_path, model):
     try:
         with engine(model, daemon, ranks=2, blocks=200) as first, hbm.Connection(daemon.socket) as c:
             connector = first.scheduler.connector
-            namespaces = [c.namespace(**n) for n in connector._geometry.namespaces]
+            opened = [c.namespace(**n) for n in namespaces(first)]
             keys = []
             for seed in range(14):
                 request = first.add(f"{seed}", prompt(50, seed=seed), 1)
                 first.run()
                 first.settle()
                 keys += connector._matcher._keys(request, 0)
-                namespaces[0].touch(keys[:50]).wait()
-            found = [namespace.lookup(keys).present for namespace in namespaces]
+                opened[0].touch(keys[:50]).wait()
+            found = [namespace.lookup(keys).present for namespace in opened]
         assert found[0] == found[1]
         assert all(found[0][:50])
         assert sum(found[0]) < len(keys), "nothing was evicted"
@@ -313,15 +318,77 @@ def test_stores_beyond_the_bound_are_left_out(daemon, model):
         assert transfers._storing == 0
 
 
-def test_pipeline_parallel_is_refused(daemon, model):
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("window", [None, 3 * TOKENS])
+def test_stages_of_a_pipeline(daemon, model, window, ranks):
+    """Each has layers of its own, and blocks of its own size; a block is there if all have it."""
+    tokens = filled(model, daemon, stages=2, ranks=ranks, window=window)
+    with engine(model, daemon, stages=2, ranks=ranks, window=window) as second:
+        groups = len(second.kv.kv_cache_groups)
+        assert len({n["layout"] for n in namespaces(second)}) == 2 * ranks * groups
+        assert len({n["block_bytes"] for n in namespaces(second)}) == 2
+        assert second.generate("b", prompt(10)) == tokens
+        assert second.loaded == 10 * TOKENS
+        drop(daemon, second, 0, 7, rank=2 * ranks - 1)
+
+    with engine(model, daemon, stages=2, ranks=ranks, window=window) as third:
+        assert third.generate("c", prompt(10)) == tokens
+        assert third.loaded == 7 * TOKENS
+    with engine(model, daemon, stages=1, ranks=2 * ranks, window=window) as other:
+        other.generate("d", prompt(10))
+        assert other.loaded == 0, "another division has other blocks"
+
+
+def test_stage_of_a_pipeline_that_loses_a_block(daemon, model):
+    """Between the look-up and the load, in the last stage: what is missing is computed in all."""
+    tokens = filled(model, daemon, stages=2)
+    with engine(model, daemon, stages=2) as second:
+        second.ask("b", prompt(10))
+        drop(daemon, second, 0, 6, rank=1)
+        second.run()
+        assert second.outputs["b"] == tokens
+
+
+def test_states_are_refused_in_one_line(daemon, model, caplog):
+    """Of Mamba's: the connector stays out of the way, on both sides, and says so."""
     from toy_vllm import _config, _kv_config
     from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
     from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
 
     config = _config(model, 1, 16, {"socket": daemon.socket})
-    config.parallel_config.pipeline_parallel_size = 2
-    with pytest.raises(ValueError, match="pipeline_parallel_size"):
-        KVConnectorFactory.create_connector(config, KVConnectorRole.SCHEDULER, _kv_config(16, None))
+    kv = _kv_config(16, None, states=True)
+    for role in (KVConnectorRole.WORKER, KVConnectorRole.SCHEDULER):
+        caplog.clear()
+        connector = KVConnectorFactory.create_connector(config, role, kv)
+        (line,) = [r.getMessage() for r in caplog.records if r.name.startswith("hbm.")]
+        assert line.startswith("hbmd is not used for this engine: it has layers of MambaSpec")
+        assert connector._courier is None
+        if role == KVConnectorRole.WORKER:
+            told = connector.get_handshake_metadata()
+    connector.set_xfer_handshake_metadata_pp_aware({(0, 0): told})
+    assert connector.get_num_new_matched_tokens(None, 0) == (0, False)
+    assert connector._courier is None
+
+
+@pytest.mark.parametrize("what", ["dtype", "quantization", "hf_overrides", "engine"])
+def test_what_an_engine_computes_with_keeps_blocks_apart(model, what):
+    from hbm.vllm.geometry import geometry
+    from toy_vllm import _config, _kv_config
+
+    config = _config(model, 1, 16, {})
+    first = geometry(config, _kv_config(16, None), "", None)
+    if what == "engine":  # of weights that are known it does not matter which one it is
+        config.kv_transfer_config.engine_id = "another"
+        assert geometry(config, _kv_config(16, None), "", None) == first
+        config.model_config.model = "of no folder"
+        second = geometry(config, _kv_config(16, None), "", None)
+        config.kv_transfer_config.engine_id = "a third"
+        first = geometry(config, _kv_config(16, None), "", None)
+    else:
+        value = {"dtype": "bfloat16", "quantization": "fp8", "hf_overrides": {"rope_theta": 1}}
+        setattr(config.model_config, what, value[what])
+        second = geometry(config, _kv_config(16, None), "", None)
+    assert first.namespaces != second.namespaces
 
 
 def test_bad_option_is_refused(daemon, model):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import pickle
 import time
 from contextlib import contextmanager
 from unittest.mock import patch
@@ -39,6 +40,7 @@ from vllm.v1.kv_cache_interface import (
     FullAttentionSpec,
     KVCacheConfig,
     KVCacheGroupSpec,
+    MambaSpec,
     SlidingWindowSpec,
 )
 from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, ModelRunnerOutput
@@ -69,15 +71,27 @@ def model_folder(path, version=b"weights"):
 class Engine:
     """layout: "layers", "split" (keys and values apart) or "across" (all layers of a block in one
     piece). window: of a second group of layers, in tokens; None: there is one group. ranks: of a
-    tensor-parallel engine. ahead: a step is scheduled before the one before it is over, as vLLM
+    tensor-parallel engine. stages: of a pipeline, each of them of so many ranks, with layers of its
+    own, one more each. states: it has a group of Mamba's. ahead: a step is scheduled before the one before it is over, as vLLM
     does by itself. options: of the connector."""
 
     def __init__(
-        self, model, *, layout="layers", window=None, ranks=1, blocks=64, ahead=False, **options
+        self,
+        model,
+        *,
+        layout="layers",
+        window=None,
+        ranks=1,
+        stages=1,
+        states=False,
+        blocks=64,
+        ahead=False,
+        **options,
     ):
-        config = _config(model, ranks, blocks, options)
+        config = _config(model, ranks, blocks, options, stages)
         config.scheduler_config.async_scheduling = ahead
-        self.kv = _kv_config(blocks, window)
+        kvs = [_kv_config(blocks, window, stage, states) for stage in range(stages)]
+        self.kv = kvs[0]
         init_none_hash(sha256)
         self.hasher = get_request_block_hasher(TOKENS, sha256)
         self.scheduler = (AsyncScheduler if ahead else Scheduler)(
@@ -88,8 +102,14 @@ class Engine:
             hash_block_size=TOKENS,
             log_stats=True,
         )
-        self.ranks = [_Rank(config, self.kv, rank, layout) for rank in range(ranks)]
-        self.aggregator = KVOutputAggregator(ranks)
+        every = range(ranks * stages)
+        self.ranks = [_Rank(config, kvs[rank // ranks], rank, layout) for rank in every]
+        self.aggregator = KVOutputAggregator(len(every))
+        # As EngineCore does when the workers have registered their KV caches.
+        told = {(r // ranks, r % ranks): self.ranks[r].connector.get_handshake_metadata() for r in every}
+        self.scheduler.get_kv_connector().set_xfer_handshake_metadata_pp_aware(
+            pickle.loads(pickle.dumps(told))
+        )
         self.ahead = ahead
         self.running = []  # steps whose output the scheduler has not seen
         self.outputs: dict[str, list[int]] = {}
@@ -276,7 +296,7 @@ def _digest(what, token):
     return hashlib.shake_128(what + b"%d" % token).digest(2 * HEADS * DIM)
 
 
-def _config(model, ranks, blocks, options):
+def _config(model, ranks, blocks, options, stages=1):
     config = VllmConfig(
         model_config=ModelConfig(
             model=model, dtype="float16", seed=0, skip_tokenizer_init=True, max_model_len=1024
@@ -294,20 +314,24 @@ def _config(model, ranks, blocks, options):
         device_config=DeviceConfig("cpu"),
     )  # fmt: skip
     config.parallel_config.tensor_parallel_size = ranks
-    config.parallel_config.world_size = ranks
+    config.parallel_config.pipeline_parallel_size = stages
+    config.parallel_config.world_size = ranks * stages
     config.cache_config.kv_cache_layout = "LBNHC"
     config.cache_config.num_gpu_blocks = blocks
     return config
 
 
-def _kv_config(blocks, window):
+def _kv_config(blocks, window, stage=0, states=False):
+    """Of a stage of a pipeline."""
     shape = dict(block_size=TOKENS, num_kv_heads=HEADS, head_size=DIM, dtype=torch.float16)
-    groups = [
-        KVCacheGroupSpec([f"full.{i}" for i in range(LAYERS)], FullAttentionSpec(**shape)),
-    ]
+    layers = range(10 * stage, 10 * stage + LAYERS + stage)
+    groups = [KVCacheGroupSpec([f"full.{i}" for i in layers], FullAttentionSpec(**shape))]
     if window is not None:
         spec = SlidingWindowSpec(**shape, sliding_window=window)
-        groups.append(KVCacheGroupSpec([f"window.{i}" for i in range(LAYERS)], spec))
+        groups.append(KVCacheGroupSpec([f"window.{i}" for i in layers], spec))
+    if states:
+        spec = MambaSpec(block_size=TOKENS, shapes=((64,),), dtypes=(torch.float16,))
+        groups.append(KVCacheGroupSpec(["state.0"], spec))
     return KVCacheConfig(
         num_blocks=blocks, kv_cache_tensors=[], kv_cache_groups=groups, hash_block_size=TOKENS
     )

@@ -2,7 +2,8 @@
 """HbmConnector: hbmd as a KV connector of vLLM, without a CPU tier of vLLM's between them.
 
 The scheduler's side looks requests up and says which blocks to load and to store
-(hbm.vllm.matcher); each worker's side copies its rank's part (hbm.vllm.transfers). Loads are
+(hbm.vllm.matcher); each worker's side copies its rank's part (hbm.vllm.transfers), and tells the
+scheduler's when the engine starts where it keeps that. Loads are
 asynchronous: a request waits for its own, and others run. A load that fails in part or as a
 whole is reported, and vLLM computes what is missing (kv_load_failure_policy: recompute).
 Nothing here raises for what a daemon does, and nothing waits for it.
@@ -11,7 +12,7 @@ Nothing here raises for what a daemon does, and nothing waits for it.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Mapping, Sequence
 
 from vllm.distributed.kv_transfer.kv_connector.v1 import base
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
@@ -21,7 +22,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 )
 
 from .courier import Courier
-from .geometry import geometry
+from .geometry import Told, gathered, geometry
 from .matcher import Matcher
 from .orders import Orders
 from .transfers import Outcome, Transfers
@@ -66,6 +67,7 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
     ) -> None:
         super().__init__(vllm_config, role, kv_cache_config)
         options = _options(self._kv_transfer_config.kv_connector_extra_config or {})
+        self._options = options
         self._geometry = geometry(
             vllm_config, kv_cache_config, options["salt"], options["weights"]
         )
@@ -77,37 +79,53 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
             log.warning("hbmd is not used for this engine: %s", self._geometry.why_not)
             return
 
+        if role == KVConnectorRole.SCHEDULER:
+            return  # it begins when the workers have told it where blocks are
         rank = vllm_config.parallel_config.rank
-        scheduler = role == KVConnectorRole.SCHEDULER
-        self._courier = Courier(
-            self._geometry.namespaces if scheduler else self._geometry.of_rank(rank),
-            socket=options["socket"],
-            name="vllm-scheduler" if scheduler else f"vllm-rank-{rank}",
-            timeout_ms=options["timeout_ms"],
-            reconnect_ms=options["reconnect_ms"],
+        self._courier = self._connect(self._geometry.namespaces, f"vllm-rank-{rank}")
+        self._transfers = Transfers(
+            self._geometry,
+            self._courier,
             window=options["load_bytes"],
+            store_bytes=options["store_bytes"],
         )
-        if scheduler:
-            self._matcher = Matcher(
-                self._geometry,
-                self._courier,
-                timeout_s=options["lookup_timeout_ms"] / 1000,
-                prompt_only=options["prompt_only"],
-            )
-        else:
-            self._transfers = Transfers(
-                self._geometry,
-                self._courier,
-                rank=rank,
-                window=options["load_bytes"],
-                store_bytes=options["store_bytes"],
-            )
+
+    def _connect(self, namespaces: Sequence[Mapping[str, Any]], name: str) -> Courier:
+        return Courier(
+            namespaces,
+            socket=self._options["socket"],
+            name=name,
+            timeout_ms=self._options["timeout_ms"],
+            reconnect_ms=self._options["reconnect_ms"],
+            window=self._options["load_bytes"],
+        )
 
     @property
     def requires_kv_delivery(self) -> bool:
         return False  # what was not stored is a miss later
 
     # ---- The scheduler's side ----
+
+    def set_xfer_handshake_metadata_pp_aware(self, metadata: dict[tuple[int, int], Told]) -> None:
+        """Of all ranks, by stage of the pipeline and rank in it. Again when the engine has woken."""
+        if self._geometry.why_not is not None or self._matcher is not None:
+            return
+        ranks, why_not = gathered(metadata[place] for place in sorted(metadata))
+        if why_not is not None:
+            log.warning("hbmd is not used for this engine: %s", why_not)
+            return
+        self._courier = self._connect([n for rank in ranks for n in rank], "vllm-scheduler")
+        self._matcher = Matcher(
+            self._geometry,
+            self._courier,
+            ranks=len(ranks),
+            timeout_s=self._options["lookup_timeout_ms"] / 1000,
+            prompt_only=self._options["prompt_only"],
+        )
+
+    def set_xfer_handshake_metadata(self, metadata: dict[int, Told]) -> None:
+        """The same, of releases that tell of one stage alone."""
+        self.set_xfer_handshake_metadata_pp_aware({(0, r): told for r, told in metadata.items()})
 
     def get_num_new_matched_tokens(
         self, request: Any, num_computed_tokens: int
@@ -151,6 +169,9 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
         return False, None
 
     # ---- A worker's side ----
+
+    def get_handshake_metadata(self) -> Told:
+        return Told(self._geometry.namespaces, self._geometry.why_not)
 
     def register_kv_caches(self, kv_caches: dict[str, Any]) -> None:
         if self._transfers is not None:

@@ -5,8 +5,8 @@
                        |                   |                                   |
                        +-- timeout --------+-- 0 tokens: nothing to load       +-- failed: computed
 
-A request is looked up once, all its blocks in all groups and ranks; a block is there if every
-rank has its part. A load is asked for once: when it has failed the request is computed, and
+A request is looked up once, all its blocks in all groups and ranks, of stages of a pipeline too; a
+block is there if every rank has its part. A load is asked for once: when it has failed the request is computed, and
 not matched again before it was preempted.
 """
 
@@ -44,13 +44,22 @@ class _Request:
 
 
 class Matcher:
-    """timeout_s: how long a request waits for the answer to its look-up."""
+    """ranks: how many have parts of their own; the courier's namespaces are of rank 0 those of all
+    groups, of rank 1 those of all groups, and so on. timeout_s: how long a request waits for the
+    answer to its look-up."""
 
     def __init__(
-        self, geometry: Geometry, courier: Courier, *, timeout_s: float, prompt_only: bool
+        self,
+        geometry: Geometry,
+        courier: Courier,
+        *,
+        ranks: int,
+        timeout_s: float,
+        prompt_only: bool,
     ) -> None:
         self._geometry = geometry
         self._courier = courier
+        self._ranks = ranks
         self._timeout = timeout_s
         self._prompt_only = prompt_only
         self._requests: dict[str, _Request] = {}
@@ -91,9 +100,9 @@ class Matcher:
             state.present.append([True] * len(keys))
             if not keys:
                 continue
-            for rank in range(self._geometry.ranks):
+            for rank in range(self._ranks):
                 state.waits += 1
-                namespace = self._geometry.namespace(rank, place)
+                namespace = rank * len(self._geometry.groups) + place
                 self._courier.lookup((state, place), b"".join(keys), namespace)
 
     def _answers(self) -> None:

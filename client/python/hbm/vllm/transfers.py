@@ -46,15 +46,14 @@ class Outcome:
 
 
 class Transfers:
-    """rank: of this worker. window: bytes of staging for loads. store_bytes: what stores may have
+    """window: bytes of staging for loads. store_bytes: what stores may have
     of it; a store beyond that is left out."""
 
     def __init__(
-        self, geometry: Geometry, courier: Courier, *, rank: int, window: int, store_bytes: int
+        self, geometry: Geometry, courier: Courier, *, window: int, store_bytes: int
     ) -> None:
         self._geometry = geometry
         self._courier = courier
-        self._stores_here = rank < geometry.ranks
         self._piece = window // 4
         self._store_limit = store_bytes
         self._storing = 0
@@ -141,7 +140,7 @@ class Transfers:
     # ---- Stores ----
 
     def store(self, orders: Orders) -> None:
-        if not self._stores_here:
+        if not self._geometry.stores:
             return
         for part in orders.stores:
             self._store(part)
