@@ -29,7 +29,7 @@ def test_suite(daemon, tmp_path, suite):
     environment["PYTHONPATH"] = f"{HERE}:{environment.get('PYTHONPATH', '')}"
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider"]
     command += ["-p", "lmcache_substitutes", "--noconftest", "--import-mode=importlib"]
-    command += [f"--rootdir={tmp_path}", str(file)]
+    command += [f"--rootdir={tmp_path}", f"--basetemp={tmp_path}/suite", str(file)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     done = subprocess.run(command, cwd=tmp_path, env=environment, **pipes)
     passed = re.search(r"(\d+) passed", done.stdout)
