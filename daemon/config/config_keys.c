@@ -93,7 +93,7 @@ const struct config_key config_keys[] = {
 	{"hbmd", "checksum_threads", AT(checksum_threads), COUNT(0, 256), "0",
 	 "threads that compute checksums; 0: one for four CPUs, 1 to 8"},
 	{"hbmd", "checksum_idle_ms", AT(checksum_idle_ms), COUNT(0, 86400000), "100",
-	 "with nvme: after so long without moves blocks in DDR get theirs too; 0: never"},
+	 "with nvme: after so long without moves blocks in memory get theirs too; 0: never"},
 
 	{"device", "memory", AT(device_memory), SHARE(0, 16 * TIB), "50%",
 	 "memory of each device that the daemon uses; a percentage is of the device's memory"},

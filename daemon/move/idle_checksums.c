@@ -5,17 +5,21 @@
 #include <stdlib.h>
 
 #include "daemon/loop/loop.h"
+#include "daemon/move/move.h"
 
 #define SLICE_BLOCKS 1024 /* looked at; about 88 KiB of the table */
 
 static bool idle_checksums_wants(const struct idle_checksums *idle, uint32_t number)
 {
-	const struct cache *cache = idle->mover->cache;
-	const struct block *block = block_get(&cache->blocks, number);
+	const struct blocks *blocks = &idle->mover->cache->blocks;
+	const struct block *block = block_get(blocks, number);
+	const struct tier *tier = block_place(blocks, number).tier;
 
-	return block_is_complete(block) && !block->checksummed &&
-	       block->actual == cache->ddr->number;
+	return block_is_complete(block) && !block->checksummed && tier && tier_is_memory(tier) &&
+	       !tier->lost;
 }
+
+static void idle_checksums_have_read(struct transfer *transfer);
 
 static void idle_checksums_wait(struct idle_checksums *idle)
 {
@@ -28,6 +32,21 @@ static bool idle_checksums_is_quiet(const struct idle_checksums *idle)
 	return mover_is_idle(idle->mover) && clock_now() - idle->placed_ns >= idle->quiet_ns;
 }
 
+/* Out of a device, through a staging buffer. */
+static void idle_checksums_read(struct idle_checksums *idle, struct place place)
+{
+	struct blocks *blocks = &idle->mover->cache->blocks;
+
+	block_use(blocks, idle->block);
+	idle->transfer = (struct transfer){.context = &idle->mover->context,
+					   .from = {.place = place},
+					   .bytes = block_bytes(blocks, idle->block),
+					   .wipe = block_is_wiped(blocks, idle->block),
+					   .checksum_mode = CHECKSUM_TAKE,
+					   .done = idle_checksums_have_read};
+	transfer_begin(&idle->transfer);
+}
+
 static void idle_checksums_compute(struct idle_checksums *idle, uint32_t number)
 {
 	const struct blocks *blocks = &idle->mover->cache->blocks;
@@ -35,6 +54,11 @@ static void idle_checksums_compute(struct idle_checksums *idle, uint32_t number)
 
 	idle->block = number;
 	idle->moved = false;
+	if (!tier_host(place.tier, place.unit)) {
+		idle_checksums_read(idle, place);
+		return;
+	}
+
 	idle->job.host = tier_host(place.tier, place.unit);
 	idle->job.bytes = block_bytes(blocks, number);
 	hash_pool_post(idle->mover->context.hash_pool, &idle->job, false);
@@ -129,6 +153,12 @@ static void idle_checksums_begin(struct timer *timer)
 	loop_background(idle->mover->loop, &idle->walk);
 }
 
+static void idle_checksums_go_on(struct idle_checksums *idle)
+{
+	if (!idle_checksums_compute_fresh(idle))
+		loop_background(idle->mover->loop, &idle->walk);
+}
+
 static void idle_checksums_computed(struct hash_job *job)
 {
 	struct idle_checksums *idle = container_of(job, struct idle_checksums, job);
@@ -140,8 +170,26 @@ static void idle_checksums_computed(struct hash_job *job)
 
 	if (!idle->moved && idle_checksums_wants(idle, number))
 		block_settle_checksum(&idle->mover->cache->blocks, number, job->checksum);
-	if (!idle_checksums_compute_fresh(idle))
-		loop_background(idle->mover->loop, &idle->walk);
+	idle_checksums_go_on(idle);
+}
+
+/* The block is in use, so that it is what it was, and where it was. */
+static void idle_checksums_have_read(struct transfer *transfer)
+{
+	struct idle_checksums *idle = container_of(transfer, struct idle_checksums, transfer);
+	struct mover *mover = idle->mover;
+	uint32_t number = idle->block;
+
+	transfer_release(transfer);
+	if (transfer->status != HBM_OK)
+		mover_failed(mover, transfer, number);
+	else if (!block_is_dropped(block_get(&mover->cache->blocks, number)))
+		(void)block_settle_checksum(&mover->cache->blocks, number, transfer->checksum);
+
+	idle->block = 0;
+	move_unuse(mover, number);
+	if (!idle->stopped)
+		idle_checksums_go_on(idle);
 }
 
 /* ---- what it is told ---- */
@@ -152,7 +200,7 @@ static void idle_checksums_placed(struct block_listener *listener, uint32_t numb
 	struct idle_checksums *idle = container_of(listener, struct idle_checksums, listener);
 
 	(void)from;
-	if (to != idle->mover->cache->ddr)
+	if (!tier_is_memory(to))
 		return;
 
 	if (idle->soon && idle_checksums_wants(idle, number))

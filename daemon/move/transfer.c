@@ -200,6 +200,13 @@ static const struct device *transfer_device(const struct transfer *transfer)
 	return NULL;
 }
 
+/* Whether the bytes are compared once they are in host memory. */
+static bool transfer_compares(const struct transfer *transfer)
+{
+	return transfer->checksum_mode == CHECKSUM_EXPECT ||
+	       transfer->checksum_mode == CHECKSUM_VERIFY;
+}
+
 /* Room for what is in no host memory yet, and for what is encoded. */
 static void transfer_stage(struct transfer *transfer,
 			   void (*granted)(struct extent_request *wait, uint32_t unit))
@@ -383,8 +390,8 @@ static void transfer_compared(struct hash_job *job)
 static void transfer_decoded(struct hash_job *job)
 {
 	struct transfer *transfer = container_of(job, struct transfer, hash);
-	bool right = job->coded_bytes > 0 && (transfer->checksum_mode != CHECKSUM_EXPECT ||
-					      job->checksum == transfer->checksum);
+	bool right = job->coded_bytes > 0 &&
+		     (!transfer_compares(transfer) || job->checksum == transfer->checksum);
 
 	transfer->hashing = false;
 	transfer_checked(transfer, right ? HBM_OK : HBM_MISS);
@@ -397,9 +404,9 @@ static void transfer_in_done(struct step *step)
 	transfer->at = NULL;
 	transfer_end_step(transfer, step);
 	if (step->status == HBM_OK && transfer_decodes(transfer))
-		transfer_hash_as(transfer, HASH_DECODE, transfer->checksum_mode == CHECKSUM_EXPECT,
+		transfer_hash_as(transfer, HASH_DECODE, transfer_compares(transfer),
 				 transfer_decoded);
-	else if (step->status == HBM_OK && transfer->checksum_mode == CHECKSUM_EXPECT)
+	else if (step->status == HBM_OK && transfer_compares(transfer))
 		transfer_hash(transfer, transfer_compared);
 	else
 		transfer_checked(transfer, step->status);
@@ -415,7 +422,7 @@ static void transfer_pieces_done(void *arg)
 	transfer_fail(transfer, pieces_in_status(pieces));
 	if (transfer->status == HBM_OK && mode == CHECKSUM_TAKE)
 		transfer->checksum = pieces_checksum(pieces);
-	else if (transfer->status == HBM_OK && mode == CHECKSUM_EXPECT &&
+	else if (transfer->status == HBM_OK && transfer_compares(transfer) &&
 		 transfer->checksum != pieces_checksum(pieces))
 		transfer_fail(transfer, HBM_MISS);
 	transfer_fail(transfer, pieces_out_status(pieces));
@@ -438,7 +445,7 @@ static bool transfer_writes_pieces(const struct transfer *transfer)
 {
 	const struct tier *from = transfer->from.place.tier, *to = transfer->to.place.tier;
 
-	return transfer->checksum_mode != CHECKSUM_EXPECT && to && tier_has_io(to) &&
+	return !transfer_compares(transfer) && to && tier_has_io(to) &&
 	       !(from && tier_has_io(from));
 }
 
@@ -552,6 +559,8 @@ static bool transfer_end_reaches(const struct transfer_end *end, const struct de
 static bool transfer_begin_direct(struct transfer *transfer)
 {
 	const struct transfer_end *from = &transfer->from, *to = &transfer->to;
+	if (transfer->checksum_mode == CHECKSUM_VERIFY)
+		return false;
 
 	if (transfer_end_reaches(to, from->device)) {
 		to->place.tier->ops->gather(to->place.tier, to->place.unit,

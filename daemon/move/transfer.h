@@ -35,6 +35,8 @@
  * and to host memory that has them, too, as every place and staging buffer there has. What is
  * behind the bytes becomes zeros before it is written to a disk, and nothing else looks at it.
  *
+ * What is to be verified is never copied directly, so that it is compared before it arrives.
+ *
  * A checksum that is wanted is computed from when the bytes are in host memory, during OUT.
  * IN, the checksum and a write to a disk of a large block overlap: pieces.h.
  * A failed step ends the transfer. The host memory stays valid after done(), for readers
@@ -60,7 +62,8 @@ enum transfer_checksum {
 	CHECKSUM_NONE,
 	CHECKSUM_TAKE,   /* compute it */
 	CHECKSUM_EXPECT, /* compare it if the bytes come into host memory; on a mismatch HBM_MISS */
-	CHECKSUM_VERIFY, /* compare it where they are in host memory already; the same */
+	CHECKSUM_VERIFY, /* compare it wherever they are: within a device they pass through host memory,
+			    too; the same */
 };
 
 /* What all transfers use. */

@@ -133,6 +133,93 @@ static void test_in_a_hurry(void **state)
 	end(traffic, wish.idle);
 }
 
+/* ---- in HBM ---- */
+
+static struct traffic *open_in_hbm(const char *name)
+{
+	struct traffic *traffic = traffic_new(name);
+
+	traffic->rig.config.checksum = CONFIG_CHECKSUM_NVME;
+	traffic_open(traffic, 1, traffic_one_size);
+
+	return traffic;
+}
+
+/* Whether it is that of its bytes. */
+static void expect_right(struct traffic *traffic, uint32_t key)
+{
+	uint32_t number = traffic_find(traffic, 0, key);
+	const struct block *block = cache_block(traffic->rig.hbmd.cache, number);
+	struct place place = block_place(&traffic->rig.hbmd.cache->blocks, number);
+	char *bytes = malloc(BYTES);
+
+	assert_int_equal(place.tier->kind, HBM_TIER_HBM);
+	assert_int_equal(block->users, 0);
+	assert_int_equal(device_enter(place.tier->device), CUDA_SUCCESS);
+	assert_int_equal(place.tier->device->driver->cuMemcpyDtoH(
+				 bytes, place.tier->base + tier_offset(place.unit), BYTES),
+			 CUDA_SUCCESS);
+	assert_int_equal(block->checksum, checksum(bytes, BYTES));
+	free(bytes);
+}
+
+static void check_in_hbm(const char *name, uint64_t quiet_ns, bool hurry)
+{
+	struct traffic *traffic = open_in_hbm(name);
+	struct wish wish = {.traffic = traffic, .keys = KEYS / 2};
+
+	assert_int_equal(idle_checksums_new(&wish.idle, traffic->rig.hbmd.mover, quiet_ns), 0);
+	if (hurry)
+		idle_checksums_hurry(wish.idle);
+	traffic_use(traffic, 0, 0, KEYS / 2, 0);
+	traffic_wait(traffic, 0);
+	rig_run(&traffic->rig, all_have_one, &wish);
+	rig_settle(&traffic->rig);
+	for (uint32_t key = 0; key < KEYS / 2; key++)
+		expect_right(traffic, key);
+	assert_int_equal(hashed(traffic), KEYS / 2);
+	end(traffic, wish.idle);
+}
+
+static void test_blocks_in_hbm_get_theirs(void **state)
+{
+	(void)state;
+	check_in_hbm(__func__, 1000000, false);
+	check_in_hbm(__func__, 3600 * 1000000000ull, true);
+}
+
+/* Dropped or evicted while it is read: it stays what it was until it has been. */
+static void test_one_in_hbm_that_leaves(void **state)
+{
+	(void)state;
+	for (unsigned way = 0; way < 2; way++) {
+		struct traffic *traffic = open_in_hbm(__func__);
+		struct cache *cache = traffic->rig.hbmd.cache;
+		struct wish wish = {.traffic = traffic, .keys = 2};
+
+		traffic_use(traffic, 0, 0, 2, 0);
+		traffic_wait(traffic, 0);
+		rig_settle(&traffic->rig);
+		assert_int_equal(idle_checksums_new(&wish.idle, traffic->rig.hbmd.mover, 1), 0);
+		wish.idle->next = 1;
+		assert_false(wish.idle->walk.run(&wish.idle->walk)); /* it reads the first */
+		uint32_t number = wish.idle->block;
+		assert_int_not_equal(number, 0);
+		if (way == 0)
+			cache_drop(cache, number);
+		else
+			assert_int_equal(cache_move(cache, number, cache->ddr), HBM_OK);
+		pump_run(traffic->rig.hbmd.mover);
+		rig_run(&traffic->rig, none_is_computed, &wish);
+		rig_settle(&traffic->rig);
+		if (way == 0)
+			assert_false(index_used(cache->index, number));
+		else
+			assert_int_equal(cache_block(cache, number)->actual, cache->ddr->number);
+		end(traffic, wish.idle);
+	}
+}
+
 static void done_nothing(struct hash_job *job)
 {
 	(void)job;
@@ -216,6 +303,8 @@ static void test_the_end_comes_first(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_blocks_in_hbm_get_theirs),
+		cmocka_unit_test(test_one_in_hbm_that_leaves),
 		cmocka_unit_test(test_blocks_in_ddr_get_theirs),
 		cmocka_unit_test(test_in_a_hurry),
 		cmocka_unit_test(test_a_block_that_has_left_gets_none),

@@ -152,6 +152,95 @@ static void test_a_load_beside_a_move(void **state)
 	traffic_end(traffic);
 }
 
+/* ---- within a device ---- */
+
+/* Blocks in HBM, which a client's device reaches without host memory. */
+static struct traffic *open_in_hbm(void)
+{
+	struct traffic *traffic = traffic_new("test_unverified");
+
+	traffic->rig.config.checksum = CONFIG_CHECKSUM_ALWAYS;
+	traffic_open(traffic, 1, traffic_one_size);
+	for (uint32_t key = 0; key < KEYS; key++)
+		traffic_use(traffic, 0, key, 1, 0);
+	traffic_wait(traffic, 0);
+	for (uint32_t key = 0; key < KEYS; key++) {
+		assert_int_equal(block_of(traffic, key)->actual,
+				 cache_hbm(traffic->rig.hbmd.cache, 0)->number);
+		block_set_unverified(&traffic->rig.hbmd.cache->blocks,
+				     traffic_find(traffic, 0, key));
+	}
+
+	return traffic;
+}
+
+static void corrupt_in_hbm(struct traffic *traffic, uint32_t key)
+{
+	struct place place =
+		block_place(&traffic->rig.hbmd.cache->blocks, traffic_find(traffic, 0, key));
+	const struct device *device = place.tier->device;
+	CUdeviceptr at = place.tier->base + tier_offset(place.unit) + 4097;
+	char byte;
+
+	assert_int_equal(device_enter(device), CUDA_SUCCESS);
+	assert_int_equal(device->driver->cuMemcpyDtoH(&byte, at, 1), CUDA_SUCCESS);
+	byte ^= 4;
+	assert_int_equal(device->driver->cuMemcpyHtoD(at, &byte, 1), CUDA_SUCCESS);
+	traffic->faulty = true;
+}
+
+static void test_the_first_load_within_a_device(void **state)
+{
+	(void)state;
+	struct traffic *traffic = open_in_hbm();
+
+	corrupt_in_hbm(traffic, 1);
+	for (uint32_t i = 0; i < 3; i++) { /* several at once */
+		traffic_load(traffic, 0);
+		traffic_load(traffic, 1);
+	}
+	pump_run(traffic->rig.hbmd.mover);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->failed_loads, 3);
+	assert_failures(traffic, 1);
+	assert_int_equal(traffic_find(traffic, 0, 1), 0);
+	assert_int_equal(block_of(traffic, 0)->unverified, 0);
+	assert_int_equal(block_of(traffic, 2)->unverified, 1);
+
+	traffic_load(traffic, 0);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->failed_loads, 3);
+	traffic_end(traffic);
+}
+
+static void try_moves_from_hbm(enum hbm_tier to)
+{
+	struct traffic *traffic = open_in_hbm();
+	struct tier *tier = cache_tier(traffic->rig.hbmd.cache, to, 0);
+
+	corrupt_in_hbm(traffic, 1);
+	for (uint32_t key = 0; key < 2; key++)
+		move_to(traffic, key, tier);
+	pump_run(traffic->rig.hbmd.mover);
+	rig_settle(&traffic->rig);
+	assert_failures(traffic, 1);
+	assert_int_equal(traffic_find(traffic, 0, 1), 0);
+	assert_int_equal(block_of(traffic, 0)->actual, tier->number);
+	assert_int_equal(block_of(traffic, 0)->unverified, 0);
+	traffic_load(traffic, 0);
+	pump_run(traffic->rig.hbmd.mover);
+	traffic_wait(traffic, 0);
+	assert_int_equal(traffic->failed_loads, 0);
+	traffic_end(traffic);
+}
+
+static void test_moves_from_a_device(void **state)
+{
+	(void)state;
+	try_moves_from_hbm(HBM_TIER_DDR);
+	try_moves_from_hbm(HBM_TIER_NVME);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -159,6 +248,8 @@ int main(void)
 		cmocka_unit_test(test_moves_down),
 		cmocka_unit_test(test_moves_up),
 		cmocka_unit_test(test_a_load_beside_a_move),
+		cmocka_unit_test(test_the_first_load_within_a_device),
+		cmocka_unit_test(test_moves_from_a_device),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
