@@ -2,6 +2,7 @@
 #include "daemon/cache/block_records.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 
 static_assert(STATE_NONE == UINT32_MAX, "block_records_of()");
@@ -15,15 +16,17 @@ static struct block_record block_records_make(struct block_records *records, uin
 {
 	const struct cache *cache = records->cache;
 	const struct block *block = cache_block(cache, number);
+	const struct block_memory *memory = &records->memories[block->actual];
 	uint32_t parent = cache_parent(cache, number);
 	struct block_record record = {.key = block->key,
 				      .came = records->came++,
-				      .unit = records->first_unit + block->unit,
+				      .unit = memory->first_unit + block->unit,
 				      .stored_units = block->stored_units,
 				      .ns = block->ns,
-				      .tier = HBM_TIER_DDR,
+				      .tier = (uint8_t)cache->tiers[block->actual].kind,
 				      .flags = block->incompressible ? BLOCK_RECORD_INCOMPRESSIBLE
-								     : 0};
+								     : 0,
+				      .memory = memory->number};
 
 	if (parent != 0)
 		record.parent = cache_block(cache, parent)->key;
@@ -31,23 +34,13 @@ static struct block_record block_records_make(struct block_records *records, uin
 	return record;
 }
 
-static void block_records_placed(struct block_listener *listener, uint32_t number, struct tier *to,
-				 struct tier *from)
+static uint32_t block_records_add(struct block_records *records, uint32_t number)
 {
-	struct block_records *records = container_of(listener, struct block_records, listener);
 	const struct block *block = cache_block(records->cache, number);
-	uint32_t index = records->restoring;
+	const struct block_record record = block_records_make(records, number);
 
-	(void)from;
-	if (to != records->cache->ddr)
-		return;
-
-	if (index == STATE_NONE) {
-		const struct block_record record = block_records_make(records, number);
-		index = state_add(records->state, STATE_BLOCKS, &record,
-				  block->checksummed ? block->checksum : 0);
-	}
-	records->of[number] = index + 1;
+	return state_add(records->state, STATE_BLOCKS, &record,
+			 block->checksummed ? block->checksum : 0);
 }
 
 static void block_records_drop(struct block_records *records, uint32_t number)
@@ -56,12 +49,33 @@ static void block_records_drop(struct block_records *records, uint32_t number)
 	records->of[number] = 0;
 }
 
+static void block_records_placed(struct block_listener *listener, uint32_t number, struct tier *to,
+				 struct tier *from)
+{
+	struct block_records *records = container_of(listener, struct block_records, listener);
+	uint32_t index = records->restoring;
+
+	(void)from;
+	if (records->memories[to->number].number == 0)
+		return;
+
+	if (index == STATE_NONE)
+		index = block_records_add(records, number);
+	if (block_records_of(records, number) != STATE_NONE)
+		block_records_drop(records, number);
+	records->of[number] = index + 1;
+}
+
+/* The record of a block that moves within such memory stays until it has the next one. Nothing is
+ * written to its old extent before. */
 static void block_records_unplaced(struct block_listener *listener, uint32_t number,
 				   struct tier *from, struct tier *to)
 {
+	struct block_records *records = container_of(listener, struct block_records, listener);
+
 	(void)from;
-	(void)to;
-	block_records_drop(container_of(listener, struct block_records, listener), number);
+	if (!to || records->memories[to->number].number == 0)
+		block_records_drop(records, number);
 }
 
 static void block_records_dropped(struct block_listener *listener, uint32_t number)
@@ -80,7 +94,7 @@ static void block_records_summed(struct block_listener *listener, uint32_t numbe
 }
 
 int block_records_open(struct block_records *records, struct state *state, struct cache *cache,
-		       uint32_t first_unit)
+		       const struct block_memory memories[TIER_NUMBERS])
 {
 	void *of = mmap(NULL, (size_t)block_records_bytes_for(index_max(cache->index)),
 			PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -94,8 +108,8 @@ int block_records_open(struct block_records *records, struct state *state, struc
 						       .dropped = block_records_dropped,
 						       .summed = block_records_summed},
 					  .of = of,
-					  .first_unit = first_unit,
 					  .restoring = STATE_NONE};
+	memcpy(records->memories, memories, sizeof(records->memories));
 	block_listen(&cache->blocks, &records->listener);
 
 	return 0;

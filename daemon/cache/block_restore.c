@@ -8,23 +8,38 @@
 
 #define AHEAD_LOOKED_AT 1024 /* blocks that came later, for one that is there */
 
+enum { OF_DDR, OF_HBM, KINDS };
+
 struct block_restore {
 	struct cache *cache;
-	struct tier *tier;
 	struct block_records *records;
 	struct restore_entry *list; /* [count + 1], from 1: the last to be evicted first */
-	uint32_t *by_unit;          /* [by_unit_count]: entries */
+	uint32_t *by_unit;          /* [by_unit_count]: entries, by tier and unit */
 	uint32_t count, by_unit_count;
 	uint32_t ready, ready_last; /* entries that can be restored, through entry.next */
-	uint32_t next;              /* after the tier has grown: the entry to look at */
-	bool grown;                 /* all of the tier */
-	struct block_restore_figures figures;
+	uint32_t next;              /* after all tiers have grown: the entry to look at */
+	bool grown[TIER_NUMBERS];   /* all of that tier */
+	uint32_t left;
+	struct block_restore_figures figures[KINDS];
 };
 
 static const struct block_record *block_restore_record(const struct block_restore *restore,
 						       const struct restore_entry *entry)
 {
 	return block_records_at(restore->records, entry->record);
+}
+
+static struct tier *block_restore_tier(const struct block_restore *restore,
+				       const struct restore_entry *entry)
+{
+	return &restore->cache->tiers[entry->tier];
+}
+
+/* Of the memory that a record, or an entry, says. */
+static struct block_restore_figures *block_restore_count(struct block_restore *restore,
+							 enum hbm_tier kind)
+{
+	return &restore->figures[kind == HBM_TIER_HBM ? OF_HBM : OF_DDR];
 }
 
 uint64_t block_restore_bytes_for(uint64_t max_blocks)
@@ -35,46 +50,64 @@ uint64_t block_restore_bytes_for(uint64_t max_blocks)
 
 /* ---- reading the records ---- */
 
+/* The number of the tier that has that memory now; 0: none has it. */
+static uint32_t block_restore_tier_of(const struct block_restore *restore, uint32_t memory)
+{
+	uint32_t tier = memory != 0 ? restore->cache->tier_count : 0;
+
+	while (tier > 0 && restore->records->memories[tier].number != memory)
+		tier--;
+
+	return tier;
+}
+
 /* What a block takes in the tier; 0: its namespace is gone, or it cannot be there. */
 static uint64_t block_restore_units(const struct block_restore *restore,
-				    const struct block_record *record)
+				    const struct block_record *record, uint32_t tier)
 {
 	const struct namespace *ns = namespaces_get(restore->cache->namespaces, record->ns);
-	uint64_t first = restore->records->first_unit,
-		 end = (restore->tier->headroom + restore->tier->capacity) / EXTENT_UNIT;
+	const struct block_memory *memory = &restore->records->memories[tier];
 	uint64_t units = ns ? extent_bytes(ns->block_bytes) / EXTENT_UNIT : 0;
 
-	if (record->tier != HBM_TIER_DDR || record->unit < first || units > end ||
-	    record->unit - first > end - units)
+	if (tier == 0 || restore->cache->tiers[tier].kind != record->tier ||
+	    record->unit < memory->first_unit || units > memory->units ||
+	    record->unit - memory->first_unit > memory->units - units)
 		return 0;
 
 	return units;
 }
 
-static void block_restore_read(struct block_restore *restore)
+static void block_restore_read_one(struct block_restore *restore, uint32_t index)
 {
 	struct block_records *records = restore->records;
-	struct state *state = records->state;
+	const struct block_record *record = block_records_at(records, index);
+	uint32_t tier = block_restore_tier_of(restore, record->memory);
+	uint64_t units = block_restore_units(restore, record, tier);
 
-	for (uint32_t i = 0; (i = state_next(state, STATE_BLOCKS, i)) != STATE_NONE; i++) {
-		const struct block_record *record = block_records_at(records, i);
-		uint64_t units = block_restore_units(restore, record);
-		bool summed = state_word(state, STATE_BLOCKS, i) != 0;
+	if (record->came >= records->came)
+		records->came = record->came + 1;
+	if (units == 0 || state_word(records->state, STATE_BLOCKS, index) == 0) {
+		struct block_restore_figures *figures = block_restore_count(restore, record->tier);
 
-		if (record->came >= records->came)
-			records->came = record->came + 1;
-		if (units == 0 || !summed) {
-			restore->figures.refused += units == 0;
-			restore->figures.unsummed += units > 0;
-			state_drop(state, STATE_BLOCKS, i);
-			continue;
-		}
-
-		restore->list[++restore->count] =
-			(struct restore_entry){.record = i,
-					       .unit = record->unit - records->first_unit,
-					       .units = (uint32_t)units};
+		figures->refused += units == 0;
+		figures->unsummed += units > 0;
+		state_drop(records->state, STATE_BLOCKS, index);
+		return;
 	}
+
+	restore->list[++restore->count] =
+		(struct restore_entry){.record = index,
+				       .unit = record->unit - records->memories[tier].first_unit,
+				       .units = (uint32_t)units,
+				       .tier = tier};
+}
+
+static void block_restore_read(struct block_restore *restore)
+{
+	struct state *state = restore->records->state;
+
+	for (uint32_t i = 0; (i = state_next(state, STATE_BLOCKS, i)) != STATE_NONE; i++)
+		block_restore_read_one(restore, i);
 }
 
 /* ---- states ---- */
@@ -110,7 +143,7 @@ static void block_restore_settle(struct block_restore *restore, uint32_t number,
 
 	entry->state = state;
 	entry->waiting = 0;
-	restore->figures.left--;
+	restore->left--;
 	while (waiting != 0) {
 		uint32_t next = restore->list[waiting].next;
 		block_restore_push(restore, waiting);
@@ -138,14 +171,15 @@ static void block_restore_claimed(struct block_restore *restore, uint32_t number
 static void block_restore_let_go(struct block_restore *restore, uint32_t number)
 {
 	struct restore_entry *entry = &restore->list[number];
+	struct tier *tier = block_restore_tier(restore, entry);
 	uint32_t claimed = entry->claimed;
 
 	state_drop(restore->records->state, STATE_BLOCKS, entry->record);
 	entry->claimed = 0;
-	restore->figures.refused++;
+	block_restore_count(restore, tier->kind)->refused++;
 	block_restore_settle(restore, number, RESTORE_LET_GO);
 	if (claimed > 0)
-		tier_free(restore->tier, entry->claimed_unit, (uint64_t)claimed * EXTENT_UNIT);
+		tier_free(tier, entry->claimed_unit, (uint64_t)claimed * EXTENT_UNIT);
 }
 
 /* ---- claiming ---- */
@@ -169,8 +203,8 @@ static void block_restore_claim(struct block_restore *restore, uint32_t number, 
 		return;
 
 	if (!block_restore_touches(entry, from, end) ||
-	    !tier_claim(restore->tier, (uint32_t)from, (end - from) * EXTENT_UNIT,
-			entry->claimed == 0)) {
+	    !tier_claim(block_restore_tier(restore, entry), (uint32_t)from,
+			(end - from) * EXTENT_UNIT, entry->claimed == 0)) {
 		block_restore_let_go(restore, number);
 		return;
 	}
@@ -182,8 +216,9 @@ static void block_restore_claim(struct block_restore *restore, uint32_t number, 
 		block_restore_claimed(restore, number);
 }
 
-/* The first that ends behind that unit, as a place in by_unit: none overlap. */
-static uint32_t block_restore_first_at(const struct block_restore *restore, uint64_t unit)
+/* The first of a tier that ends behind that unit, as a place in by_unit: none overlap. */
+static uint32_t block_restore_first_at(const struct block_restore *restore, uint32_t tier,
+				       uint64_t unit)
 {
 	uint32_t low = 0, high = restore->by_unit_count;
 
@@ -191,7 +226,8 @@ static uint32_t block_restore_first_at(const struct block_restore *restore, uint
 		uint32_t middle = low + (high - low) / 2;
 		const struct restore_entry *entry = &restore->list[restore->by_unit[middle]];
 
-		if ((uint64_t)entry->unit + entry->units <= unit)
+		if (entry->tier < tier ||
+		    (entry->tier == tier && (uint64_t)entry->unit + entry->units <= unit))
 			low = middle + 1;
 		else
 			high = middle;
@@ -200,28 +236,48 @@ static uint32_t block_restore_first_at(const struct block_restore *restore, uint
 	return low;
 }
 
-void block_restore_grown(void *arg, uint64_t from, uint64_t bytes)
+/* The entry there, if its extent begins before that unit of the tier; else 0. */
+static uint32_t block_restore_entry_before(const struct block_restore *restore, uint32_t at,
+					   uint32_t tier, uint64_t unit)
+{
+	uint32_t number = at < restore->by_unit_count ? restore->by_unit[at] : 0;
+	const struct restore_entry *entry = &restore->list[number];
+
+	return number != 0 && entry->tier == tier && entry->unit < unit ? number : 0;
+}
+
+void block_restore_grown(void *arg, const struct tier *tier, uint64_t from, uint64_t bytes)
 {
 	struct block_restore *restore = arg;
 	uint64_t low = from / EXTENT_UNIT, high = (from + bytes) / EXTENT_UNIT;
+	uint32_t at = block_restore_first_at(restore, tier->number, low), number;
 
-	for (uint32_t i = block_restore_first_at(restore, low);
-	     i < restore->by_unit_count && restore->list[restore->by_unit[i]].unit < high; i++)
-		block_restore_claim(restore, restore->by_unit[i], low, high);
+	for (; (number = block_restore_entry_before(restore, at, tier->number, high)) != 0; at++)
+		block_restore_claim(restore, number, low, high);
+}
+
+void block_restore_cut(struct block_restore *restore, const struct tier *tier, uint64_t bytes)
+{
+	uint32_t at = block_restore_first_at(restore, tier->number, bytes / EXTENT_UNIT), number;
+
+	for (; (number = block_restore_entry_before(restore, at, tier->number, UINT64_MAX)) != 0;
+	     at++)
+		if (restore->list[number].state == RESTORE_MISSING)
+			block_restore_let_go(restore, number);
 }
 
 /* ---- restoring ---- */
 
 /* Whether it is in the order where it was put. */
 static bool block_restore_is_ahead(const struct block_restore *restore,
-				   const struct restore_entry *entry, uint16_t ns)
+				   const struct restore_entry *entry, uint32_t tier, uint16_t ns)
 {
 	const struct block *block = cache_block(restore->cache, entry->number);
 	const uint16_t *owners = namespaces_owners(restore->cache->namespaces);
 
 	return entry->state == RESTORE_DONE &&
 	       block_records_of(restore->records, entry->number) == entry->record &&
-	       block->target == restore->tier->number && block->refs == 0 && block->level == 0 &&
+	       block->target == tier && block->refs == 0 && block->level == 0 &&
 	       block->touched == 0 && owners[block->ns] == owners[ns];
 }
 
@@ -230,13 +286,14 @@ static bool block_restore_is_ahead(const struct block_restore *restore,
 static bool block_restore_find_ahead(const struct block_restore *restore, uint32_t number,
 				     uint32_t *ahead)
 {
+	uint32_t tier = restore->list[number].tier;
 	uint16_t ns = block_restore_record(restore, &restore->list[number])->ns;
 
 	for (uint32_t looked = 1; looked < AHEAD_LOOKED_AT; looked++) {
 		const struct restore_entry *entry = &restore->list[number - looked];
 
 		*ahead = entry->number;
-		if (looked == number || block_restore_is_ahead(restore, entry, ns))
+		if (looked == number || block_restore_is_ahead(restore, entry, tier, ns))
 			return true;
 	}
 
@@ -249,7 +306,7 @@ static void block_restore_one(struct block_restore *restore, uint32_t number)
 	struct block_records *records = restore->records;
 	const struct block_record *record = block_restore_record(restore, entry);
 	struct cache_recovered found = {
-		.tier = restore->tier,
+		.tier = block_restore_tier(restore, entry),
 		.ns = record->ns,
 		.checksummed = true,
 		.unverified = true,
@@ -269,25 +326,33 @@ static void block_restore_one(struct block_restore *restore, uint32_t number)
 		return;
 	}
 
-	restore->figures.restored++;
+	block_restore_count(restore, found.tier->kind)->restored++;
 	block_restore_settle(restore, number, RESTORE_DONE);
 }
 
-/* Whether the policy has room for the next one, or all of the tier is there. */
+/* Whether the policy has room for the next one, or all of its tier is there. */
 static bool block_restore_may_go_on(const struct block_restore *restore)
 {
 	const struct restore_entry *entry = &restore->list[restore->ready];
-	const struct tier *tier = restore->tier;
+	const struct tier *tier = block_restore_tier(restore, entry);
 
 	return restore->ready != 0 &&
-	       (restore->grown ||
+	       (restore->grown[entry->tier] ||
 		tier->bytes + (uint64_t)entry->units * EXTENT_UNIT <= tier->usable);
+}
+
+static bool block_restore_all_have_grown(const struct block_restore *restore)
+{
+	for (uint32_t i = 1; i <= restore->cache->tier_count; i++)
+		if (restore->records->memories[i].number != 0 && !restore->grown[i])
+			return false;
+	return true;
 }
 
 /* The next that will never be in service; 0: there is none. */
 static uint32_t block_restore_missing(struct block_restore *restore)
 {
-	while (restore->grown && restore->next < restore->count)
+	while (restore->next < restore->count && block_restore_all_have_grown(restore))
 		if (restore->list[++restore->next].state == RESTORE_MISSING)
 			return restore->next;
 
@@ -306,14 +371,20 @@ bool block_restore_some(struct block_restore *restore, uint32_t max)
 	return max == 0 || block_restore_may_go_on(restore);
 }
 
-void block_restore_grown_all(struct block_restore *restore)
+void block_restore_grown_all(struct block_restore *restore, const struct tier *tier)
 {
-	restore->grown = true;
+	restore->grown[tier->number] = true;
 }
 
-struct block_restore_figures block_restore_figures(const struct block_restore *restore)
+struct block_restore_figures block_restore_figures(const struct block_restore *restore,
+						   enum hbm_tier kind)
 {
-	return restore->figures;
+	struct block_restore_figures figures =
+		restore->figures[kind == HBM_TIER_HBM ? OF_HBM : OF_DDR];
+
+	figures.left = restore->left;
+
+	return figures;
 }
 
 /* ---- beginning and ending ---- */
@@ -322,7 +393,7 @@ static int block_restore_sort(struct block_restore *restore)
 {
 	int r = restore_order(restore->records, restore->list, restore->by_unit, restore->count);
 
-	restore->figures.left = restore->by_unit_count = restore->count;
+	restore->left = restore->by_unit_count = restore->count;
 	for (uint32_t i = 1; r == 0 && i <= restore->count; i++) {
 		if (restore->list[i].state != RESTORE_CLASHES)
 			continue;
@@ -333,7 +404,7 @@ static int block_restore_sort(struct block_restore *restore)
 	return r;
 }
 
-int block_restore_new(struct block_restore **out, struct block_records *records, struct tier *tier)
+int block_restore_new(struct block_restore **out, struct block_records *records)
 {
 	struct block_restore *restore = calloc(1, sizeof(*restore));
 	if (!restore)
@@ -342,7 +413,6 @@ int block_restore_new(struct block_restore **out, struct block_records *records,
 	size_t count = state_count(records->state, STATE_BLOCKS);
 
 	*restore = (struct block_restore){.cache = records->cache,
-					  .tier = tier,
 					  .records = records,
 					  .list = calloc(count + 1, sizeof(*restore->list)),
 					  .by_unit = calloc(count + 1, sizeof(*restore->by_unit))};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * block_restore: makes blocks of what a daemon before this one has left in the DDR tier, by its
- * records (block_record.h). The tier's memory comes into service bit by bit (ddr.h), and so do
- * its blocks:
+ * block_restore: makes blocks of what a daemon before this one has left in DDR and HBM, by its
+ * records (block_record.h). The tiers' memory comes into service bit by bit (ddr.h, hbm_memory.h),
+ * and so do their blocks:
  *
  * 	            all its bytes are in service          its parent is back, if that is to come
  * 	MISSING -----------------------------> CLAIMED ---------------------------------> RESTORED
@@ -15,9 +15,9 @@
  * its record, and then its extent is free.
  *
  * Let go at once are blocks without a checksum, for their bytes cannot be verified, those of
- * namespaces that are gone, and those whose extents are not in the tier or overlap.
+ * namespaces that are gone, and those whose extents are in no memory that is there, or overlap.
  *
- * The order in which they are to be evicted is that in which they came to the tier, parents
+ * The order in which they are to be evicted is that in which they came to their tier, parents
  * behind their children: how they were used there is not recorded. Until all are there one may
  * be further in front.
  */
@@ -34,16 +34,21 @@ struct block_restore_figures {
 	uint64_t left;     /* records that are still to become blocks */
 };
 
-/* Reads the records, whose blocks are to be in that tier; before it grows. -ENOMEM. */
-int block_restore_new(struct block_restore **out, struct block_records *records, struct tier *tier);
+/* Reads the records; before a tier grows. -ENOMEM. */
+int block_restore_new(struct block_restore **out, struct block_records *records);
 /* The records of what is left stay. Accepts NULL, returns NULL. */
 struct block_restore *block_restore_free(struct block_restore *restore);
 /* tier->grown. */
-void block_restore_grown(void *restore, uint64_t from, uint64_t bytes);
+void block_restore_grown(void *restore, const struct tier *tier, uint64_t from, uint64_t bytes);
 /* The tier does not grow any more. */
-void block_restore_grown_all(struct block_restore *restore);
-/* Restores or lets go at most `max` blocks. False: the others wait for the tier to grow, or there
+void block_restore_grown_all(struct block_restore *restore, const struct tier *tier);
+/* No more than the first so many bytes of the tier are of before; what is not, and was to be, has
+ * not come into service. */
+void block_restore_cut(struct block_restore *restore, const struct tier *tier, uint64_t bytes);
+/* Restores or lets go at most `max` blocks. False: the others wait for a tier to grow, or there
  * are none. To be followed by settling. */
 bool block_restore_some(struct block_restore *restore, uint32_t max);
-struct block_restore_figures block_restore_figures(const struct block_restore *restore);
+/* Of DDR, or of all HBM; what is left is of both. */
+struct block_restore_figures block_restore_figures(const struct block_restore *restore,
+						   enum hbm_tier kind);
 uint64_t block_restore_bytes_for(uint64_t max_blocks); /* with so many records */

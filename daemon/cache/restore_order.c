@@ -154,6 +154,8 @@ static int restore_order_by_unit(const void *a, const void *b, void *arg)
 
 	if (one_clashes != two_clashes)
 		return one_clashes - two_clashes;
+	if (one->tier != two->tier)
+		return one->tier > two->tier ? 1 : -1;
 
 	return (one->unit > two->unit) - (one->unit < two->unit);
 }
@@ -163,6 +165,7 @@ static bool restore_order_mark_overlaps(struct restore_entry *list, const uint32
 					uint32_t count)
 {
 	uint64_t end = 0;
+	uint32_t tier = 0;
 	bool some = false;
 
 	for (uint32_t i = 0; i < count; i++) {
@@ -170,10 +173,11 @@ static bool restore_order_mark_overlaps(struct restore_entry *list, const uint32
 		if (entry->state == RESTORE_CLASHES)
 			break;
 
-		if (entry->unit < end) {
+		if (entry->tier == tier && entry->unit < end) {
 			entry->state = RESTORE_CLASHES;
 			some = true;
 		} else {
+			tier = entry->tier;
 			end = (uint64_t)entry->unit + entry->units;
 		}
 	}

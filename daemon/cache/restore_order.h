@@ -18,8 +18,9 @@ enum restore_state {
 };
 
 struct restore_entry {
-	uint32_t record;       /* its index */
-	uint32_t unit, units;  /* its extent in the tier */
+	uint32_t record;      /* its index */
+	uint32_t unit, units; /* its extent in the tier of that number: */
+	uint32_t tier;
 	uint32_t claimed_unit; /* of it so far; of no meaning while claimed is 0 */
 	uint32_t claimed;
 	uint32_t parent;  /* the entry that it continues; 0: none of these */
@@ -31,8 +32,8 @@ struct restore_entry {
 
 /* Sorts entries [1, count], of which record and extent are known: those that came last first, and
  * each behind its parent. Sets `parent`, and RESTORE_CLASHES where two are of one extent or of
- * one key. by_unit[count] gets the others by their extents, of which none overlap; those that
- * clash are behind them. -ENOMEM. */
+ * one key. by_unit[count] gets the others by their tiers and extents, of which none overlap; those
+ * that clash are behind them. -ENOMEM. */
 int restore_order(const struct block_records *records, struct restore_entry *list,
 		  uint32_t *by_unit, uint32_t count);
 uint64_t restore_order_bytes_for(uint64_t count); /* that it needs meanwhile */

@@ -191,8 +191,13 @@ CUresult device_memory_reserve(struct device_memory *memory, struct device *devi
 /* Puts memory behind the next part; on a thread where the device's context is current. Returns a
  * CUresult; on failure the part is not to be used. */
 CUresult device_memory_extend(struct device_memory *memory);
-/* The same with a part of that size, a multiple of the granularity, which is there. */
-CUresult device_memory_extend_by(struct device_memory *memory, uint64_t piece);
+/* The same with a part of that size, a multiple of the granularity, which is there. fd: set to a
+ * descriptor of that memory, the caller's, or -1; NULL: it is not wanted. */
+CUresult device_memory_extend_by(struct device_memory *memory, uint64_t piece, int *fd);
+/* The same with memory of that size that is there already, and whose handle is released, on failure
+ * too. */
+CUresult device_memory_extend_with(struct device_memory *memory, uint64_t piece,
+				   CUmemGenericAllocationHandle handle);
 /* Takes the memory away from the last part, which was of that size. Where that fails it is still
  * there. */
 CUresult device_memory_cut(struct device_memory *memory, uint64_t piece);

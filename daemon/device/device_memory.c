@@ -16,7 +16,8 @@ static uint64_t device_memory_piece_at(const struct device_memory *memory, uint6
 
 CUresult device_memory_extend(struct device_memory *memory)
 {
-	return device_memory_extend_by(memory, device_memory_piece_at(memory, memory->mapped));
+	return device_memory_extend_by(memory, device_memory_piece_at(memory, memory->mapped),
+				       NULL);
 }
 
 CUresult device_memory_cut(struct device_memory *memory, uint64_t piece)
@@ -29,21 +30,15 @@ CUresult device_memory_cut(struct device_memory *memory, uint64_t piece)
 	return r;
 }
 
-CUresult device_memory_extend_by(struct device_memory *memory, uint64_t piece)
+/* The mapping alone keeps the memory. */
+CUresult device_memory_extend_with(struct device_memory *memory, uint64_t piece,
+				   CUmemGenericAllocationHandle handle)
 {
-	const struct driver *driver = memory->device->driver;
-	CUmemAllocationProp prop = device_allocation(memory->device);
 	CUdeviceptr address = memory->address + memory->mapped;
-	CUmemGenericAllocationHandle handle;
-	CUresult r = driver->cuMemCreate(&handle, piece, &prop, 0);
-	if (r != CUDA_SUCCESS)
-		return r;
-
-	r = driver->cuMemMap(address, piece, 0, handle, 0);
+	CUresult r = memory->device->driver->cuMemMap(address, piece, 0, handle, 0);
 	if (r == CUDA_SUCCESS)
 		memory->mapped += piece;
 
-	/* The mapping alone keeps the memory. */
 	CUresult released = device_release(memory->device, handle);
 	if (r != CUDA_SUCCESS)
 		return r;
@@ -51,6 +46,22 @@ CUresult device_memory_extend_by(struct device_memory *memory, uint64_t piece)
 	r = device_allow(memory->device, address, piece);
 
 	return r != CUDA_SUCCESS ? r : released;
+}
+
+CUresult device_memory_extend_by(struct device_memory *memory, uint64_t piece, int *fd)
+{
+	const struct driver *driver = memory->device->driver;
+	CUmemAllocationProp prop = device_allocation(memory->device);
+	CUmemGenericAllocationHandle handle;
+	CUresult r = driver->cuMemCreate(&handle, piece, &prop, 0);
+	if (r != CUDA_SUCCESS)
+		return r;
+
+	if (fd && driver->cuMemExportToShareableHandle(
+			  fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0) != CUDA_SUCCESS)
+		*fd = -1;
+
+	return device_memory_extend_with(memory, piece, handle);
 }
 
 CUresult device_memory_reserve(struct device_memory *memory, struct device *device, uint64_t bytes,

@@ -13,9 +13,9 @@ struct restoration {
 	struct restoration_options options;
 	struct block_records records;
 	struct block_restore *restore; /* NULL: it has ended */
-	struct block_restore_figures figures;
+	struct block_restore_figures ddr, hbm;
 	struct background background;
-	bool grown;
+	bool grown[TIER_NUMBERS];
 };
 
 static struct cache *restoration_cache(const struct restoration *restoration)
@@ -28,19 +28,52 @@ static void restoration_go_on(struct restoration *restoration)
 	loop_background(restoration->options.mover->loop, &restoration->background);
 }
 
-static void restoration_grown(void *arg, uint64_t from, uint64_t bytes)
+static void restoration_grown(void *arg, const struct tier *tier, uint64_t from, uint64_t bytes)
 {
 	struct restoration *restoration = arg;
 
-	block_restore_grown(restoration->restore, from, bytes);
+	block_restore_grown(restoration->restore, tier, from, bytes);
 	restoration_go_on(restoration);
+}
+
+/* The tier of that number, if its memory is kept; else NULL. */
+static struct tier *restoration_tier(const struct restoration *restoration, uint32_t number)
+{
+	return restoration->options.memories[number].number != 0
+		       ? &restoration_cache(restoration)->tiers[number]
+		       : NULL;
+}
+
+/* While there is something to restore they say so when they grow. */
+static void restoration_listen(struct restoration *restoration, bool listens)
+{
+	struct tier *tier;
+
+	for (uint32_t i = 1; i <= restoration_cache(restoration)->tier_count; i++) {
+		if (!(tier = restoration_tier(restoration, i)))
+			continue;
+		tier->grown = listens ? restoration_grown : NULL;
+		tier->grown_arg = restoration;
+	}
+}
+
+static bool restoration_all_have_grown(const struct restoration *restoration)
+{
+	for (uint32_t i = 1; i <= restoration_cache(restoration)->tier_count; i++)
+		if (restoration_tier(restoration, i) && !restoration->grown[i])
+			return false;
+	return true;
+}
+
+static void restoration_count(struct restoration *restoration)
+{
+	restoration->ddr = block_restore_figures(restoration->restore, HBM_TIER_DDR);
+	restoration->hbm = block_restore_figures(restoration->restore, HBM_TIER_HBM);
 }
 
 static void restoration_end(struct restoration *restoration)
 {
-	struct tier *ddr = restoration_cache(restoration)->ddr;
-
-	ddr->grown = NULL;
+	restoration_listen(restoration, false);
 	restoration->restore = block_restore_free(restoration->restore);
 	restoration->options.ended(restoration->options.arg);
 }
@@ -59,21 +92,33 @@ static bool restoration_some(struct background *background)
 	struct restoration *restoration = container_of(background, struct restoration, background);
 	bool more = block_restore_some(restoration->restore, SLICE);
 
-	restoration->figures = block_restore_figures(restoration->restore);
+	restoration_count(restoration);
 	restoration_settle(restoration);
-	if (!more && restoration->figures.left == 0 && restoration->grown)
+	if (!more && restoration->ddr.left == 0 && restoration_all_have_grown(restoration))
 		restoration_end(restoration);
 
 	return more;
 }
 
-void restoration_ddr_grown(struct restoration *restoration)
+void restoration_tier_grown(struct restoration *restoration, const struct tier *tier)
 {
-	if (restoration->grown)
+	if (!restoration->restore || restoration->grown[tier->number])
 		return;
 
-	restoration->grown = true;
-	block_restore_grown_all(restoration->restore);
+	restoration->grown[tier->number] = true;
+	block_restore_grown_all(restoration->restore, tier);
+	restoration_go_on(restoration);
+}
+
+void restoration_tier_cut(struct restoration *restoration, const struct tier *tier, uint64_t bytes)
+{
+	struct block_memory *memory = &restoration->options.memories[tier->number];
+	uint64_t units = bytes / EXTENT_UNIT;
+	if (!restoration->restore || units >= memory->units)
+		return;
+
+	memory->units = units;
+	block_restore_cut(restoration->restore, tier, bytes);
 	restoration_go_on(restoration);
 }
 
@@ -81,16 +126,14 @@ static int restoration_begin(struct restoration *restoration)
 {
 	struct cache *cache = restoration_cache(restoration);
 	const struct restoration_options *options = &restoration->options;
-	int r = block_records_open(&restoration->records, options->state, cache,
-				   options->first_unit);
+	int r = block_records_open(&restoration->records, options->state, cache, options->memories);
 	if (r == 0)
-		r = block_restore_new(&restoration->restore, &restoration->records, cache->ddr);
+		r = block_restore_new(&restoration->restore, &restoration->records);
 	if (r < 0)
 		return r;
 
-	restoration->figures = block_restore_figures(restoration->restore);
-	cache->ddr->grown = restoration_grown;
-	cache->ddr->grown_arg = restoration;
+	restoration_count(restoration);
+	restoration_listen(restoration, true);
 	restoration_go_on(restoration);
 
 	return 0;
@@ -122,7 +165,7 @@ struct restoration *restoration_free(struct restoration *restoration)
 
 	loop_background_stop(&restoration->background);
 	if (restoration->restore)
-		restoration_cache(restoration)->ddr->grown = NULL;
+		restoration_listen(restoration, false);
 	block_restore_free(restoration->restore);
 	block_records_close(&restoration->records);
 	free(restoration);
@@ -135,9 +178,10 @@ bool restoration_has_ended(const struct restoration *restoration)
 	return !restoration->restore;
 }
 
-struct block_restore_figures restoration_figures(const struct restoration *restoration)
+struct block_restore_figures restoration_figures(const struct restoration *restoration,
+						 enum hbm_tier kind)
 {
-	return restoration->figures;
+	return kind == HBM_TIER_HBM ? restoration->hbm : restoration->ddr;
 }
 
 uint64_t restoration_bytes_for(uint64_t max_blocks)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * restoration: what is in the DDR tier outlives the daemon: while it serves it keeps the records
+ * restoration: what is in DDR and HBM outlives the daemon: while it serves it keeps the records
  * of the blocks there (block_records.h), and when it starts it makes blocks of those that the
  * daemon before it has left (block_restore.h), in the background of the loop, as their memory
  * comes into service.
@@ -19,7 +19,7 @@ struct restoration;
 struct restoration_options {
 	struct mover *mover;
 	struct state *state;
-	uint32_t first_unit; /* of the DDR tier, in the memory that is kept */
+	struct block_memory memories[TIER_NUMBERS]; /* that are kept, by the tier's number */
 	void (*ended)(void *arg);
 	void *arg;
 };
@@ -27,10 +27,13 @@ struct restoration_options {
 /* Before the loop runs. -ENOMEM. ended() is never called from within. */
 int restoration_new(struct restoration **out, const struct restoration_options *options);
 /* All memory of the tier is in service, or never will be. */
-void restoration_ddr_grown(struct restoration *restoration);
+void restoration_tier_grown(struct restoration *restoration, const struct tier *tier);
+/* No more than the first so many bytes of the tier are of before: block_restore_cut(). */
+void restoration_tier_cut(struct restoration *restoration, const struct tier *tier, uint64_t bytes);
 /* The records stay. Accepts NULL, returns NULL. */
 struct restoration *restoration_free(struct restoration *restoration);
 /* Whether all that will come back has. */
 bool restoration_has_ended(const struct restoration *restoration);
-struct block_restore_figures restoration_figures(const struct restoration *restoration);
+struct block_restore_figures restoration_figures(const struct restoration *restoration,
+						 enum hbm_tier kind);
 uint64_t restoration_bytes_for(uint64_t max_blocks); /* the most memory that it takes */

@@ -20,7 +20,8 @@
  * handle is in the record.
  *
  * Regions of publications are those of session 0. Memory that is neither is not kept: slabs
- * that are ready, and the HBM tier.
+ * that are ready, and what is lent and no client has mapped. The HBM tier's is kept elsewhere:
+ * daemon/tier/hbm_kept.h.
  */
 #pragma once
 

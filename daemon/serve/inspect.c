@@ -131,11 +131,15 @@ static void inspect_fill_restoration(const struct restoration *restoration,
 	if (!restoration)
 		return;
 
-	struct block_restore_figures figures = restoration_figures(restoration);
+	struct block_restore_figures ddr = restoration_figures(restoration, HBM_TIER_DDR),
+				     hbm = restoration_figures(restoration, HBM_TIER_HBM);
 
-	status->ddr_restored = figures.restored;
-	status->ddr_unsummed = figures.unsummed;
-	status->ddr_dropped = figures.refused;
+	status->ddr_restored = ddr.restored;
+	status->ddr_unsummed = ddr.unsummed;
+	status->ddr_dropped = ddr.refused;
+	status->hbm_restored = hbm.restored;
+	status->hbm_unsummed = hbm.unsummed;
+	status->hbm_dropped = hbm.refused;
 }
 
 static void inspect_query_status(struct page *page)

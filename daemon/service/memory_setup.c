@@ -197,6 +197,7 @@ static int memory_setup_make_hbm(struct memory_setup *memory_setup, struct tier 
 		.bytes = division->mapped,
 		.most = division->memory,
 		.slab = memory_setup_round_up(hbmd->config->device_slab, device->granularity),
+		.kept = restoration_setup_hbm(hbmd),
 		.progress = memory_setup_grown,
 		.arg = memory_setup};
 	CUresult result = hbm_memory_open(&memory_setup->hbm[device->index], &options);
@@ -531,6 +532,7 @@ void memory_setup_drain(struct memory_setup *memory_setup)
 
 	memory_pressure_close(memory_setup->hbmd);
 	resizes_stop(memory_setup->hbmd);
+	idle_checksums_stop(memory_setup->idle_checksums);
 	struct device *device;
 	for (uint32_t i = 0; (device = devices_nth(devices, i)); i++)
 		slabs_drain(device->slabs);

@@ -23,7 +23,7 @@ int memory_setup_open(struct memory_setup **out, struct hbmd *hbmd, void (*progr
  * error. */
 int memory_setup_check(const struct config *config, const struct devices *devices, char *error,
 		       size_t error_size);
-/* The daemon stops: slabs are no longer created ahead. Requests are still served. */
+/* The daemon stops: nothing is done ahead of need any longer. Requests are still served. */
 void memory_setup_drain(struct memory_setup *memory_setup);
 /* Nothing may be in flight, no session may be left. Clears the parts in struct hbmd. */
 struct memory_setup *memory_setup_close(struct memory_setup *memory_setup);

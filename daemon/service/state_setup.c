@@ -25,6 +25,7 @@
 #include "daemon/state/keep.h"
 #include "daemon/state/parking.h"
 #include "daemon/state/state.h"
+#include "daemon/tier/hbm_kept.h"
 
 #define STATE_NAME "state-"
 #define LINE 256
@@ -60,6 +61,8 @@ static void state_setup_shapes(const struct ledger *ledger, const struct config 
 				     (uint32_t)ledger_limit(&ledger->host, LEDGER_NAMESPACES)};
 	shapes[STATE_BLOCKS] = (struct state_shape){
 		sizeof(struct block_record), (uint32_t)restoration_setup_blocks(ledger, config)};
+	shapes[STATE_TIER_PIECES] =
+		(struct state_shape){sizeof(struct hbm_kept_record), HBM_KEPT_PIECES};
 	marks_shapes(ledger, shapes);
 }
 

@@ -27,7 +27,7 @@
 
 #define PARKING_GROUP 64 /* descriptors; a socket buffer of the usual size has room for 200 */
 
-enum parking_kind { PARK_SLAB = 1, PARK_FENCE, PARK_DOORBELL, PARK_GUEST };
+enum parking_kind { PARK_SLAB = 1, PARK_FENCE, PARK_DOORBELL, PARK_GUEST, PARK_TIER };
 
 /* The number is below 2^56, and there is one descriptor of a kind and number. */
 static inline uint64_t parking_id(enum parking_kind kind, uint64_t number)

@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define STATE_VERSION 3 /* of all of it: one with another is refused */
+#define STATE_VERSION 4 /* of all of it: one with another is refused */
 #define STATE_NONE UINT32_MAX
 #define STATE_CAPACITY_MAX (1u << 30) /* records of a table */
 
@@ -34,10 +34,11 @@ enum state_table {
 	STATE_RESERVED, /* what sessions have reserved */
 	STATE_PUBLICATIONS,
 	STATE_NAMESPACES,
-	STATE_BLOCKS,   /* in DDR and HBM */
-	STATE_PINS,     /* that operators keep */
-	STATE_RETAINED, /* blocks */
-	STATE_TABLES    /* how many */
+	STATE_BLOCKS,      /* in DDR and HBM */
+	STATE_TIER_PIECES, /* the memory of HBM tiers */
+	STATE_PINS,        /* that operators keep */
+	STATE_RETAINED,    /* blocks */
+	STATE_TABLES       /* how many */
 };
 
 /* Numbers that never go back, so that what one daemon named is not named again by the next. */
@@ -45,10 +46,12 @@ enum state_counter {
 	STATE_STARTS, /* daemons that had it */
 	STATE_LAST_SESSION,
 	STATE_LAST_SLAB,
-	STATE_LAST_REGION,    /* of any session */
-	STATE_DEVICE_RESTART, /* when one ended for a device */
-	STATE_WIPED,          /* 1: memory may have had what is to be overwritten */
-	STATE_COUNTERS = 16   /* room for more */
+	STATE_LAST_REGION,      /* of any session */
+	STATE_DEVICE_RESTART,   /* when one ended for a device */
+	STATE_WIPED,            /* 1: memory may have had what is to be overwritten */
+	STATE_LAST_TIER_MEMORY, /* of all HBM tiers */
+	STATE_LAST_TIER_PIECE,  /* the same */
+	STATE_COUNTERS = 16     /* room for more */
 };
 
 struct state_shape {

@@ -6,6 +6,7 @@
 
 #include <sched.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "daemon/base/list.h"
 #include "daemon/base/log.h"
@@ -21,7 +22,10 @@ struct hbm_memory {
 	uint64_t in_service; /* the same */
 	uint64_t *pieces;    /* [count]: what is mapped, from the start; there is room for all */
 	uint64_t count;
+	struct hbm_kept kept;
 	uint64_t piece; /* that the job makes or takes away */
+	bool of_before; /* the daemon before has made it */
+	int fd;         /* its descriptor; -1: none */
 	double rate;    /* the job's, as is the following */
 	CUresult result;
 	bool in_flight; /* the job is posted */
@@ -37,24 +41,40 @@ struct hbm_memory {
 
 /* ---- making ---- */
 
+static CUresult hbm_memory_take_over(struct hbm_memory *hbm)
+{
+	CUmemGenericAllocationHandle handle;
+	CUresult r = hbm->device->driver->cuMemImportFromShareableHandle(
+		&handle, (void *)(intptr_t)hbm->fd, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+
+	return r == CUDA_SUCCESS ? device_memory_extend_with(&hbm->memory, hbm->piece, handle) : r;
+}
+
 static void hbm_memory_run(struct job *job)
 {
 	struct hbm_memory *hbm = container_of(job, struct hbm_memory, job);
 	bool first = hbm->memory.mapped == 0;
 
-	hbm->result = device_memory_extend_by(&hbm->memory, hbm->piece);
+	hbm->result = hbm->of_before
+			      ? hbm_memory_take_over(hbm)
+			      : device_memory_extend_by(&hbm->memory, hbm->piece,
+							hbm->kept.number != 0 ? &hbm->fd : NULL);
 	if (hbm->result == CUDA_SUCCESS && first)
 		hbm->rate = probe_device(hbm->device, hbm->memory.address, hbm->memory.mapped);
 }
 
 static void hbm_memory_done(struct job *job);
 
-/* The next one: a slab, or a smaller part that still fits. */
+/* The next one: of before, or a slab, or a smaller part that still fits. */
 static void hbm_memory_post(struct hbm_memory *hbm)
 {
 	uint64_t left = hbm->wanted - hbm->in_service;
 
-	hbm->piece = hbm->memory.slab;
+	hbm->fd = -1;
+	hbm->piece = hbm_kept_take(&hbm->kept, &hbm->fd);
+	hbm->of_before = hbm->piece > 0;
+	if (!hbm->of_before)
+		hbm->piece = hbm->memory.slab;
 	while (hbm->piece > left)
 		hbm->piece /= 2;
 
@@ -76,25 +96,58 @@ static void hbm_memory_report(struct hbm_memory *hbm)
 		  driver_error_name(hbm->device->driver, hbm->result));
 }
 
-static void hbm_memory_done(struct job *job)
+/* One of before that is not to be had: what would be behind it is made anew. */
+static void hbm_memory_lose(struct hbm_memory *hbm, uint64_t index)
 {
-	struct hbm_memory *hbm = container_of(job, struct hbm_memory, job);
+	device_failed(hbm->device, "mapping the HBM tier of before", hbm->result);
+	log_warning("device %u: of the HBM tier of the daemon before %llu MiB cannot be mapped: "
+		    "they begin empty",
+		    hbm->device->index,
+		    (unsigned long long)((hbm->kept.before - hbm->in_service) >> 20));
+	hbm_kept_cut(&hbm->kept, index);
+}
 
-	hbm->in_flight = false;
-	if (hbm->memory.mapped > hbm->in_service)
-		hbm->pieces[hbm->count++] = hbm->piece;
-	if (hbm->stopping)
-		return;
+static void hbm_memory_close_fd(struct hbm_memory *hbm)
+{
+	if (hbm->fd >= 0)
+		close(hbm->fd);
+	hbm->fd = -1;
+}
+
+/* It is kept before there is anything in it. */
+static void hbm_memory_put_into_service(struct hbm_memory *hbm, uint64_t index)
+{
+	if (hbm->result == CUDA_SUCCESS && !hbm->of_before)
+		hbm_kept_add(&hbm->kept, index, hbm->in_service, hbm->piece, hbm->fd);
+	hbm_memory_close_fd(hbm);
 
 	if (hbm->result == CUDA_SUCCESS &&
 	    tier_grow(hbm->tier, hbm->in_service, hbm->memory.mapped - hbm->in_service) < 0)
 		hbm->result = CUDA_ERROR_OUT_OF_MEMORY;
-
 	if (hbm->result == CUDA_SUCCESS)
 		hbm->in_service = hbm->memory.mapped;
-	else
+}
+
+static void hbm_memory_done(struct job *job)
+{
+	struct hbm_memory *hbm = container_of(job, struct hbm_memory, job);
+	uint64_t index = hbm->count;
+
+	hbm->in_flight = false;
+	if (hbm->memory.mapped > hbm->in_service)
+		hbm->pieces[hbm->count++] = hbm->piece;
+	if (hbm->stopping) {
+		hbm_memory_close_fd(hbm);
+		return;
+	}
+
+	hbm_memory_put_into_service(hbm, index);
+	bool lost = hbm->result != CUDA_SUCCESS && hbm->of_before;
+	if (lost)
+		hbm_memory_lose(hbm, index);
+	else if (hbm->result != CUDA_SUCCESS)
 		hbm_memory_report(hbm);
-	hbm->failed = hbm->result != CUDA_SUCCESS;
+	hbm->failed = hbm->result != CUDA_SUCCESS && (!lost || hbm->count > index);
 
 	if (!hbm_memory_settled(hbm))
 		hbm_memory_post(hbm);
@@ -115,11 +168,15 @@ CUresult hbm_memory_open(struct hbm_memory **out, const struct hbm_memory_option
 				   .wanted = options->bytes,
 				   .progress = options->progress,
 				   .arg = options->arg};
-	hbm->pieces = calloc(options->most / device->granularity, sizeof(*hbm->pieces));
-	CUresult r = hbm->pieces ? device_memory_reserve(&hbm->memory, device, options->most,
-							 options->slab)
-				 : CUDA_ERROR_OUT_OF_MEMORY;
+	uint64_t most = options->most / device->granularity;
+	hbm->pieces = calloc(most, sizeof(*hbm->pieces));
+	CUresult r =
+		hbm->pieces && hbm_kept_open(&hbm->kept, &options->kept, device, options->bytes,
+					     most) == 0
+			? device_memory_reserve(&hbm->memory, device, options->most, options->slab)
+			: CUDA_ERROR_OUT_OF_MEMORY;
 	if (r != CUDA_SUCCESS) {
+		hbm_kept_close(&hbm->kept);
 		free(hbm->pieces);
 		free(hbm);
 		return r;
@@ -165,6 +222,7 @@ struct hbm_memory *hbm_memory_close(struct hbm_memory *hbm)
 
 	hbm_memory_unmap_all(hbm);
 	device_memory_close(&hbm->memory);
+	hbm_kept_close(&hbm->kept);
 	hbm->tier->memory = NULL;
 	free(hbm->pieces);
 	free(hbm);
@@ -180,6 +238,16 @@ bool hbm_memory_settled(const struct hbm_memory *hbm)
 double hbm_memory_rate(const struct hbm_memory *hbm)
 {
 	return hbm->in_service > 0 ? hbm->rate : 0;
+}
+
+uint32_t hbm_memory_number(const struct hbm_memory *hbm)
+{
+	return hbm->kept.number;
+}
+
+uint64_t hbm_memory_of_before(const struct hbm_memory *hbm)
+{
+	return hbm->kept.before;
 }
 
 /* ---- another size ---- */
@@ -220,7 +288,7 @@ static void hbm_memory_cut(struct job *job)
 
 	hbm->in_flight = false;
 	if (hbm->result == CUDA_SUCCESS)
-		hbm->count--;
+		hbm_kept_cut(&hbm->kept, --hbm->count);
 	if (hbm->stopping)
 		return;
 

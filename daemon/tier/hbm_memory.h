@@ -6,6 +6,8 @@
  *
  * Where the device has less than it should, the tier stays at the size that it has by then.
  *
+ * What a daemon before this one has left there (hbm_kept.h) is mapped where it was, in its turn.
+ *
  * It becomes larger and smaller later in the same way, at its end: addresses are reserved for as
  * much as it may ever have. It shrinks by whole slabs, which must be away from the tier
  * (tier_resize.h).
@@ -13,6 +15,7 @@
 #pragma once
 
 #include "daemon/device/device.h"
+#include "daemon/tier/hbm_kept.h"
 #include "daemon/tier/tier.h"
 
 struct hbm_memory;
@@ -21,9 +24,10 @@ struct hbm_memory_options {
 	struct tier *tier; /* initialized */
 	struct device *device;
 	struct loop *loop;
-	uint64_t bytes; /* a multiple of the device's granularity, not 0 */
-	uint64_t most;  /* the same: what it may have later */
-	uint64_t slab;  /* the granularity times a power of two */
+	uint64_t bytes;             /* a multiple of the device's granularity, not 0 */
+	uint64_t most;              /* the same: what it may have later */
+	uint64_t slab;              /* the granularity times a power of two */
+	struct hbm_kept_place kept; /* where the memory outlives the daemon */
 	/* Called on the loop thread for each slab, and when no more will come. */
 	void (*progress)(void *arg);
 	void *arg;
@@ -39,6 +43,12 @@ struct hbm_memory *hbm_memory_close(struct hbm_memory *hbm);
 bool hbm_memory_settled(const struct hbm_memory *hbm);
 /* Bytes per second of copies to it; 0: not known, or not yet. */
 double hbm_memory_rate(const struct hbm_memory *hbm);
+
+/* By which it is known to the next daemon; 0: it is not. */
+uint32_t hbm_memory_number(const struct hbm_memory *hbm);
+/* Bytes from the start that have what the daemon before has left there, or will have: fewer, where
+ * they turn out not to be had, and then progress() is called before any others take their place. */
+uint64_t hbm_memory_of_before(const struct hbm_memory *hbm);
 
 /* Bytes that it has or is to have. */
 uint64_t hbm_memory_bytes(const struct hbm_memory *hbm);

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
@@ -78,6 +77,18 @@ static double probe_copy(struct device *device, CUdeviceptr target, const void *
 	return rate;
 }
 
+/* What is copied there is what was there. */
+static double probe_fetched(struct device *device, CUdeviceptr target, void *host, uint64_t bytes)
+{
+	CUresult r = device->driver->cuMemcpyDtoH(host, target, bytes);
+	if (r == CUDA_SUCCESS)
+		return probe_copy(device, target, host, bytes);
+
+	device_failed(device, "cuMemcpyDtoH", r);
+
+	return 0;
+}
+
 double probe_device(struct device *device, CUdeviceptr target, uint64_t bytes)
 {
 	const struct driver *driver = device->driver;
@@ -86,10 +97,9 @@ double probe_device(struct device *device, CUdeviceptr target, uint64_t bytes)
 	if (!host)
 		return 0;
 
-	memset(host, 0, COPY_LAST);
 	CUresult r = driver->cuMemHostRegister(host, COPY_LAST, CU_MEMHOSTREGISTER_PORTABLE);
 	if (r == CUDA_SUCCESS) {
-		rate = probe_copy(device, target, host, bytes < COPY_LAST ? bytes : COPY_LAST);
+		rate = probe_fetched(device, target, host, bytes < COPY_LAST ? bytes : COPY_LAST);
 		driver->cuMemHostUnregister(host);
 	} else {
 		device_failed(device, "cuMemHostRegister", r);

@@ -20,6 +20,6 @@ struct device;
  * offset and bytes are multiples of 4 KiB. */
 double probe_nvme(int fd, uint64_t offset, uint64_t bytes);
 /* Bytes per second of copying from registered host memory to `target`, device memory of
- * `bytes` bytes that holds nothing, in the current context; 0: unknown. A failed call is
- * counted and logged as any other of the device. */
+ * `bytes` bytes that no one writes meanwhile and that stay as they are, in the current context; 0:
+ * unknown. A failed call is counted and logged as any other of the device. */
 double probe_device(struct device *device, CUdeviceptr target, uint64_t bytes);

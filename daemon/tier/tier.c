@@ -98,7 +98,7 @@ int tier_grow(struct tier *tier, uint64_t from, uint64_t bytes)
 
 	tier_set_usable(tier);
 	if (tier->grown)
-		tier->grown(tier->grown_arg, grown, bytes);
+		tier->grown(tier->grown_arg, tier, grown, bytes);
 	tier_serve(tier);
 
 	return 0;

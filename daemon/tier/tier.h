@@ -117,7 +117,7 @@ struct tier {
 
 	/* Called with bytes that have become usable, before an extent of them is allocated. NULL:
 	 * no one claims any. */
-	void (*grown)(void *arg, uint64_t from, uint64_t bytes);
+	void (*grown)(void *arg, const struct tier *tier, uint64_t from, uint64_t bytes);
 	void *grown_arg;
 
 	/* where the bytes are, for ops */

@@ -156,7 +156,13 @@
 	X(R, uint64_t, ddr_dropped, , COUNT, 5, GAUGE, "DDR dropped",                              \
 	  "hbmd_ddr_dropped", "Other blocks in DDR let go then.")                                  \
 	X(R, uint64_t, evicted_together, , COUNT, 5, COUNTER, "evicted together",                  \
-	  "hbmd_evicted_together_total", "Evicted blocks that went with another of their group.")
+	  "hbmd_evicted_together_total", "Evicted blocks that went with another of their group.")   \
+	X(R, uint64_t, hbm_restored, , COUNT, 5, GAUGE, "HBM restored",                            \
+	  "hbmd_hbm_restored", "Blocks in HBM found again when the daemon started.")               \
+	X(R, uint64_t, hbm_unsummed, , COUNT, 5, GAUGE, "HBM without checksum",                    \
+	  "hbmd_hbm_unsummed", "Blocks in HBM let go then, for they had no checksum yet.")         \
+	X(R, uint64_t, hbm_dropped, , COUNT, 5, GAUGE, "HBM dropped",                              \
+	  "hbmd_hbm_dropped", "Other blocks in HBM let go then.")
 
 /* A device; cache, headroom and regions add up to memory, leased to uncreated and held to
  * regions. */

@@ -20,6 +20,7 @@
 #include "daemon/state/parking.h"
 #include "daemon/state/state.h"
 #include "daemon/tier/extent.h"
+#include "daemon/tier/hbm_kept.h"
 #include "tests/support/store_rig.h"
 
 #include <errno.h>
@@ -103,6 +104,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	shapes[STATE_SESSIONS].body_bytes = sizeof(struct session_kept);
 	shapes[STATE_NAMESPACES].body_bytes = sizeof(struct namespace_record);
 	shapes[STATE_BLOCKS].body_bytes = sizeof(struct block_record);
+	shapes[STATE_TIER_PIECES].body_bytes = sizeof(struct hbm_kept_record);
 	for (size_t i = 0; i < STATE_TABLES; i++)
 		shapes[i].capacity = RECORDS;
 
@@ -230,9 +232,22 @@ static uint64_t make_block(struct fuzz_input *input, struct block_record *record
 		.stored_units = (uint32_t)some(input, 5),
 		.ns = (uint16_t)some(input, NUMBERS),
 		.tier = fuzz_below(input, 8) == 1 ? (uint8_t)fuzz_take(input, 1) : HBM_TIER_DDR,
-		.flags = (uint8_t)fuzz_below(input, 3)};
+		.flags = (uint8_t)fuzz_below(input, 3),
+		.memory = (uint32_t)some(input, HBM_KEPT_FIRST + 2)};
+	if (record->memory >= HBM_KEPT_FIRST && fuzz_below(input, 8) != 1)
+		record->tier = HBM_TIER_HBM;
 
 	return fuzz_below(input, 8) == 1 ? 0 : 1 + fuzz_take(input, 1);
+}
+
+static void make_piece(struct fuzz_input *input, struct hbm_kept_record *record)
+{
+	*record = (struct hbm_kept_record){
+		.piece = some(input, NUMBERS),
+		.offset = some(input, 3) * SLAB,
+		.bytes = fuzz_below(input, 8) == 1 ? some(input, 255) << 20 : SLAB,
+		.number = (uint32_t)some(input, HBM_KEPT_FIRST + 2)};
+	fill_uuid(input, record->uuid);
 }
 
 union record {
@@ -244,6 +259,7 @@ union record {
 	struct kept_publication publication;
 	struct namespace_record ns;
 	struct block_record block;
+	struct hbm_kept_record piece;
 };
 
 /* Its word. */
@@ -268,6 +284,9 @@ static uint64_t make_record(struct fuzz_input *input, enum state_table table, un
 		return make_publication(input, &record->publication);
 	case STATE_NAMESPACES:
 		return make_namespace(input, &record->ns);
+	case STATE_TIER_PIECES:
+		make_piece(input, &record->piece);
+		return 0;
 	default:
 		return make_block(input, &record->block);
 	}
@@ -357,14 +376,31 @@ static void add_blocks(struct fuzz_input *input, struct state *state)
 {
 	const struct namespace_record ns = {
 		.spec = {.block_bytes = 2 * EXTENT_UNIT}, .uid = getuid(), .number = 1};
-	struct block_record block = {.stored_units = 2, .ns = 1, .tier = HBM_TIER_DDR};
+	struct block_record block = {
+		.stored_units = 2, .ns = 1, .tier = HBM_TIER_DDR, .memory = BLOCK_RECORD_DDR};
 
 	add(input, state, STATE_NAMESPACES, &ns, 0);
-	for (uint8_t i = 0; i < 6; i++) {
+	for (uint8_t i = 0; i < 9; i++) {
+		if (i == 6) {
+			block.tier = HBM_TIER_HBM;
+			block.memory = HBM_KEPT_FIRST;
+		}
 		block.parent = block.key;
 		block.key.bytes[0] = i + 1;
 		block.came = block.unit = 2u * i;
 		add(input, state, STATE_BLOCKS, &block, 7);
+	}
+}
+
+/* The memory behind an HBM tier. */
+static void add_pieces(struct fuzz_input *input, struct state *state)
+{
+	struct hbm_kept_record piece = {.bytes = SLAB, .number = HBM_KEPT_FIRST};
+
+	memcpy(piece.uuid, uuids[0].bytes, 16);
+	for (piece.piece = 1; piece.piece < 3; piece.piece++) {
+		add(input, state, STATE_TIER_PIECES, &piece, 0);
+		piece.offset += SLAB;
 	}
 }
 
@@ -390,11 +426,14 @@ static int make_state(struct fuzz_input *input, pid_t pid)
 	fuzz_check(state_new(&state, shapes) == 0);
 	for (enum state_counter i = 0; i < STATE_WIPED; i++)
 		state_count_to(state, i, some(input, 12));
+	state_count_to(state, STATE_LAST_TIER_MEMORY, some(input, 12));
+	state_count_to(state, STATE_LAST_TIER_PIECE, some(input, 12));
 	state_count_to(state, STATE_WIPED, fuzz_below(input, 8) == 1);
 	if (fuzz_below(input, 8) != 1) {
 		add_clients(input, state, pid);
 		add_regions(input, state);
 		add_blocks(input, state);
+		add_pieces(input, state);
 	}
 	for (uint32_t i = 0; input->left > 0 && i < RECORDS; i++) {
 		union record record;
@@ -452,6 +491,10 @@ static void make_parking(struct fuzz_input *input)
 		if (fuzz_below(input, 8) != 1)
 			park(ends[0], PARK_SLAB, i,
 			     slabs[fuzz_below(input, 16) == 1][fuzz_below(input, 16) == 1 ? 0 : i]);
+	for (uint64_t i = 0; i < 3; i++)
+		if (fuzz_below(input, 8) != 1)
+			park(ends[0], PARK_TIER, i,
+			     slabs[fuzz_below(input, 16) == 1][fuzz_below(input, 16) == 1 ? 0 : i]);
 	fuzz_check(keep_came_back("kept-park-1", ends[0]) == 0);
 	fuzz_check(keep_came_back("kept-park-1", ends[1]) == 0);
 }
@@ -483,7 +526,7 @@ static void end_client(pid_t pid)
 	fuzz_check(ended == pid);
 }
 
-/* Only what is held may be left, without a descriptor. */
+/* Only what is held may be left, without a descriptor, and the memory of the tiers. */
 static void check_left(const struct state *state)
 {
 	static const enum state_table empty[] = {
@@ -494,7 +537,7 @@ static void check_left(const struct state *state)
 		if (state_count(state, empty[i]) != 0)
 			fuzz_fail("%u records are left in table %u", state_count(state, empty[i]),
 				  empty[i]);
-	fuzz_check(parking_count(hbmd_.hbmd.parking) == 0);
+	fuzz_check(parking_count(hbmd_.hbmd.parking) <= state_count(state, STATE_TIER_PIECES));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -15,105 +15,12 @@
 #include "tests/support/effort.h"
 #include "tests/support/keeper_rig.h"
 #include "tests/support/kept_memory.h"
-#include "tests/support/kv.h"
+#include "tests/support/restart_rig.h"
 #include "tests/support/stage.h"
 
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
+enum { LIVES = 50, SOME = 24 };
 
-enum {
-	BLOCK = 65536,
-	GROUP = 4, /* blocks of a chain */
-	KEYS = 96,
-	SLOTS = 8,
-	LIVES = 50,
-	WITHIN_US = 30000,
-	SOME = 24
-};
-
-/* ---- a client ---- */
-
-static struct kv kv;
-static hbm_result results[KEYS];
 static struct seed seed;
-
-static void connect_again(void)
-{
-	kv_open(&kv, &daemon_, 0, BLOCK, SLOTS);
-}
-
-static void disconnect(void)
-{
-	kv_close(&kv);
-}
-
-static struct hbm_wire_status status(void)
-{
-	struct hbm_wire_status status;
-
-	spawn_status(&daemon_, &status);
-	return status;
-}
-
-static void begin(const char *const *sets)
-{
-	keeper_start(&daemon_, sets, NULL);
-	connect_again();
-}
-
-static void kill_and_go_on(void)
-{
-	disconnect();
-	keeper_kill(&daemon_);
-	connect_again();
-}
-
-static void end(void)
-{
-	disconnect();
-	spawn_settle(&daemon_);
-	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_stop(&daemon_), 0);
-}
-
-/* A chain of blocks [first, first + count). */
-static void store(uint64_t first, uint64_t count)
-{
-	for (uint64_t i = 0; i < count; i++) {
-		assert_int_equal(kv_store(&kv, 0, first + i, 1, i > 0 ? first + i - 1 : 0, results),
-				 0);
-		assert_int_equal(results[0].status, HBM_OK);
-	}
-}
-
-/* Whether a block is found: then it is what it was. */
-static bool find(uint64_t key)
-{
-	if (kv_lookup(&kv, key, 1, results) == 0)
-		return false;
-	assert_int_equal(kv_load(&kv, 0, key, 1, results), 0);
-	return results[0].status == HBM_OK;
-}
-
-static uint64_t find_all(uint64_t first, uint64_t count)
-{
-	uint64_t found = 0;
-	for (uint64_t key = first; key < first + count; key++)
-		found += find(key);
-	return found;
-}
-
-static void pause_ms(long ms)
-{
-	const struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-	nanosleep(&time, NULL);
-}
 
 /* ---- one kill ---- */
 
@@ -123,45 +30,45 @@ static const char *const in_ddr[] = {"device.cache=0", "ddr.size=8MiB",        "
 static void test_blocks_are_hits(void **state)
 {
 	(void)state;
-	begin(in_ddr);
-	store(1, SOME);
-	uint32_t ns = kv.ns;
-	const struct hbm_namespace_options other = {.model = "other", .block_bytes = BLOCK};
+	restart_begin(in_ddr);
+	restart_store(1, SOME);
+	uint32_t ns = restart_kv.ns;
+	const struct hbm_namespace_options other = {.model = "other", .block_bytes = RESTART_BLOCK};
 
-	assert_int_equal(hbm_namespace_open(kv.hbm, &other, &kv.ns), 0);
-	store(1, 2);
-	kill_and_go_on();
+	assert_int_equal(hbm_namespace_open(restart_kv.hbm, &other, &restart_kv.ns), 0);
+	restart_store(1, 2);
+	restart_kill();
 
-	assert_int_equal(kv.ns, ns);
-	assert_int_equal(status().ddr_restored, SOME + 2);
-	assert_int_equal(status().ddr_dropped + status().ddr_unsummed, 0);
-	assert_int_equal(kv_lookup(&kv, 1, SOME, results), SOME);
+	assert_int_equal(restart_kv.ns, ns);
+	assert_int_equal(restart_status().ddr_restored, SOME + 2);
+	assert_int_equal(restart_status().ddr_dropped + restart_status().ddr_unsummed, 0);
+	assert_int_equal(kv_lookup(&restart_kv, 1, SOME, restart_results), SOME);
 	for (uint64_t key = 1; key <= SOME; key++)
-		assert_int_equal(kv_tier(&kv, key), HBM_TIER_DDR);
-	assert_int_equal(find_all(1, SOME), SOME);
-	assert_int_equal(status().checksum_failures, 0);
+		assert_int_equal(kv_tier(&restart_kv, key), HBM_TIER_DDR);
+	assert_int_equal(restart_find_all(1, SOME), SOME);
+	assert_int_equal(restart_status().checksum_failures, 0);
 
 	/* life goes on: a child stored below, and once more */
-	assert_int_equal(kv_store(&kv, 0, SOME + 1, 1, SOME, results), 0);
-	assert_int_equal(kv_keys(&kv, HBM_WIRE_REMOVE, SOME / 2, 1, 0, results), 0);
-	kill_and_go_on();
-	assert_int_equal(kv_lookup(&kv, 1, SOME, results), SOME / 2 - 1);
-	assert_int_equal(find_all(1, SOME + 1), SOME / 2 - 1);
-	end();
+	assert_int_equal(kv_store(&restart_kv, 0, SOME + 1, 1, SOME, restart_results), 0);
+	assert_int_equal(kv_keys(&restart_kv, HBM_WIRE_REMOVE, SOME / 2, 1, 0, restart_results), 0);
+	restart_kill();
+	assert_int_equal(kv_lookup(&restart_kv, 1, SOME, restart_results), SOME / 2 - 1);
+	assert_int_equal(restart_find_all(1, SOME + 1), SOME / 2 - 1);
+	restart_end();
 }
 
 /* As for an upgrade. */
 static void test_a_new_daemon_takes_over(void **state)
 {
 	(void)state;
-	begin(in_ddr);
-	store(1, SOME);
-	disconnect();
+	restart_begin(in_ddr);
+	restart_store(1, SOME);
+	restart_disconnect();
 	keeper_renew(&daemon_);
-	connect_again();
-	assert_int_equal(status().ddr_restored, SOME);
-	assert_int_equal(find_all(1, SOME), SOME);
-	end();
+	restart_connect();
+	assert_int_equal(restart_status().ddr_restored, SOME);
+	assert_int_equal(restart_find_all(1, SOME), SOME);
+	restart_end();
 }
 
 /* No checksum is given ahead of need; what has none yet is a miss. */
@@ -171,12 +78,12 @@ static void test_without_a_checksum_it_is_a_miss(void **state)
 		"device.cache=0",     "ddr.size=8MiB",           "nvme.path=", "nvme.size=0",
 		"hbmd.checksum=nvme", "hbmd.checksum_idle_ms=0", NULL};
 	(void)state;
-	begin(late);
-	store(1, SOME);
-	kill_and_go_on();
-	assert_int_equal(status().ddr_unsummed, SOME);
-	assert_int_equal(kv_lookup(&kv, 1, SOME, results), 0);
-	end();
+	restart_begin(late);
+	restart_store(1, SOME);
+	restart_kill();
+	assert_int_equal(restart_status().ddr_unsummed, SOME);
+	assert_int_equal(kv_lookup(&restart_kv, 1, SOME, restart_results), 0);
+	restart_end();
 }
 
 static void test_checksums_come_by_themselves(void **state)
@@ -187,17 +94,17 @@ static void test_checksums_come_by_themselves(void **state)
 	(void)state;
 	uint64_t found = 0;
 
-	begin(soon);
+	restart_begin(soon);
 	for (long ms = 10; found < SOME && ms < 20000; ms *= 2) {
 		for (uint64_t key = 1; key <= SOME; key++)
-			if (!find(key))
-				store(key, 1);
-		pause_ms(ms);
-		kill_and_go_on();
-		found = find_all(1, SOME);
+			if (!restart_find(key))
+				restart_store(key, 1);
+		restart_pause_ms(ms);
+		restart_kill();
+		found = restart_find_all(1, SOME);
 	}
 	assert_int_equal(found, SOME);
-	end();
+	restart_end();
 }
 
 /* ---- what has rotted ---- */
@@ -205,24 +112,24 @@ static void test_checksums_come_by_themselves(void **state)
 static void test_a_bit_of_a_block(void **state)
 {
 	(void)state;
-	unsigned char bytes[BLOCK];
+	unsigned char bytes[RESTART_BLOCK];
 
-	begin(in_ddr);
-	store(1, SOME);
+	restart_begin(in_ddr);
+	restart_store(1, SOME);
 	kv_fill(SOME / 2, bytes, sizeof(bytes));
-	kept_memory_flip(&daemon_, "hbmd-ddr", bytes, 64, BLOCK - 1);
-	kill_and_go_on();
+	kept_memory_flip(&daemon_, "hbmd-ddr", bytes, 64, RESTART_BLOCK - 1);
+	restart_kill();
 	/* a hit, as long as nobody has looked */
-	assert_int_equal(kv_lookup(&kv, 1, SOME, results), SOME);
-	assert_int_equal(find_all(1, SOME / 2 - 1), SOME / 2 - 1);
-	assert_int_equal(kv_load(&kv, 0, SOME / 2, 1, results), 0);
-	assert_int_equal(results[0].status, HBM_MISS);
-	assert_int_equal(status().checksum_failures, 1);
-	assert_int_equal(kv_lookup(&kv, 1, SOME, results), SOME / 2 - 1);
-	assert_int_equal(kv_store(&kv, 0, SOME / 2, 1, SOME / 2 - 1, results), 0);
-	assert_int_equal(results[0].status, HBM_OK);
-	assert_int_equal(find_all(1, SOME / 2), SOME / 2);
-	end();
+	assert_int_equal(kv_lookup(&restart_kv, 1, SOME, restart_results), SOME);
+	assert_int_equal(restart_find_all(1, SOME / 2 - 1), SOME / 2 - 1);
+	assert_int_equal(kv_load(&restart_kv, 0, SOME / 2, 1, restart_results), 0);
+	assert_int_equal(restart_results[0].status, HBM_MISS);
+	assert_int_equal(restart_status().checksum_failures, 1);
+	assert_int_equal(kv_lookup(&restart_kv, 1, SOME, restart_results), SOME / 2 - 1);
+	assert_int_equal(kv_store(&restart_kv, 0, SOME / 2, 1, SOME / 2 - 1, restart_results), 0);
+	assert_int_equal(restart_results[0].status, HBM_OK);
+	assert_int_equal(restart_find_all(1, SOME / 2), SOME / 2);
+	restart_end();
 }
 
 static void test_a_bit_of_a_record(void **state)
@@ -230,21 +137,22 @@ static void test_a_bit_of_a_record(void **state)
 	(void)state;
 	const hbm_key key = kv_key(SOME / 2);
 
-	begin(in_ddr);
+	restart_begin(in_ddr);
 	for (uint64_t i = 1; i <= SOME; i++)
-		store(i, 1);
+		restart_store(i, 1);
 	kept_memory_flip(&daemon_, "hbmd-state", &key, sizeof(key), 3);
-	kill_and_go_on();
-	assert_int_equal(status().ddr_restored, SOME - 1);
+	restart_kill();
+	assert_int_equal(restart_status().ddr_restored, SOME - 1);
 	assert_true(spawn_logged(&daemon_, "records of the state had a wrong checksum"));
-	assert_int_equal(find_all(1, SOME), SOME - 1);
-	assert_false(find(SOME / 2));
-	assert_int_equal(status().checksum_failures, 0);
-	end();
+	assert_int_equal(restart_find_all(1, SOME), SOME - 1);
+	assert_false(restart_find(SOME / 2));
+	assert_int_equal(restart_status().checksum_failures, 0);
+	restart_end();
 }
 
 /* ---- kills at any moment ---- */
 
+<<<<<<< HEAD
 enum loss {
 	NOTHING,
 	NEW,  /* blocks that were stored in this life: they may have no checksum yet */
@@ -408,10 +316,12 @@ static void kill_at_random(const char *const *sets, enum loss loss)
 		(unsigned long long)record.lost);
 }
 
+=======
+>>>>>>> 56d911c (hbm_kept: blocks in HBM outlive the daemon)
 static void test_nothing_is_lost(void **state)
 {
 	(void)state;
-	kill_at_random(in_ddr, NOTHING);
+	restart_at_random(&seed, in_ddr, RESTART_LOSES_NOTHING, LIVES);
 }
 
 static void test_only_what_is_new_is_lost(void **state)
@@ -420,7 +330,7 @@ static void test_only_what_is_new_is_lost(void **state)
 		"device.cache=0",     "ddr.size=8MiB",           "nvme.path=", "nvme.size=0",
 		"hbmd.checksum=nvme", "hbmd.checksum_idle_ms=1", NULL};
 	(void)state;
-	kill_at_random(sets, NEW);
+	restart_at_random(&seed, sets, RESTART_LOSES_NEW, LIVES);
 }
 
 static void test_only_what_moves_is_lost(void **state)
@@ -430,7 +340,7 @@ static void test_only_what_moves_is_lost(void **state)
 					   "nvme.catalog_ms=1",    "nvme.catalog_flush_ms=1",
 					   "hbmd.checksum=always", NULL};
 	(void)state;
-	kill_at_random(sets, MOVED);
+	restart_at_random(&seed, sets, RESTART_LOSES_MOVED, LIVES);
 }
 
 /* What a killed daemon had not overwritten yet may be anywhere in its memory, so that the next one
@@ -438,21 +348,21 @@ static void test_only_what_moves_is_lost(void **state)
 static void test_what_is_wiped_does_not_outlive_it(void **state)
 {
 	const struct hbm_namespace_options wiped = {
-		.model = "wiped", .block_bytes = BLOCK, .wipe_on_free = true};
+		.model = "wiped", .block_bytes = RESTART_BLOCK, .wipe_on_free = true};
 	uint32_t ns;
 
 	(void)state;
-	begin(in_ddr);
-	store(1, SOME);
-	kill_and_go_on();
-	assert_int_equal(find_all(1, SOME), SOME);
-	assert_int_equal(hbm_namespace_open(kv.hbm, &wiped, &ns), 0);
-	kill_and_go_on();
-	assert_int_equal(status().ddr_restored, 0);
-	assert_int_equal(find_all(1, SOME), 0);
-	store(1, SOME);
-	assert_int_equal(find_all(1, SOME), SOME);
-	end();
+	restart_begin(in_ddr);
+	restart_store(1, SOME);
+	restart_kill();
+	assert_int_equal(restart_find_all(1, SOME), SOME);
+	assert_int_equal(hbm_namespace_open(restart_kv.hbm, &wiped, &ns), 0);
+	restart_kill();
+	assert_int_equal(restart_status().ddr_restored, 0);
+	assert_int_equal(restart_find_all(1, SOME), 0);
+	restart_store(1, SOME);
+	assert_int_equal(restart_find_all(1, SOME), SOME);
+	restart_end();
 }
 
 int main(void)

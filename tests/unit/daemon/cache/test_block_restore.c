@@ -52,7 +52,9 @@ static void open_life(uint64_t units)
 		tier_init(ddr(), HBM_TIER_DDR, ddr()->number, units * UNIT, 0, CACHE_RIG_BLOCKS),
 		0);
 	namespaces_record(lives.rig.cache->namespaces, lives.state);
-	assert_int_equal(block_records_open(&lives.records, lives.state, lives.rig.cache, FIRST),
+	struct block_memory memories[TIER_NUMBERS] = {0};
+	memories[ddr()->number] = (struct block_memory){BLOCK_RECORD_DDR, FIRST, units};
+	assert_int_equal(block_records_open(&lives.records, lives.state, lives.rig.cache, memories),
 			 0);
 }
 
@@ -107,19 +109,19 @@ static void die(uint64_t units)
 	assert_int_equal(namespace_restore_all(lives.rig.cache->namespaces, lives.state,
 					       &lives.rig.ledger, fits, NULL),
 			 0);
-	assert_int_equal(block_restore_new(&lives.restore, &lives.records, ddr()), 0);
+	assert_int_equal(block_restore_new(&lives.restore, &lives.records), 0);
 	ddr()->grown = block_restore_grown;
 	ddr()->grown_arg = lives.restore;
 }
 
 static struct block_restore_figures restore_all(uint32_t step)
 {
-	block_restore_grown_all(lives.restore);
+	block_restore_grown_all(lives.restore, ddr());
 	while (block_restore_some(lives.restore, step))
 		;
 	cache_settle(lives.rig.cache);
 
-	struct block_restore_figures figures = block_restore_figures(lives.restore);
+	struct block_restore_figures figures = block_restore_figures(lives.restore, HBM_TIER_DDR);
 
 	assert_int_equal(figures.left, 0);
 	assert_int_equal(ddr()->moving, 0);
@@ -293,7 +295,7 @@ static void test_what_has_no_memory_is_let_go(void **state)
 		(void)store(key, 0, key + 1);
 	die(4 * SIZE + 1);
 
-	assert_int_equal(block_restore_figures(lives.restore).refused, 2);
+	assert_int_equal(block_restore_figures(lives.restore, HBM_TIER_DDR).refused, 2);
 	assert_int_equal(tier_grow(ddr(), 4 * UNIT, 9 * UNIT),
 			 0); /* the first 4 units never come */
 
@@ -540,7 +542,7 @@ static void test_at_random(void **state)
 		lives.rig.seed = seed;
 		grow_at_random(UNITS);
 		assert_int_equal(restore_all(1 + run % 5).restored +
-					 block_restore_figures(lives.restore).refused,
+					 block_restore_figures(lives.restore, HBM_TIER_DDR).refused,
 				 there);
 		for (uint32_t key = 0; key < KEYS; key++) {
 			if (find(key) == 0)
