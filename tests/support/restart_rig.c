@@ -9,6 +9,7 @@
 
 #include "tests/support/restart_rig.h"
 
+#include "tests/support/effort.h"
 #include "tests/support/keeper_rig.h"
 #include "tests/support/stage.h"
 
@@ -251,7 +252,7 @@ static void restart_live(enum restart_loss loss)
 static unsigned restart_lives(unsigned most)
 {
 	const char *given = getenv("HBM_TEST_LIVES");
-	return given ? (unsigned)atoi(given) : most;
+	return given ? (unsigned)atoi(given) : effort_of(most);
 }
 
 void restart_at_random(struct seed *given, const char *const *sets, enum restart_loss loss,
