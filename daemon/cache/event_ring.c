@@ -4,8 +4,9 @@
 #include <stdlib.h>
 
 #define BEGIN 2u /* above 1, so that a reader at the very beginning is behind 1, and not behind 0 */
+#define LIFE (UINT64_C(1) << 40) /* events of a daemon */
 
-struct event_ring *event_ring_new(struct payer *payer)
+struct event_ring *event_ring_new(struct payer *payer, uint64_t starts)
 {
 	struct event_ring *ring = calloc(1, sizeof(*ring));
 	if (!ring || ledger_charge(&ring->charge, payer, LEDGER_WATCHED, 1) != HBM_OK) {
@@ -13,7 +14,7 @@ struct event_ring *event_ring_new(struct payer *payer)
 		return NULL;
 	}
 
-	ring->next = BEGIN;
+	ring->begin = ring->next = starts * LIFE + BEGIN;
 
 	return ring;
 }
@@ -42,8 +43,9 @@ void event_ring_add(struct event_ring *ring, const struct hbm_wire_key *key,
 bool event_ring_read(const struct event_ring *ring, uint64_t after, uint32_t most,
 		     struct hbm_wire_watched *reply)
 {
-	const uint64_t oldest =
-		ring->next > BEGIN + EVENT_RING_KEPT ? ring->next - EVENT_RING_KEPT : BEGIN;
+	const uint64_t oldest = ring->next > ring->begin + EVENT_RING_KEPT
+					? ring->next - EVENT_RING_KEPT
+					: ring->begin;
 	uint64_t first = after == 0 ? ring->next : after + 1;
 
 	*reply = (struct hbm_wire_watched){0};
@@ -51,7 +53,7 @@ bool event_ring_read(const struct event_ring *ring, uint64_t after, uint32_t mos
 		return false;
 
 	if (first < oldest) {
-		reply->missed = oldest - first;
+		reply->missed = first < ring->begin ? HBM_WIRE_MISSED_UNKNOWN : oldest - first;
 		first = oldest;
 	}
 

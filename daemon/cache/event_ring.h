@@ -2,8 +2,9 @@
 /*
  * event_ring: what has happened to the blocks of a namespace lately, for clients that ask (WATCH): a
  * ring of the last EVENT_RING_KEPT events, which begins with the first who asks and goes with the
- * namespace. Events have numbers, one after the other. Nothing waits for a reader; one that
- * asks too seldom is told how many it has missed.
+ * namespace. Events have numbers, one after the other, that are higher with each daemon that has
+ * the state. Nothing waits for a reader; one that asks too seldom is told how many it has missed, and
+ * one that goes on from another daemon's number that it is not known.
  */
 #pragma once
 
@@ -16,12 +17,14 @@
 
 struct event_ring {
 	struct charge charge;
-	uint64_t next; /* the number of the next event; the first is above 1 */
+	uint64_t begin; /* the number of its first event, above 1 */
+	uint64_t next;  /* of the next one */
 	struct hbm_wire_cache_event events[EVENT_RING_KEPT];
 };
 
-/* NULL: no memory, or a limit of the payer: the caller has asked the ledger. */
-struct event_ring *event_ring_new(struct payer *payer);
+/* starts: how many daemons have had the state, with this one. NULL: no memory, or a limit of the
+ * payer: the caller has asked the ledger. */
+struct event_ring *event_ring_new(struct payer *payer, uint64_t starts);
 struct event_ring *event_ring_free(struct event_ring *ring); /* accepts NULL, returns NULL */
 /* Accepts NULL: no client asks. */
 void event_ring_add(struct event_ring *ring, const struct hbm_wire_key *key,

@@ -15,6 +15,7 @@
 #include "daemon/serve/retain.h"
 #include "daemon/serve/serve_namespace.h"
 #include "daemon/session/validate.h"
+#include "daemon/state/state.h"
 
 #include <stdlib.h>
 
@@ -72,7 +73,8 @@ void serve_count(struct hbmd *hbmd, struct request *request)
 }
 
 /* Begins the events of a namespace, if it has none yet: false, and the request is refused. */
-static bool serve_keys_begin_events(struct namespace *ns, struct request *request)
+static bool serve_keys_begin_events(const struct hbmd *hbmd, struct namespace *ns,
+				    struct request *request)
 {
 	struct payer *payer = &ns->user->payer;
 
@@ -86,7 +88,8 @@ static bool serve_keys_begin_events(struct namespace *ns, struct request *reques
 		return false;
 	}
 
-	ns->events = event_ring_new(payer);
+	ns->events =
+		event_ring_new(payer, hbmd->kept ? state_counter(hbmd->kept, STATE_STARTS) : 0);
 	if (!ns->events)
 		request_refuse(request, HBM_LIMIT, "the daemon is out of memory");
 
@@ -104,7 +107,7 @@ void serve_watch(struct hbmd *hbmd, struct request *request)
 			       message->ns);
 		return;
 	}
-	if (!serve_keys_begin_events(ns, request))
+	if (!serve_keys_begin_events(hbmd, ns, request))
 		return;
 
 	if (event_ring_read(ns->events, message->after, message->most ? message->most : UINT32_MAX,

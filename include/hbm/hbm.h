@@ -594,7 +594,8 @@ HBM_API int hbm_retain(struct hbm *hbm, uint32_t ns, uint32_t priority, uint64_t
  * says where the caller is, and is moved on. Begin with 0: no events, only where they begin; the
  * daemon keeps events of the namespace from then on, for all that ask, until it has neither
  * blocks nor users. It keeps the last 2,048; *missed are those before the first that is here which
- * it does not have any more: what they told of is then to be looked up.
+ * it does not have any more: what they told of is then to be looked up. After a daemon has ended
+ * whose sessions survive, *missed is HBM_WIRE_MISSED_UNKNOWN once: any may be missed.
  * HBM_LIMIT: limits.watched; HBM_NOT_FOUND: the namespace is not open; HBM_INVALID: there is no such
  * position. */
 HBM_API int hbm_watch(struct hbm *hbm, uint32_t ns, uint64_t *position,

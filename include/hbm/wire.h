@@ -544,7 +544,8 @@ struct hbm_wire_counted {
 };
 static_assert(sizeof(struct hbm_wire_counted) == 32, "wire layout");
 
-#define HBM_WIRE_WATCH_MAX 256 /* events of a reply */
+#define HBM_WIRE_WATCH_MAX 256             /* events of a reply */
+#define HBM_WIRE_MISSED_UNKNOWN UINT64_MAX /* missed: events were lost with a daemon */
 
 /* WATCH: what has happened to the blocks of a namespace behind event `after`, the oldest first,
  * at most `most` (0: as many as a reply has). after 0: nothing, only where events begin, which

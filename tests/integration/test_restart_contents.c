@@ -56,6 +56,43 @@ static void test_blocks_are_hits(void **state)
 	restart_end();
 }
 
+/* Where the events go on, or that they do not. */
+static void expect_events(uint64_t *position, uint64_t expected, uint64_t missed)
+{
+	static struct hbm_wire_cache_event events[HBM_WIRE_WATCH_MAX];
+	size_t count = 0;
+	uint64_t lost = 0;
+
+	assert_int_equal(
+		hbm_watch(kv.hbm, kv.ns, position, events, HBM_WIRE_WATCH_MAX, &count, &lost), 0);
+	assert_int_equal(count, expected);
+	assert_int_equal(lost, missed);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(events[i].event, HBM_CACHE_STORED);
+}
+
+/* Whoever watches goes on with the next daemon, and is told once that what happened is not known:
+ * also where that one has had more events than the last one. */
+static void test_a_watch_is_told(void **state)
+{
+	(void)state;
+	uint64_t position = 0, other;
+
+	begin(in_ddr);
+	expect_events(&position, 0, 0);
+	store(1, 3);
+	expect_events(&position, 3, 0);
+	other = position;
+	keeper_kill(&daemon_);
+	expect_events(&position, 0, HBM_WIRE_MISSED_UNKNOWN);
+	expect_events(&position, 0, 0);
+	store(11, 5);
+	expect_events(&position, 5, 0);
+	expect_events(&other, 5, HBM_WIRE_MISSED_UNKNOWN);
+	assert_int_equal(other, position);
+	end();
+}
+
 /* As for an upgrade. */
 static void test_a_new_daemon_takes_over(void **state)
 {
@@ -204,6 +241,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_blocks_are_hits),
+		TEST(test_a_watch_is_told),
 		TEST(test_a_new_daemon_takes_over),
 		TEST(test_without_a_checksum_it_is_a_miss),
 		TEST(test_checksums_come_by_themselves),

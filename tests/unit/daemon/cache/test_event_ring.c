@@ -23,7 +23,7 @@ static int setup(void **state)
 	(void)state;
 	assert_int_equal(config_defaults(&config), 0);
 	ledger_open(&ledger, &config);
-	ring = event_ring_new(&ledger.host);
+	ring = event_ring_new(&ledger.host, 0);
 	assert_non_null(ring);
 	added = 0;
 
@@ -131,7 +131,7 @@ static void test_the_limit(void **state)
 	event_ring_add(NULL, &(struct hbm_wire_key){{1}}, HBM_CACHE_STORED, HBM_TIER_NONE,
 		       HBM_TIER_HBM);
 	ledger_set_limit(&ledger.host, LEDGER_WATCHED, 1);
-	assert_null(event_ring_new(&ledger.host));
+	assert_null(event_ring_new(&ledger.host, 0));
 	assert_int_equal(ledger_used(&ledger.host, LEDGER_WATCHED), 1);
 }
 
