@@ -166,9 +166,9 @@ int session_return(struct session *away, struct request *request)
 
 bool session_is_awaited(const struct session *session)
 {
-	bool reopens =
-		session->returned || (session->returned_ns != 0 &&
-				      clock_now() - session->returned_ns < SESSION_REOPENS_NS);
+	if (session->state != SESSION_LIVE || session->returned_ns == 0)
+		return session->state == SESSION_AWAY;
 
-	return session->state == SESSION_AWAY || (session->state == SESSION_LIVE && reopens);
+	return clock_now() - session->returned_ns <
+	       (session->returned ? SESSION_RECONCILES_NS : SESSION_REOPENS_NS);
 }

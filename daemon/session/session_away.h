@@ -23,6 +23,10 @@
  * libhbm waits for one answer. */
 #define SESSION_REOPENS_NS UINT64_C(10000000000)
 
+/* For how long one that has come back may not have said yet what it has (RECONCILE): as long as libhbm
+ * waits for a daemon, unless it is told otherwise. Then nothing of it that has no user waits for it. */
+#define SESSION_RECONCILES_NS UINT64_C(60000000000)
+
 /* What of a session is passed on as descriptors. */
 enum session_away_part { SESSION_AWAY_FENCES, SESSION_AWAY_DOORBELL };
 

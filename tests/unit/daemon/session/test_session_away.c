@@ -347,6 +347,19 @@ static void a_client_goes_on_with_its_session(void **state)
 	pool_run(&rig->pool, session_rig_is_freed, rig); /* the greeting one */
 	assert_int_equal(rig->session->state, SESSION_LIVE);
 
+	/* It is awaited until it has said what it has, and then until it has opened what it had open;
+	 * but not for ever. */
+	assert_true(session_is_awaited(rig->session));
+	rig->session->returned_ns = clock_now() - SESSION_RECONCILES_NS / 2;
+	assert_true(session_is_awaited(rig->session));
+	rig->session->returned_ns = clock_now() - SESSION_RECONCILES_NS;
+	assert_false(session_is_awaited(rig->session));
+	rig->session->returned = false;
+	rig->session->returned_ns = clock_now() - SESSION_REOPENS_NS;
+	assert_false(session_is_awaited(rig->session));
+	rig->session->returned_ns = clock_now();
+	assert_true(session_is_awaited(rig->session));
+
 	/* It is used up. */
 	assert_false(session_may_return(rig->session, rig->session, kept.token));
 
