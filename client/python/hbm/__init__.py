@@ -18,7 +18,7 @@ from . import _native
 from .connection import Connection, DeviceMemory, Fence, Info
 from .errors import ConnectionLost, Driver, Encoding, Error, Refused, Status, Tier, make_error
 from .memory import Array, Region, Spans
-from .namespace import Amount, Key, Lookup, Namespace, chain, key, token_keys
+from .namespace import Amount, CacheEvent, Happened, Key, Lookup, Namespace, Watched, chain, key, token_keys
 from .sequence import Event, Pool, Saved, Sequence, Space
 from .ticket import Ticket
 
@@ -27,8 +27,8 @@ _native.use(Ticket, make_error)
 __version__ = _native.VERSION
 
 __all__ = [
-    "Amount", "Array", "Connection", "ConnectionLost", "DeviceMemory", "Driver", "Encoding",
-    "Error", "Event", "Fence", "Info", "Key", "Lookup", "Namespace", "Pool", "Refused", "Region",
-    "Saved", "Sequence", "Space", "Spans", "Status", "Ticket", "Tier", "chain", "key",
-    "token_keys",
+    "Amount", "Array", "CacheEvent", "Connection", "ConnectionLost", "DeviceMemory", "Driver",
+    "Encoding", "Error", "Event", "Fence", "Happened", "Info", "Key", "Lookup", "Namespace", "Pool",
+    "Refused", "Region", "Saved", "Sequence", "Space", "Spans", "Status", "Ticket", "Tier", "Watched",
+    "chain", "key", "token_keys",
 ]

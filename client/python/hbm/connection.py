@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from . import _native
 from .errors import ConnectionLost, Driver, Encoding, Error, of_connecting
 from .memory import Region, attach
 from .namespace import Namespace
 from .sequence import Pool
+from .ticket import Ticket
 
 __all__ = ["Connection", "DeviceMemory", "Fence", "Info"]
 
@@ -192,6 +193,16 @@ class Connection(_native.Connection):
     def device_memory(self, device: int = 0) -> DeviceMemory:
         """How much memory a device has for regions."""
         return DeviceMemory(*self._device_memory(device))
+
+    def reserve(self, changes: Mapping[int, int], *, timeout: float = 0.0) -> Ticket:
+        """Changes how many bytes of devices this connection has reserved: what it commits within
+        that never lacks memory, and no one else can have it. ``changes``: of each device how many
+        bytes more, or fewer if negative; all or none. ``timeout``: seconds to wait for memory,
+        after those that asked before. ``ticket.wait()`` raises ``Refused``: NO_SPACE, TIMEOUT,
+        LIMIT, CANCELLED. It ends with the connection."""
+        ticket = _native.reserve(self, list(changes.items()), round(timeout * 1000))
+        ticket._connection = self
+        return ticket
 
     def device_ordinal(self, device: int) -> int:
         """This process's number of one of the daemon's devices, for CUDA and torch."""

@@ -41,6 +41,12 @@ class Region(_native.Region):
         are in flight."""
         self._decommit(offset, self.bytes - offset if bytes is None else bytes)
 
+    def register(self, device: int = 0) -> None:
+        """Of a host region: makes it known to the driver of this process, so that copies of GPUs to
+        and from it go by themselves. ``device``: in whose context. Raises ``Refused``: UNSUPPORTED
+        (it is no host region), EXISTS, DEVICE."""
+        self._register(device)
+
     def view(self, offset: int = 0, bytes: Optional[int] = None) -> memoryview:
         """The bytes of a committed range, writable unless the region is ``read_only``.
 

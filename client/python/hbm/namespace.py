@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import enum
 import hashlib
 import sys
 from typing import Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -13,7 +14,9 @@ from .errors import Status, Tier
 from .memory import Region, Spans
 from .ticket import Ticket
 
-__all__ = ["Amount", "Key", "Lookup", "Namespace", "chain", "key", "token_keys"]
+__all__ = [
+    "Amount", "CacheEvent", "Happened", "Key", "Lookup", "Namespace", "Watched", "chain", "key", "token_keys",
+]
 
 #: One buffer of n keys of 16 bytes, or a sequence of buffers of one.
 Keys = Union[bytes, bytearray, memoryview, Sequence[bytes]]
@@ -72,6 +75,27 @@ class Amount(NamedTuple):
 
     blocks: int
     bytes: int  #: as stored
+
+
+Happened = enum.IntEnum("Happened", _native.CACHE_EVENT, module=__name__)
+Happened.__doc__ = "enum hbm_cache_event: what has happened to a block."
+
+
+class CacheEvent(NamedTuple):
+    """What has happened to a block of a namespace."""
+
+    key: bytes
+    what: Happened
+    before: Tier  #: the tier that it was in; NONE: it was not there
+    after: Tier  #: the tier that it is in; NONE: it is not there any more
+
+
+class Watched(NamedTuple):
+    """What ``Namespace.watch()`` found."""
+
+    position: int  #: to go on from
+    missed: int  #: events before these that the daemon does not have any more
+    events: List[CacheEvent]  #: the oldest first
 
 
 class Namespace(_native.Namespace):
@@ -176,6 +200,17 @@ class Namespace(_native.Namespace):
         ticket = self._drop(int(pinned))
         ticket._connection = self._connection
         return ticket
+
+    def watch(self, position: int = 0) -> Watched:
+        """What has happened to its blocks since ``position``, at most 256 events: ask again from the
+        position that it returns while there are some. 0: no events, only where they begin; the
+        daemon keeps the last 2,048 from then on. If some were missed, look up what matters. Raises
+        ``Refused``: INVALID (there is no such position), LIMIT (``limits.watched``)."""
+        position, missed, events = self._watch(position)
+        return Watched(position, missed, [
+            CacheEvent(key, Happened(what), Tier(before), Tier(after))
+            for key, what, before, after in events
+        ])
 
     def _of_keys(self, op: str, keys: Keys, device: int = 0, number: int = 0) -> Ticket:
         ticket = self._keys(_OP[op], keys, device, number)

@@ -33,6 +33,7 @@ bool native_add_constants(PyObject *module)
 	static const struct constant driver[] = {HBM_DRIVER_LIST(CONSTANT){NULL, 0}};
 	static const struct constant encoding[] = {HBM_ENCODING_LIST(CONSTANT){NULL, 0}};
 	static const struct constant opcode[] = {HBM_OPCODE_LIST(CONSTANT){NULL, 0}};
+	static const struct constant cache_event[] = {HBM_CACHE_EVENT_LIST(CONSTANT){NULL, 0}};
 	static const struct constant limits[] = {{"KEY_BYTES", HBM_WIRE_KEY_BYTES},
 						 {"FENCES", HBM_WIRE_FENCES},
 						 {"NAME_BYTES", HBM_WIRE_NAME_BYTES},
@@ -42,5 +43,6 @@ bool native_add_constants(PyObject *module)
 	return constants_add(module, "STATUS", status) && constants_add(module, "TIER", tier) &&
 	       constants_add(module, "DRIVER", driver) &&
 	       constants_add(module, "ENCODING", encoding) &&
+	       constants_add(module, "CACHE_EVENT", cache_event) &&
 	       constants_add(module, "OPCODE", opcode) && constants_add(module, "LIMITS", limits);
 }

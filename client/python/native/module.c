@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/python/native/native.h"
 
+#include "client/python/native/promise.h"
+
 #include <string.h>
 
 PyObject *native_ticket_class, *native_error_maker;
@@ -132,6 +134,7 @@ PyMODINIT_FUNC PyInit__native(void);
 PyMODINIT_FUNC PyInit__native(void)
 {
 	static PyMethodDef methods[] = {{"use", module_use, METH_VARARGS, NULL},
+					{"reserve", promise_reserve, METH_VARARGS, NULL},
 					{"strerror", module_strerror, METH_O, NULL},
 					{.ml_name = NULL}};
 	static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "hbm._native",

@@ -428,6 +428,38 @@ static PyObject *namespace_lookup(PyObject *object, PyObject *argument)
 			: NULL;
 }
 
+/* watch(position): (position, how many were missed, a list of (key, event, from, to)) */
+static PyObject *namespace_watch(PyObject *object, PyObject *number)
+{
+	struct namespace *self = (struct namespace *)object;
+	struct hbm_wire_cache_event events[HBM_WIRE_WATCH_MAX];
+	uint64_t position, missed = 0;
+	struct call call;
+	PyObject *list;
+	size_t count = 0;
+
+	if (!native_u64(number, "position", &position) || !namespace_check(self) ||
+	    !core_enter(&call, self->core) ||
+	    core_leave(&call, hbm_watch(call.hbm, self->ns, &position, events, HBM_WIRE_WATCH_MAX,
+					&count, &missed)) < 0)
+		return NULL;
+
+	list = PyList_New(0);
+	for (size_t i = 0; list && i < count; i++) {
+		PyObject *event = Py_BuildValue("y#Iii", (const char *)&events[i].key,
+						(Py_ssize_t)sizeof(events[i].key), events[i].event,
+						(int)events[i].from, (int)events[i].to);
+
+		if (!event || PyList_Append(list, event) < 0)
+			Py_CLEAR(list);
+		Py_XDECREF(event);
+	}
+
+	return list ? Py_BuildValue("KKN", (unsigned long long)position, (unsigned long long)missed,
+				    list)
+		    : NULL;
+}
+
 /* What is asked for keys: an opcode and its arguments. */
 struct keys_request {
 	struct keys keys;
@@ -508,6 +540,7 @@ static PyMethodDef namespace_methods[] = {
 	{"_lookup", namespace_lookup, METH_O, NULL},
 	{"_keys", (PyCFunction)(void (*)(void))namespace_keys, METH_FASTCALL, NULL},
 	{"_drop", namespace_drop, METH_O, NULL},
+	{"_watch", namespace_watch, METH_O, NULL},
 	{.ml_name = NULL}};
 
 bool native_add_namespace(PyObject *module)

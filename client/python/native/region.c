@@ -242,6 +242,31 @@ static PyObject *region_decommit(PyObject *object, PyObject *const *args, Py_ssi
 	Py_RETURN_NONE;
 }
 
+/* register(device): all of it */
+static PyObject *region_register(PyObject *object, PyObject *number)
+{
+	struct region *self = (struct region *)object;
+	struct hbm_range all = {.offset = 0};
+	struct call call;
+	uint32_t device;
+	int status;
+
+	if (!native_u32(number, "device", &device) || !area_check(self->area, 0, 0))
+		return NULL;
+
+	all.region = self->area->region;
+	all.bytes = self->area->bytes;
+	self->area->pins++; /* it is not closed meanwhile */
+	status = core_enter(&call, self->core)
+			 ? core_leave(&call, hbm_region_register(call.hbm, &all, device, NULL))
+			 : -1;
+	self->area->pins--;
+	if (status < 0)
+		return NULL;
+
+	Py_RETURN_NONE;
+}
+
 /* publish(name, offset, bytes, gid or None) */
 static PyObject *region_publish(PyObject *object, PyObject *args)
 {
@@ -366,6 +391,7 @@ static PyMethodDef region_methods[] = {
 	{"close", region_close, METH_NOARGS, NULL},
 	{"_commit", (PyCFunction)(void (*)(void))region_commit, METH_FASTCALL, NULL},
 	{"_decommit", (PyCFunction)(void (*)(void))region_decommit, METH_FASTCALL, NULL},
+	{"_register", region_register, METH_O, NULL},
 	{"_array", region_array, METH_VARARGS, NULL},
 	{"_publish", region_publish, METH_VARARGS, NULL},
 	{"_attach", region_attach, METH_VARARGS | METH_CLASS, NULL},

@@ -26,6 +26,29 @@ class Blocks(DaemonTest):
             for i, data in enumerate(self.data):
                 bytes_[i * BLOCK : (i + 1) * BLOCK] = data
 
+    def test_watched(self):
+        ns = self.namespace()
+        begin = ns.watch()
+        self.assertEqual((begin.events, begin.missed), ([], 0))
+        names = keys(2)
+        ns.store(names, [pattern(i, 65536) for i in range(2)], tier=hbm.Tier.DDR).wait()
+        ns.remove(names[0])
+        seen, at = [], begin.position
+        while (found := ns.watch(at)).events:
+            seen, at = seen + found.events, found.position
+        stored = [event for event in seen if event.what == hbm.Happened.STORED]
+        self.assertEqual(sorted(event.key for event in stored), sorted(names))
+        self.assertEqual({event.before for event in stored}, {hbm.Tier.NONE})
+        dropped = [event for event in seen if event.what == hbm.Happened.DROPPED]
+        self.assertEqual([(event.key, event.after) for event in dropped], [(names[0], hbm.Tier.NONE)])
+        with self.assertRaises(hbm.Refused):
+            ns.watch(at + 1000)
+        with self.assertRaises(ValueError):
+            ns.watch(-1)
+        ns.close()
+        with self.assertRaises(RuntimeError):
+            ns.watch(at)
+
     def test_spans_of_a_region(self):
         region = self.connection.region(2 * COUNT * BLOCK)
         self.fill(region)

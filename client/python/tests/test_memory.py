@@ -233,6 +233,47 @@ class HostRegions(DaemonTest):
             self.assertEqual(region.view(SLAB, 65536), region.view(0, 65536))
             self.assertEqual(region.array(4).__dlpack_device__(), (1, 0))
 
+    def test_reserved(self):
+        before = self.connection.device_memory()
+        self.connection.reserve({0: 4 * SLAB}).wait()
+        after = self.connection.device_memory()
+        self.assertEqual(after.promised - before.promised, 4 * SLAB)
+        self.assertEqual(before.available - after.available, 4 * SLAB)
+        self.connection.reserve({0: -4 * SLAB}).wait()
+        self.assertEqual(self.connection.device_memory().promised, before.promised)
+
+        waits = self.connection.reserve({0: before.available}, timeout=20)
+        waits.wait()
+        with hbm.Connection(self.daemon.socket) as other:
+            with self.assertRaises(hbm.Refused) as refused:
+                other.reserve({0: SLAB}).wait()
+            self.assertEqual(refused.exception.status, hbm.Status.NO_SPACE)
+            later = other.reserve({0: SLAB}, timeout=20)
+            self.connection.reserve({0: -before.available}).wait()
+            later.wait()
+            for wrong in ({-1: 1}, {0: 1 << 63}):
+                with self.assertRaises((ValueError, OverflowError)):
+                    other.reserve(wrong)
+            for wrong in ({0: "much"}, {"a": 1}):
+                with self.assertRaises(TypeError):
+                    other.reserve(wrong)
+            with self.assertRaises(ValueError):
+                other.reserve({0: 1}, timeout=-1)
+
+    def test_registered_with_the_driver(self):
+        with self.connection.host_region(SLAB) as region:
+            region.register()
+            with self.assertRaises(hbm.Refused) as refused:
+                region.register()
+            self.assertEqual(refused.exception.status, hbm.Status.EXISTS)
+            with self.assertRaises(ValueError):
+                region.register(-1)
+        with self.assertRaises(RuntimeError):
+            region.register()
+        with self.connection.region(SLAB) as region, self.assertRaises(hbm.Refused) as refused:
+            region.register()
+        self.assertEqual(refused.exception.status, hbm.Status.UNSUPPORTED)
+
     def test_memory_in_no_region(self):
         ns = self.namespace(65536, ephemeral=True)
         buffers = [bytearray(65536) for _ in range(2)]
