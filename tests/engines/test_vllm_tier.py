@@ -35,7 +35,17 @@ WAIT_S = 30
 class Engine:
     """A scheduler with a CPU tier of CHUNKS rows, and HbmTier behind it."""
 
-    def __init__(self, daemon, *, chunks=CHUNKS, groups=None, model="llama", extra=(), **tier):
+    def __init__(
+        self,
+        daemon,
+        *,
+        chunks=CHUNKS,
+        groups=None,
+        model="llama",
+        dtype="float16",
+        extra=(),
+        **tier,
+    ):
         options = {
             "spec_name": "TieringOffloadingSpec",
             "cpu_bytes_to_use": chunks * ROW,
@@ -56,7 +66,7 @@ class Engine:
             enable_kv_cache_events=False,
             extra_config=options,
             engine_id=f"hbm-test-{uuid.uuid4().hex}",
-            model=OffloadingModelConfig(name=model, dtype="float16", max_model_len=4096),
+            model=OffloadingModelConfig(name=model, dtype=dtype, max_model_len=4096),
             cache=OffloadingCacheConfig(tokens_per_hash=TOKENS, blocks_per_chunk=1),
             parallel=OffloadingParallelConfig(0, 1, 1, 1, 1, 1, 0, 1, None, False),
         )
@@ -212,7 +222,8 @@ def test_namespaces_keep_models_weights_and_salts_apart(daemon):
         context = engine.request("a")
         engine.store(context, chain(context, 2))
 
-    for other in ({"model": "qwen"}, {"weights": 8}, {"weights": "v2"}, {"salt": "tenant"}):
+    named = [{"model": "qwen"}, {"dtype": "bfloat16"}, {"salt": "tenant"}]
+    for other in (*named, {"weights": None}, {"weights": 8}, {"weights": "v2"}):
         with Engine(daemon, **other) as engine:
             context = engine.request("b")
             assert engine.look_up(context, chain(context, 2)) == [LookupResult.MISS] * 2, other

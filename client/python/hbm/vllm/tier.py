@@ -236,7 +236,7 @@ def _cache_keys(keys: Iterable[bytes]) -> bytes:
 
 
 def _namespace(
-    spec: Any, row: int, salt: str, weights: Any, revision: str | None
+    spec: Any, row: int, salt: str, weights: Any, revision: str | None = None
 ) -> Mapping[str, Any]:
     """A row has the blocks of all ranks, in the layout that the engine has given it."""
     config = spec.config
