@@ -41,6 +41,16 @@ class Region(_native.Region):
         are in flight."""
         self._decommit(offset, self.bytes - offset if bytes is None else bytes)
 
+    def share(
+        self, source: "Region", source_offset: int = 0, offset: int = 0, bytes: Optional[int] = None
+    ) -> None:
+        """Backs the range from ``offset`` on, of whole slabs and not committed, with the memory of
+        ``source`` from ``source_offset`` on: both have it, and it is charged once. ``bytes``: all of
+        the source from there on by default. Raises ``Refused``: EXISTS (the range is committed),
+        NOT_FOUND (that of the source is not), INVALID."""
+        count = source.bytes - source_offset if bytes is None else bytes
+        self._share(source, source_offset, offset, count)
+
     def register(self, device: int = 0) -> None:
         """Of a host region: makes it known to the driver of this process, so that copies of GPUs to
         and from it go by themselves. ``device``: in whose context. Raises ``Refused``: UNSUPPORTED

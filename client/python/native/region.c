@@ -242,6 +242,54 @@ static PyObject *region_decommit(PyObject *object, PyObject *const *args, Py_ssi
 	Py_RETURN_NONE;
 }
 
+static bool region_can_share(const struct region *self, const struct region *source)
+{
+	if (source->core != self->core)
+		PyErr_SetString(PyExc_ValueError, "a region of another connection");
+	else if (source->area->read_only)
+		PyErr_SetString(PyExc_ValueError, "the source may not be written");
+	else if (self->area->allocation || source->area->allocation)
+		PyErr_SetString(PyExc_ValueError, "the memory is torch's");
+
+	return !PyErr_Occurred();
+}
+
+/* share(source, its offset, offset, bytes) */
+static PyObject *region_share(PyObject *object, PyObject *args)
+{
+	struct region *self = (struct region *)object, *source;
+	struct hbm_share share = {.flags = 0};
+	PyObject *from, *source_offset, *offset, *bytes;
+	struct call call;
+	int status;
+
+	if (!PyArg_ParseTuple(args, "O!OOO", native_region_type, &from, &source_offset, &offset,
+			      &bytes) ||
+	    !native_u64(source_offset, "source_offset", &share.source_offset) ||
+	    !native_u64(offset, "offset", &share.target_offset) ||
+	    !native_u64(bytes, "bytes", &share.bytes))
+		return NULL;
+	source = (struct region *)from;
+	if (!region_can_share(self, source) ||
+	    !area_check(source->area, share.source_offset, share.bytes) ||
+	    !area_check(self->area, share.target_offset, share.bytes))
+		return NULL;
+
+	share.source = source->area->region;
+	share.target = self->area->region;
+	self->area->pins++; /* they are not closed meanwhile */
+	source->area->pins++;
+	status = core_enter(&call, self->core) ? core_leave(&call, hbm_share(call.hbm, &share, 1))
+					       : -1;
+	source->area->pins--;
+	self->area->pins--;
+	if (status < 0)
+		return NULL;
+	area_set_committed(self->area, share.target_offset, share.bytes, true);
+
+	Py_RETURN_NONE;
+}
+
 /* register(device): all of it */
 static PyObject *region_register(PyObject *object, PyObject *number)
 {
@@ -391,6 +439,7 @@ static PyMethodDef region_methods[] = {
 	{"close", region_close, METH_NOARGS, NULL},
 	{"_commit", (PyCFunction)(void (*)(void))region_commit, METH_FASTCALL, NULL},
 	{"_decommit", (PyCFunction)(void (*)(void))region_decommit, METH_FASTCALL, NULL},
+	{"_share", region_share, METH_VARARGS, NULL},
 	{"_register", region_register, METH_O, NULL},
 	{"_array", region_array, METH_VARARGS, NULL},
 	{"_publish", region_publish, METH_VARARGS, NULL},

@@ -233,6 +233,34 @@ class HostRegions(DaemonTest):
             self.assertEqual(region.view(SLAB, 65536), region.view(0, 65536))
             self.assertEqual(region.array(4).__dlpack_device__(), (1, 0))
 
+    def test_shared(self):
+        before = self.connection.device_memory().free
+        with self.connection.region(2 * SLAB) as source, self.connection.region(3 * SLAB, commit=False) as target:
+            target.share(source, SLAB, SLAB, SLAB)
+            self.assertEqual(before - self.connection.device_memory().free, 2 * SLAB)
+            source.view(SLAB, 4)[:] = b"both"
+            self.assertEqual(target.view(SLAB, 4), b"both")
+            for wrong in (lambda: target.view(0, 4), lambda: target.view(2 * SLAB, 4)):
+                with self.assertRaises(BufferError):
+                    wrong()
+            for status, call in ((hbm.Status.EXISTS, lambda: target.share(source, 0, SLAB, SLAB)),
+                                 (hbm.Status.NOT_FOUND, lambda: target.share(target, 0, 2 * SLAB, SLAB))):
+                with self.assertRaises(hbm.Refused) as refused:
+                    call()
+                self.assertEqual(refused.exception.status, status)
+            with hbm.Connection(self.daemon.socket) as other, other.region(SLAB) as theirs:
+                with self.assertRaises(ValueError):
+                    target.share(theirs)
+            with self.assertRaises(ValueError):
+                target.share(source, 0, 2 * SLAB, 2 * SLAB)
+            with self.assertRaises(TypeError):
+                target.share(None, 0, 0, SLAB)
+            source.decommit()
+            self.assertEqual(target.view(SLAB, 4), b"both")
+            source.close()
+            with self.assertRaises(RuntimeError):
+                target.share(source, 0, 0, SLAB)
+
     def test_reserved(self):
         before = self.connection.device_memory()
         self.connection.reserve({0: 4 * SLAB}).wait()
