@@ -12,6 +12,7 @@ Nothing here raises for what a daemon does, and nothing waits for it.
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from typing import Any, Mapping, Sequence
 
 from vllm.distributed.kv_transfer.kv_connector.v1 import base
@@ -25,6 +26,8 @@ from .courier import Courier
 from .geometry import Told, gathered, geometry
 from .matcher import Matcher
 from .orders import Orders
+from .pool import KvPool, check
+from .staging import Staging
 from .transfers import Outcome, Transfers
 
 try:
@@ -46,8 +49,13 @@ _OPTIONS = dict(
     reconnect_ms=2000,
     load_bytes=256 << 20,
     store_bytes=256 << 20,
+    staging_bytes=0,
     prompt_only=False,
+    kv_in_regions=False,
 )
+
+
+_BYTES = ("load_bytes", "store_bytes", "staging_bytes")
 
 
 class HbmConnector(KVConnectorBase_V1, SupportsHMA):
@@ -55,8 +63,10 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
 
     socket, salt, weights, lookup_timeout_ms, timeout_ms, reconnect_ms: as of HbmTier.
     load_bytes: host memory of each worker that loads in flight may have. store_bytes: that
-    stores may have which are not over; what is beyond that is not stored. prompt_only: blocks
-    of generated tokens are not stored.
+    stores may have which are not over; what is beyond that is not stored. staging_bytes: of these,
+    in memory of the daemon, where it is copied once less; each worker needs so much more of it.
+    prompt_only: blocks of generated tokens
+    are not stored. kv_in_regions: on a GPU, the KV cache is allocated in regions of the daemon.
     """
 
     if CacheHitSource is not None:
@@ -75,6 +85,12 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
         self._transfers: Transfers | None = None
         self._courier: Courier | None = None
         self._load_errors: set[int] = set()
+        self._pool: KvPool | None = None
+        if options["kv_in_regions"]:
+            check(vllm_config)
+            if role == KVConnectorRole.WORKER:
+                rank = vllm_config.parallel_config.rank
+                self._pool = KvPool(options["socket"], f"vllm-rank-{rank}-kv")
         if self._geometry.why_not is not None:
             log.warning("hbmd is not used for this engine: %s", self._geometry.why_not)
             return
@@ -82,15 +98,19 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
         if role == KVConnectorRole.SCHEDULER:
             return  # it begins when the workers have told it where blocks are
         rank = vllm_config.parallel_config.rank
-        self._courier = self._connect(self._geometry.namespaces, f"vllm-rank-{rank}")
+        staging = Staging(options["staging_bytes"], pinned=vllm_config.device_config.device_type == "cuda")
+        self._courier = self._connect(self._geometry.namespaces, f"vllm-rank-{rank}", staging)
         self._transfers = Transfers(
             self._geometry,
             self._courier,
+            staging,
             window=options["load_bytes"],
             store_bytes=options["store_bytes"],
         )
 
-    def _connect(self, namespaces: Sequence[Mapping[str, Any]], name: str) -> Courier:
+    def _connect(
+        self, namespaces: Sequence[Mapping[str, Any]], name: str, beside: Staging | None = None
+    ) -> Courier:
         return Courier(
             namespaces,
             socket=self._options["socket"],
@@ -98,6 +118,7 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
             timeout_ms=self._options["timeout_ms"],
             reconnect_ms=self._options["reconnect_ms"],
             window=self._options["load_bytes"],
+            beside=beside,
         )
 
     @property
@@ -173,6 +194,9 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
     def get_handshake_metadata(self) -> Told:
         return Told(self._geometry.namespaces, self._geometry.why_not)
 
+    def get_mem_pool_context(self) -> AbstractContextManager[Any] | None:
+        return None if self._pool is None else self._pool.context()
+
     def register_kv_caches(self, kv_caches: dict[str, Any]) -> None:
         if self._transfers is not None:
             self._transfers.register(kv_caches, self._kv_cache_config)
@@ -228,7 +252,7 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     """Members that other parts of vLLM read stand beside ours; they are not looked at."""
     options = {name: given.get(name, value) for name, value in _OPTIONS.items()}
-    for name in ("lookup_timeout_ms", "timeout_ms", "reconnect_ms", "load_bytes", "store_bytes"):
+    for name in ("lookup_timeout_ms", "timeout_ms", "reconnect_ms", *_BYTES):
         if not isinstance(options[name], int) or options[name] < 0:
             raise ValueError(f"HbmConnector: {name} must be a number of at least 0")
     return options

@@ -95,7 +95,8 @@ class Courier:
     by hbmctl sessions. reconnect_ms: how long calls wait for the next daemon where sessions
     outlive it; timeout_ms: a job that takes longer, or a call that is not answered for so long,
     ends the connection and all its jobs. window: bytes that are in flight at a time; a job
-    that is larger goes alone.
+    that is larger goes alone. beside: what has memory of the connection: its begin(connection)
+    and end() are called, by this thread, when that has begun and before it is closed.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Courier:
         reconnect_ms: int = 2000,
         timeout_ms: int = 30000,
         window: int = 256 << 20,
+        beside: Any = None,
     ) -> None:
         self._namespace_args = [dict(n) for n in namespaces]
         self._connect_args = dict(
@@ -117,9 +119,11 @@ class Courier:
         )
         self._timeout = timeout_ms / 1000
         self._window = window
+        self._beside = beside
 
         # Of the courier's thread alone.
         self._connection: Any = None
+        self._used: list[Any] = []  # connections that have ended, and whose memory is in use
         self._namespaces: list[Any] = []
         self._ended_with: str | None = None  # a job has told that the connection has ended
         self._flight: dict[Any, Job] = {}
@@ -229,6 +233,8 @@ class Courier:
 
     def _turn(self) -> bool:
         """Between two sleeps. False: nothing is in flight, and it is closed."""
+        if self._used:
+            self._close_used()
         if self._connection is None:
             self._connect()
         self._begin()
@@ -267,9 +273,11 @@ class Courier:
         try:
             connection = hbm.Connection(**self._connect_args)
             self._namespaces = [connection.namespace(**n) for n in self._namespace_args]
+            if self._beside is not None:
+                self._beside.begin(connection)
         except (OSError, hbm.Error) as error:
             if connection is not None:
-                self._close_quietly(connection)
+                self._end(connection)
             self._say(f"hbmd cannot be used, everything is a miss until it can: {error}")
             self._next_attempt = time.monotonic() + self._retry
             self._retry = min(self._retry * 2, _RETRY_LAST)
@@ -382,15 +390,25 @@ class Courier:
     def _disconnect(self) -> None:
         connection, self._connection, self._namespaces = self._connection, None, []
         if connection is not None:
-            self._close_quietly(connection)
+            self._end(connection)
         self._ended_with = None
 
-    @staticmethod
-    def _close_quietly(connection: Any) -> None:
-        try:
-            connection.close()
-        except (hbm.Error, OSError) as error:
-            log.debug("closing the connection: %s", error)
+    def _end(self, connection: Any) -> None:
+        if self._beside is not None:
+            self._beside.end()
+        self._used.append(connection)
+        self._close_used()
+
+    def _close_used(self) -> None:
+        """Closes those that nothing has memory of any more."""
+        used, self._used = self._used, []
+        for connection in used:
+            try:
+                connection.close()
+            except BufferError:
+                self._used.append(connection)
+            except (hbm.Error, OSError) as error:
+                log.debug("closing the connection: %s", error)
 
     def _fail_queued(self, why: str) -> None:
         with self._lock:

@@ -28,12 +28,6 @@ class Planes:
         self.device = planes[0].device
         self.nbytes = sum(plane.shape[1] for plane in planes)
 
-    def staging(self, blocks: int) -> torch.Tensor:
-        """Host memory for so many blocks, that a device can copy to and from."""
-        return torch.empty(
-            (blocks, self.nbytes), dtype=torch.uint8, pin_memory=self.device.type == "cuda"
-        )
-
     def gather(self, blocks: Sequence[int], staging: torch.Tensor) -> None:
         """Copies blocks to the rows of `staging`; on a GPU it is queued on the stream."""
         index = torch.tensor(blocks, dtype=torch.int64, device=self.device)

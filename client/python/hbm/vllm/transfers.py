@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worker's side of the connector: copies between this rank's KV cache and the daemon.
 
-Both ways go through staging rows in host memory. A store copies its blocks there before the step
+Both ways go through staging rows in host memory (hbm.vllm.staging). A store copies its blocks there before the step
 is over, so that the engine may use them for anything after it; the rows are sent later. A load
 receives into rows, and copies them to its blocks only when they have come: whatever becomes of
 the daemon or of a request that was given up, nothing is written to a block late.
@@ -24,6 +24,7 @@ from .courier import Courier, Result
 from .geometry import Geometry
 from .orders import Orders, Part
 from .planes import Planes, planes_of
+from .staging import Rows, Staging
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,17 @@ class Transfers:
     of it; a store beyond that is left out."""
 
     def __init__(
-        self, geometry: Geometry, courier: Courier, *, window: int, store_bytes: int
+        self,
+        geometry: Geometry,
+        courier: Courier,
+        staging: Staging,
+        *,
+        window: int,
+        store_bytes: int,
     ) -> None:
         self._geometry = geometry
         self._courier = courier
+        self._staging = staging
         self._piece = window // 4
         self._store_limit = store_bytes
         self._storing = 0
@@ -95,7 +103,7 @@ class Transfers:
 
     def _begin(self, load: _Load, piece: Part) -> None:
         planes = self._planes[piece.group]
-        staging: list[torch.Tensor] = []
+        rows: list[Rows] = []
         # What the engine has queued for blocks that it has just given to this request, as zeroing
         # them, comes first.
         queued = None
@@ -103,13 +111,13 @@ class Transfers:
             queued = torch.cuda.Event()
             queued.record()
 
-        def where() -> list[memoryview]:
-            staging.append(planes.staging(len(piece.blocks)))
-            return _rows(staging[0])
+        def where() -> Any:
+            rows.append(self._staging.take(len(piece.blocks), planes.nbytes))
+            return rows[0].where()
 
         def then(present: Sequence[bool]) -> None:
             came = [i for i, good in enumerate(present) if good]
-            self._scatter(planes, staging[0], came, [piece.blocks[i] for i in came], queued)
+            self._scatter(planes, rows[0].memory, came, [piece.blocks[i] for i in came], queued)
 
         self._courier.load(
             (load, piece),
@@ -155,17 +163,17 @@ class Transfers:
             return
 
         self._left_out = False
-        staging = planes.staging(len(part.blocks))
-        planes.gather(part.blocks, staging)
+        rows = self._staging.take(len(part.blocks), planes.nbytes)
+        planes.gather(part.blocks, rows.memory)
         copied = None
         if self._stream is not None:
             copied = torch.cuda.Event()
             copied.record()
 
-        def where() -> list[memoryview]:
+        def where() -> Any:
             if copied is not None:
                 copied.synchronize()
-            return _rows(staging)
+            return rows.where()
 
         self._storing += nbytes
         self._courier.store(
@@ -194,9 +202,3 @@ class Transfers:
         if load.failed:
             self._outcome.failed.add(load.request)
             self._outcome.blocks.update(load.failed)
-
-
-def _rows(staging: torch.Tensor) -> list[memoryview]:
-    flat = memoryview(staging.numpy()).cast("B")
-    row = staging.shape[1]
-    return [flat[i * row : (i + 1) * row] for i in range(staging.shape[0])]
