@@ -46,9 +46,10 @@ static bool contents_one(const struct contents *contents, uint64_t address, uint
 	assert_non_null(own);
 	for (unsigned i = 0; i < 4; i++)
 		x = (x ^ name[i]) * 0xbf58476d1ce4e5b9 + 1;
-	for (uint64_t i = 0; i < bytes; i++) {
+	for (uint64_t i = 0; i < bytes; i += sizeof(x)) {
 		x = x * 6364136223846793005 + 1442695040888963407;
-		own[i] = (unsigned char)(x >> 56);
+		const uint64_t mixed = x ^ x >> 32; /* the low bits of x repeat soon */
+		memcpy(own + i, &mixed, bytes - i < sizeof(x) ? bytes - i : sizeof(x));
 	}
 	const bool done = access(contents, address, own, bytes);
 
