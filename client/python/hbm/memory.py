@@ -15,6 +15,14 @@ __all__ = ["Array", "Region", "Spans"]
 Array = _native.Array
 
 
+def number_name(dtype: Any) -> str:
+    """The name of a type of numbers: itself, or of a type of torch or numpy."""
+    if not getattr(dtype, "isnative", True):
+        raise ValueError(f"{dtype} is not in the byte order of this machine")
+    name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
+    return name.rpartition(".")[2]
+
+
 class Region(_native.Region):
     """A contiguous range of device addresses, backed by memory where it is committed.
 
@@ -76,12 +84,12 @@ class Region(_native.Region):
         as a live view of the region, as does what was made of it.
 
         ``dtype``: bool, uint8 to uint64, int8 to int64, float16, bfloat16, float32, float64,
-        float8_e4m3fn, float8_e5m2: a name, or a type of torch or numpy. ``offset``: in bytes, a
+        float8_e4m3fn, float8_e5m2: a name, or a type of torch or numpy, in the byte order of this
+        machine. ``offset``: in bytes, a
         multiple of a number's.
         """
         lengths = (shape,) if isinstance(shape, int) else tuple(shape)
-        name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
-        return self._array(offset, lengths, name.rpartition(".")[2])
+        return self._array(offset, lengths, number_name(dtype))
 
     def __dlpack__(self, **options: Any) -> Any:
         """All of it, as uint8."""

@@ -13,7 +13,7 @@ from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
 
 from . import _native
 from .errors import Refused, Status, Tier
-from .memory import Array
+from .memory import Array, number_name
 from .namespace import Keys, Namespace
 
 __all__ = ["Event", "Pool", "PoolFacts", "Saved", "Sequence", "SequenceFacts", "Space"]
@@ -268,8 +268,7 @@ class Sequence(_native.Sequence):
 
     def _view(self, layer: int, values: bool, dtype: Any, first: int, tokens: Optional[int]) -> Array:
         count = self.tokens - first if tokens is None else tokens
-        name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
-        return self._array(layer, values, first, count, name.rpartition(".")[2])
+        return self._array(layer, values, first, count, number_name(dtype))
 
     def fork(self, count: int = 1) -> List["Sequence"]:
         """Sequences that begin with its tokens; their full slabs are shared."""

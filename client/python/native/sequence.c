@@ -9,7 +9,7 @@
 #include "client/python/native/array.h"
 #include "client/python/native/cached.h"
 #include "client/python/native/core.h"
-#include "client/python/native/pool.h"
+#include "client/python/native/group.h"
 
 #include <hbm/saved.h>
 #include <stdlib.h>
@@ -85,7 +85,7 @@ static int sequence_close_it(struct sequence *self)
 	struct hbm_sequence *handle = self->handle;
 	struct call call;
 
-	self->handle = NULL;
+	__atomic_store_n(&self->handle, NULL, __ATOMIC_RELAXED);
 	if (!handle || !self->pool->open || self->pool->core->closed)
 		return 0;
 	if (!pool_enter(&call, self->pool))
@@ -117,8 +117,7 @@ bool sequence_check(const struct sequence *self)
 	return self->handle != NULL;
 }
 
-/* For what unmaps memory of it. */
-static bool sequence_check_unseen(const struct sequence *self)
+bool sequence_check_unseen(const struct sequence *self)
 {
 	if (!sequence_check(self))
 		return false;
@@ -126,6 +125,26 @@ static bool sequence_check_unseen(const struct sequence *self)
 		PyErr_Format(PyExc_BufferError, "there are %zd live views of the sequence",
 			     self->views);
 	return self->views == 0;
+}
+
+bool sequence_is_there(const struct sequence *self, bool unseen)
+{
+	return __atomic_load_n(&self->handle, __ATOMIC_RELAXED) &&
+	       !(unseen && __atomic_load_n(&self->views, __ATOMIC_RELAXED) > 0);
+}
+
+/* Until pool_leave() it is open, and with `unseen` without views. False: an exception is set. */
+static bool sequence_enter(struct call *call, const struct sequence *self, bool unseen)
+{
+	while ((unseen ? sequence_check_unseen(self) : sequence_check(self)) &&
+	       pool_enter(call, self->pool)) {
+		if (sequence_is_there(self, unseen))
+			return true;
+		if (core_leave(call, 0) < 0)
+			break;
+	}
+
+	return false;
 }
 
 static PyObject *sequence_close(PyObject *object, PyObject *none)
@@ -149,7 +168,7 @@ static bool sequence_ask(const struct sequence *self, struct hbm_sequence_facts 
 {
 	struct call call;
 
-	return sequence_check(self) && pool_enter(&call, self->pool) &&
+	return sequence_enter(&call, self, false) &&
 	       pool_leave(&call, self->pool, hbm_sequence_facts(self->handle, facts)) == 0;
 }
 
@@ -196,11 +215,10 @@ static bool sequence_find(const struct sequence *self, uint32_t layer, bool valu
 	struct call call;
 	int status;
 
-	if (!sequence_ask(self, facts) || !pool_enter(&call, self->pool))
+	if (!sequence_ask(self, facts) || !sequence_enter(&call, self, false))
 		return false;
-	status = self->handle ? hbm_layout_view(hbm_sequence_layout(self->handle), layer, 0, view,
-						error, sizeof(error))
-			      : HBM_INVALID;
+	status = hbm_layout_view(hbm_sequence_layout(self->handle), layer, 0, view, error,
+				 sizeof(error));
 	if (core_leave(&call, 0) < 0)
 		return false;
 
@@ -276,8 +294,7 @@ static PyObject *sequence_call(PyObject *object, PyObject *number, sequence_numb
 	struct call call;
 	uint64_t value;
 
-	if (!native_u64(number, "tokens", &value) || !sequence_check_unseen(self) ||
-	    !pool_enter(&call, self->pool) ||
+	if (!native_u64(number, "tokens", &value) || !sequence_enter(&call, self, true) ||
 	    pool_leave(&call, self->pool, function(self->handle, value)) < 0)
 		return NULL;
 
@@ -308,7 +325,7 @@ static PyObject *sequence_fork(PyObject *object, PyObject *number)
 	handles = calloc((size_t)count + 1, sizeof(struct hbm_sequence *));
 	if (!handles)
 		return PyErr_NoMemory();
-	if (!pool_enter(&call, self->pool) ||
+	if (!sequence_enter(&call, self, false) ||
 	    pool_leave(&call, self->pool, hbm_sequence_fork(self->handle, count, handles)) < 0) {
 		free(handles);
 		return NULL;
@@ -325,178 +342,6 @@ static PyObject *sequence_fork(PyObject *object, PyObject *number)
 	free(handles);
 
 	return list;
-}
-
-/* ---- Calls on several ---- */
-
-struct group {
-	PyObject *tuple; /* counted, as they are */
-	struct hbm_sequence **handles;
-	size_t count;
-};
-
-static void group_free(struct group *group)
-{
-	Py_CLEAR(group->tuple);
-	free(group->handles);
-	group->handles = NULL;
-}
-
-/* Sequences of a pool; `unseen`: without views. False: an exception is set. */
-static bool group_parse(PyObject *objects, const struct pool *pool, bool unseen,
-			struct group *group)
-{
-	bool right = true;
-
-	*group = (struct group){.tuple = PySequence_Tuple(objects)};
-	if (!group->tuple)
-		return false;
-	group->count = (size_t)PyTuple_Size(group->tuple);
-	group->handles = calloc(group->count + 1, sizeof(struct hbm_sequence *));
-	if (!group->handles)
-		PyErr_NoMemory();
-
-	for (size_t i = 0; group->handles && right && i < group->count; i++) {
-		PyObject *object = PyTuple_GetItem(group->tuple, (Py_ssize_t)i);
-		struct sequence *sequence = (struct sequence *)object;
-
-		right = PyObject_TypeCheck(object, native_sequence_type) && sequence->pool == pool;
-		if (!right)
-			PyErr_SetString(PyExc_ValueError, "not a sequence of this pool");
-		right = right &&
-			(unseen ? sequence_check_unseen(sequence) : sequence_check(sequence));
-		if (right)
-			group->handles[i] = sequence->handle;
-	}
-	if (group->handles && right)
-		return true;
-	group_free(group);
-
-	return false;
-}
-
-/* step(pool, sequences, lengths) */
-static PyObject *sequence_step(PyObject *type, PyObject *args)
-{
-	PyObject *object, *sequences, *lengths, *tuple = NULL;
-	uint64_t *numbers = NULL;
-	struct group group;
-	struct pool *pool;
-	struct call call;
-	size_t i = 0;
-	int r = -1;
-
-	(void)type;
-	if (!PyArg_ParseTuple(args, "OOO", &object, &sequences, &lengths))
-		return NULL;
-	pool = sequence_pool(object);
-	if (!pool || !pool_check(pool) || !group_parse(sequences, pool, false, &group))
-		return NULL;
-
-	tuple = PySequence_Tuple(lengths);
-	numbers = calloc(group.count + 1, sizeof(*numbers));
-	if (!numbers)
-		PyErr_NoMemory();
-	else if (tuple && (size_t)PyTuple_Size(tuple) != group.count)
-		PyErr_SetString(PyExc_ValueError, "a length for each sequence");
-	else if (tuple) {
-		while (i < group.count &&
-		       native_u64(PyTuple_GetItem(tuple, (Py_ssize_t)i), "length", &numbers[i]))
-			i++;
-		if (i == group.count && pool_enter(&call, pool))
-			r = pool_leave(&call, pool,
-				       hbm_step(pool->pool, group.handles, numbers, group.count));
-	}
-	Py_XDECREF(tuple);
-	free(numbers);
-	group_free(&group);
-	if (r < 0)
-		return NULL;
-
-	Py_RETURN_NONE;
-}
-
-/* reorder(pool, sequences, from): sequence i takes over the tokens of sequence from[i] */
-static PyObject *sequence_reorder(PyObject *type, PyObject *args)
-{
-	PyObject *object, *sequences, *froms, *tuple;
-	uint32_t *numbers = NULL;
-	struct group group;
-	struct pool *pool;
-	struct call call;
-	size_t i = 0;
-	int r = -1;
-
-	(void)type;
-	if (!PyArg_ParseTuple(args, "OOO", &object, &sequences, &froms))
-		return NULL;
-	pool = sequence_pool(object);
-	if (!pool || !pool_check(pool))
-		return NULL;
-	tuple = PySequence_Tuple(froms);
-	if (!tuple || !group_parse(sequences, pool, true, &group)) {
-		Py_XDECREF(tuple);
-		return NULL;
-	}
-
-	numbers = calloc(group.count + 1, sizeof(*numbers));
-	if (!numbers)
-		PyErr_NoMemory();
-	else if ((size_t)PyTuple_Size(tuple) != group.count)
-		PyErr_SetString(PyExc_ValueError, "a number for each sequence");
-	else {
-		while (i < group.count &&
-		       native_u32(PyTuple_GetItem(tuple, (Py_ssize_t)i), "from", &numbers[i]))
-			i++;
-		if (i == group.count && pool_enter(&call, pool))
-			r = pool_leave(&call, pool,
-				       hbm_sequences_reorder(pool->pool, group.handles, numbers,
-							     group.count));
-	}
-	Py_DECREF(tuple);
-	free(numbers);
-	group_free(&group);
-	if (r < 0)
-		return NULL;
-
-	Py_RETURN_NONE;
-}
-
-/* move(pool, sequences, tier or None, whether they stay suspended, deadline in us): suspends,
- * resumes, or prefetches */
-static PyObject *sequence_move(PyObject *type, PyObject *args)
-{
-	PyObject *object, *sequences;
-	unsigned long long deadline;
-	struct group group;
-	struct pool *pool;
-	struct call call;
-	int what, tier, status, r;
-
-	(void)type;
-	if (!PyArg_ParseTuple(args, "OOiiK", &object, &sequences, &what, &tier, &deadline))
-		return NULL;
-	pool = sequence_pool(object);
-	if (!pool || !pool_check(pool) || !group_parse(sequences, pool, what == 0, &group))
-		return NULL;
-
-	r = -1;
-	if (pool_enter(&call, pool)) {
-		if (what == 0)
-			status = hbm_sequences_suspend(pool->pool, group.handles, group.count,
-						       (enum hbm_tier)tier);
-		else if (what == 1)
-			status = hbm_sequences_resume(pool->pool, group.handles, group.count);
-		else
-			status = hbm_sequences_prefetch(pool->pool, group.handles, group.count,
-							(enum hbm_tier)tier, deadline);
-		r = pool_leave(&call, pool, status);
-	}
-	group_free(&group);
-	if (r < 0)
-		return NULL;
-
-	Py_RETURN_NONE;
 }
 
 /* ---- By name ---- */
@@ -517,15 +362,16 @@ static PyObject *sequence_save(PyObject *object, PyObject *args)
 	    !sequence_check(self))
 		return NULL;
 
-	save.sequence = self->handle;
 	save.committed = committed;
 	options.space.weights = weights;
 	options.space.memory_only = memory_only;
 	options.tier = (enum hbm_tier)tier;
 	options.pin = pin;
 	options.durable = durable;
-	if (!pool_enter(&call, self->pool) ||
-	    pool_leave(&call, self->pool,
+	if (!sequence_enter(&call, self, false))
+		return NULL;
+	save.sequence = self->handle;
+	if (pool_leave(&call, self->pool,
 		       hbm_sequences_save(self->pool->pool, &save, 1, &options, &saved)) < 0)
 		return NULL;
 
@@ -587,9 +433,9 @@ bool native_add_sequence(PyObject *module)
 		{"_truncate", sequence_truncate, METH_O, NULL},
 		{"_slide", sequence_slide, METH_O, NULL},
 		{"_fork", sequence_fork, METH_O, NULL},
-		{"_step", sequence_step, METH_VARARGS | METH_CLASS, NULL},
-		{"_reorder", sequence_reorder, METH_VARARGS | METH_CLASS, NULL},
-		{"_move", sequence_move, METH_VARARGS | METH_CLASS, NULL},
+		{"_step", group_step, METH_VARARGS | METH_CLASS, NULL},
+		{"_reorder", group_reorder, METH_VARARGS | METH_CLASS, NULL},
+		{"_move", group_move, METH_VARARGS | METH_CLASS, NULL},
 		{"_save", sequence_save, METH_VARARGS, NULL},
 		{"_saved", sequence_saved, METH_VARARGS | METH_CLASS, NULL},
 		{"_open_cached", cached_open, METH_VARARGS | METH_CLASS, NULL},

@@ -4,6 +4,7 @@
 import ctypes
 import gc
 import struct
+import types
 import unittest
 
 import hbm
@@ -138,6 +139,9 @@ class Regions(DaemonTest):
                                      (4, "float32", 2), (-1, "uint8", 0), (1, "uint8", 2 * SLAB), ([1] * 17, "bool", 0)):
             with self.assertRaises(ValueError):
                 self.region.array(shape, dtype, offset)
+        with self.assertRaisesRegex(ValueError, "byte order"):
+            self.region.array(4, types.SimpleNamespace(name="float32", isnative=False))  # numpy.dtype(">f4")
+        self.assertEqual(self.region.array(4, types.SimpleNamespace(name="float32", isnative=True)).dtype, "float32")
         with self.assertRaises(TypeError):
             type(array)()
 

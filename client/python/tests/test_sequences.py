@@ -92,6 +92,29 @@ class Sequences(DaemonTest):
         with self.assertRaises(hbm.Refused):
             self.pool.reorder([self.one, two], [2, 0])
 
+    def test_closed_or_seen_within_a_call(self):
+        """Numbers of a call may be Python's own code, which runs after the sequences were looked at."""
+
+        class Number:
+            def __init__(self, number, run):
+                self.number, self.run = number, run
+
+            def __index__(self):
+                self.run()
+                return self.number
+
+        two, views = self.pool.open(), []
+        self.pool.step([self.one, two], [7, 9])
+        with self.assertRaises(BufferError):
+            self.pool.reorder([self.one, two], [1, Number(0, lambda: views.append(two.keys(0, "float32")))])
+        self.assertEqual((len(self.one), len(two)), (7, 9))
+        views.clear()
+        for call in (self.pool.step, self.pool.reorder):
+            three = self.pool.open()
+            with self.assertRaisesRegex(RuntimeError, "the sequence is closed"):
+                call([three, self.one, two], [0, 0, Number(0, three.close)])
+            self.assertEqual((len(self.one), len(two)), (7, 9))
+
     def test_suspended_and_resumed(self):
         self.fill(self.one, 200)
         address = self.one.facts.address
