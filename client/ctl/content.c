@@ -55,6 +55,15 @@ void content_fill(const hbm_key *key, uint64_t bytes, void *buffer)
 	uint64_t *words = buffer;
 	for (uint64_t i = 0; i < bytes / 8; i++)
 		words[i] = content_word_at(s, i);
+
+	uint64_t last = content_word_at(s, bytes / 8);
+	memcpy(words + bytes / 8, &last, bytes % 8);
+}
+
+/* Within the bytes of word i, of which the lowest is the first. */
+static uint64_t content_differs_at(uint64_t i, uint64_t difference)
+{
+	return 8 * i + (uint64_t)__builtin_ctzll(difference) / 8;
 }
 
 static uint64_t content_first_difference(struct sequence s, const uint64_t *words, uint64_t from)
@@ -62,7 +71,7 @@ static uint64_t content_first_difference(struct sequence s, const uint64_t *word
 	for (uint64_t i = from;; i++) {
 		uint64_t difference = words[i] ^ content_word_at(s, i);
 		if (difference)
-			return 8 * i + (uint64_t)__builtin_ctzll(difference) / 8;
+			return content_differs_at(i, difference);
 	}
 }
 
@@ -81,5 +90,9 @@ uint64_t content_compare(const hbm_key *key, uint64_t bytes, const void *buffer)
 			return content_first_difference(s, words, from);
 	}
 
-	return CONTENT_SAME;
+	/* what is left of a word */
+	uint64_t last = content_word_at(s, count), found = last;
+	memcpy(&found, words + count, bytes % 8);
+
+	return found == last ? CONTENT_SAME : content_differs_at(count, found ^ last);
 }

@@ -14,7 +14,7 @@
 
 /* The key of the block with this number: the same in every run; never all zero. */
 hbm_key content_key(uint64_t id);
-/* bytes: a multiple of 8. buffer: aligned to 8. */
+/* buffer: aligned to 8. */
 void content_fill(const hbm_key *key, uint64_t bytes, void *buffer);
 /* The offset of the first byte that differs from content_fill()'s, or CONTENT_SAME. */
 uint64_t content_compare(const hbm_key *key, uint64_t bytes, const void *buffer);

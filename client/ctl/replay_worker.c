@@ -100,9 +100,15 @@ static uint64_t replay_worker_slab_for(uint64_t bytes)
 	return slab;
 }
 
+/* From one slot to the next: contents are made and compared in words. */
+static uint64_t replay_worker_slot_bytes(const struct replay_worker *worker)
+{
+	return (worker->plan->block_bytes + 7) & ~UINT64_C(7);
+}
+
 static int replay_worker_get_region(struct replay_worker *worker)
 {
-	uint64_t bytes = worker->plan->window * worker->plan->block_bytes;
+	uint64_t bytes = worker->plan->window * replay_worker_slot_bytes(worker);
 	struct hbm_region_options options = {.device = worker->plan->device,
 					     .address_space = bytes,
 					     .slab = replay_worker_slab_for(bytes)};
@@ -133,9 +139,9 @@ static int replay_worker_get_buffers(struct replay_worker *worker)
 	const struct replay_plan *plan = worker->plan;
 	size_t longest = plan->workload->longest;
 
-	worker->staging_blocks =
-		plan->block_bytes < STAGING_BYTES ? STAGING_BYTES / plan->block_bytes : 1;
-	worker->staging = aligned_alloc(4096, worker->staging_blocks * plan->block_bytes);
+	uint64_t slot = replay_worker_slot_bytes(worker);
+	worker->staging_blocks = slot < STAGING_BYTES ? STAGING_BYTES / slot : 1;
+	worker->staging = aligned_alloc(4096, (worker->staging_blocks * slot + 4095) / 4096 * 4096);
 	worker->keys = calloc(longest + 1, sizeof(*worker->keys));
 	worker->found = calloc(longest + 1, sizeof(*worker->found));
 	worker->segments = calloc(plan->window, sizeof(*worker->segments));
@@ -147,8 +153,8 @@ static int replay_worker_get_buffers(struct replay_worker *worker)
 		return replay_worker_out_of_memory(worker);
 
 	for (size_t i = 0; i < plan->window; i++)
-		worker->segments[i] = (struct hbm_segment){worker->region, i * plan->block_bytes,
-							   plan->block_bytes};
+		worker->segments[i] =
+			(struct hbm_segment){worker->region, i * slot, plan->block_bytes};
 
 	return 0;
 }
@@ -219,7 +225,7 @@ const char *replay_worker_error(const struct replay_worker *worker)
 
 static uint64_t replay_worker_slot_address(const struct replay_worker *worker, size_t slot)
 {
-	return hbm_region_address(worker->region) + slot * worker->plan->block_bytes;
+	return hbm_region_address(worker->region) + slot * replay_worker_slot_bytes(worker);
 }
 
 static int replay_worker_make_block(struct replay_worker *worker, const hbm_key *key, size_t slot)
@@ -285,7 +291,7 @@ static void replay_worker_compare(struct replay_worker *worker, size_t slot, con
 
 static int replay_worker_compare_all(struct replay_worker *worker, size_t count)
 {
-	uint64_t bytes = worker->plan->block_bytes;
+	uint64_t bytes = replay_worker_slot_bytes(worker);
 	for (size_t from = 0; from < count; from += worker->staging_blocks) {
 		size_t n = count - from < worker->staging_blocks ? count - from
 								 : worker->staging_blocks;

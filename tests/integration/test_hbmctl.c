@@ -82,7 +82,7 @@ static void test_usage_is_refused_with_2(void **state)
 		{"replay a --format csv", "there is only mooncake"},
 		{"replay a --workers 0", "--workers is 0"},
 		{"replay a --workers x", "--workers is \"x\""},
-		{"replay a --block-bytes 1000", "--block-bytes is 1000"},
+		{"replay a --block-bytes 0", "--block-bytes is 0"},
 		{"replay a --speed fast", "--speed is \"fast\""},
 		{"replay --generate users=0", "users=0"},
 		{"replay --generate nonsense=1", "\"nonsense=1\" is no parameter"},
@@ -455,6 +455,29 @@ static void test_a_daemon_that_does_not_answer(void **state)
 	hbmctl_finish();
 }
 
+/* Blocks of any size, also one that is no whole words, come back as they were. */
+static void test_replay_of_odd_blocks(void **state)
+{
+	char path[160], line[256];
+
+	(void)state;
+	hbmctl_begin();
+	hbmctl_expect("replay --generate users=2,turns=3,seed=5", 0);
+	snprintf(path, sizeof(path), "%s/trace", daemon_.dir);
+	FILE *trace = fopen(path, "we");
+	assert_non_null(trace);
+	fputs(hbmctl_output, trace);
+	assert_int_equal(fclose(trace), 0);
+
+	snprintf(line, sizeof(line), "--json replay %s --block-bytes 1001", path);
+	json_t *replay = hbmctl_json(line);
+	assert_int_equal(hbmctl_count(replay, "mismatches"), 0);
+	assert_in_range(hbmctl_count(replay, "bytes_loaded"), 1001, UINT32_MAX);
+	assert_int_equal(hbmctl_count(replay, "bytes_loaded") % 1001, 0);
+	json_decref(replay);
+	hbmctl_finish();
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)
@@ -471,6 +494,7 @@ int main(void)
 		TEST(test_namespaces_are_dropped),
 		TEST(test_namespaces_by_model),
 		TEST(test_a_daemon_that_does_not_answer),
+		TEST(test_replay_of_odd_blocks),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

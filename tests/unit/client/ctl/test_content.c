@@ -83,6 +83,27 @@ static void test_every_byte_counts(void **state)
 	}
 }
 
+/* Sizes that are no words, up to a block's. */
+static void test_any_size(void **state)
+{
+	unsigned char *bytes = (unsigned char *)expected;
+	hbm_key key = content_key(6);
+
+	(void)state;
+	for (uint64_t size = 1; size < 5000; size += size < 40 ? 1 : 611) {
+		memset(bytes, 0xa5, size + 8);
+		content_fill(&key, size, expected);
+		assert_int_equal(content_compare(&key, size, expected), CONTENT_SAME);
+		for (uint64_t i = size; i < size + 8; i++)
+			assert_int_equal(bytes[i], 0xa5);
+		for (uint64_t i = size > 9 ? size - 9 : 0; i < size; i++) {
+			bytes[i] ^= 0x10;
+			assert_int_equal(content_compare(&key, size, expected), i);
+			bytes[i] ^= 0x10;
+		}
+	}
+}
+
 static void test_other_key_other_size_other_content(void **state)
 {
 	(void)state;
@@ -135,6 +156,7 @@ int main(void)
 		cmocka_unit_test(test_key_text),
 		cmocka_unit_test(test_same_is_same),
 		cmocka_unit_test(test_every_byte_counts),
+		cmocka_unit_test(test_any_size),
 		cmocka_unit_test(test_other_key_other_size_other_content),
 		cmocka_unit_test(test_swapped_pages_are_seen),
 		cmocka_unit_test(test_words_do_not_repeat),
