@@ -61,6 +61,14 @@ int parts_join(struct parts **open, const struct hbm_wire_blocks *message, struc
 	return HBM_OK;
 }
 
+bool parts_cut(struct parts *open, uint64_t *failed)
+{
+	open->whole = true;
+	*failed = ++open->failed;
+
+	return open->running == 0;
+}
+
 bool parts_end_one(struct parts *parts, uint64_t *failed)
 {
 	if (!parts)

@@ -6,7 +6,8 @@
  * end has ended, and that one CANCEL is for all of them.
  *
  * They are joined as they are read, before anything can refuse or cancel one: so a part that
- * never arrives at its handler is counted, too. What is not well-formed is no part.
+ * never arrives at its handler is counted, too. What is not well-formed is no part; where it would
+ * have been the last, there are no more.
  */
 #pragma once
 
@@ -32,5 +33,8 @@ int parts_join(struct parts **open, const struct hbm_wire_blocks *message, struc
 /* One has ended, so many of its blocks have failed. True: it was the last, and *failed is now
  * the number of all. NULL: one that is whole by itself. */
 bool parts_end_one(struct parts *parts, uint64_t *failed);
+/* The last of those that are open has come, and was none; it counts as a block that failed. True:
+ * all others have ended, and *failed is the number of all. */
+bool parts_cut(struct parts *open, uint64_t *failed);
 struct parts *parts_ref(struct parts *parts);   /* takes NULL */
 struct parts *parts_unref(struct parts *parts); /* takes and returns NULL */

@@ -169,12 +169,19 @@ void session_complete_request(const struct request *request, const struct comple
 		session_complete(request->session, fence, failed);
 }
 
-static void session_turn_arrive(struct session *session, struct request *request)
+static bool session_turn_has_parts(const struct request *request)
 {
 	unsigned opcode = request->message->opcode;
+
+	return opcode == HBM_WIRE_STORE || opcode == HBM_WIRE_LOAD;
+}
+
+static void session_turn_arrive(struct session *session, struct request *request)
+{
 	const struct hbm_wire_blocks *blocks = (const void *)request->message;
-	bool has_parts = opcode == HBM_WIRE_STORE || opcode == HBM_WIRE_LOAD;
-	int status = has_parts ? parts_join(&session->parts, blocks, &request->parts) : HBM_OK;
+	int status = session_turn_has_parts(request)
+			     ? parts_join(&session->parts, blocks, &request->parts)
+			     : HBM_OK;
 
 	if (request->parts)
 		request_charge(request, sizeof(*request->parts));
@@ -186,6 +193,23 @@ static void session_turn_arrive(struct session *session, struct request *request
 					    ? "the daemon is out of memory"
 					    : "its fences are not those of the parts before "
 					      "it, of which the last has HBM_WIRE_MORE");
+}
+
+/* What is malformed is refused before it can be a part, and may have been the last of them. */
+static void session_turn_refuse_malformed(struct session *session, struct request *request,
+					  int status, const char *why)
+{
+	bool last = session_turn_has_parts(request) && !(request->message->flags & HBM_WIRE_MORE);
+	struct parts *open = session->parts;
+	uint64_t failed;
+
+	session_turn_refuse(session, request, status, why);
+	if (!open || !last)
+		return;
+
+	if (parts_cut(open, &failed))
+		session_complete(session, &open->fence, failed);
+	session->parts = parts_unref(open);
 }
 
 /* Consumes the descriptor that came with the message; negative: none. */
@@ -213,7 +237,7 @@ static void session_turn_take_message(struct session *session, size_t size, int 
 	else if (status == HBM_OK)
 		session_turn_arrive(session, request);
 	else
-		session_turn_refuse(session, request, status, why.reason);
+		session_turn_refuse_malformed(session, request, status, why.reason);
 }
 
 /* No salt stays behind in the memory that the next message is read into. */

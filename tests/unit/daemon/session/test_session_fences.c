@@ -17,6 +17,7 @@
 #include "daemon/session/fences.h"
 #include "daemon/session/request.h"
 #include "daemon/session/session.h"
+#include "tests/support/raw.h"
 #include "tests/support/session_rig.h"
 
 struct waiter {
@@ -48,6 +49,11 @@ static void start_wait(struct session_rig *rig, struct waiter *waiter, uint32_t 
 	*waiter = (struct waiter){.wait = {.slot = slot, .value = value, .fire = waiter_fire}};
 	session_wait_ready(rig->session, &waiter->wait);
 	assert_int_equal(waiter->fired, false);
+}
+
+static bool fence_is_set(void *fence)
+{
+	return __atomic_load_n((uint64_t *)fence, __ATOMIC_ACQUIRE) == 2;
 }
 
 static void fences_are_shared_both_ways(void **state)
@@ -195,13 +201,71 @@ static void waits_end_with_the_session(void **state)
 	assert_int_equal(waiter.fired, true);
 }
 
+/* What is malformed is no part; where it would have been the last, the fences of those that came are
+ * set when they have ended, and the next request is another. */
+static void parts_end_with_a_malformed_one(void **state)
+{
+	struct session_rig *rig = *state;
+	struct raw_blocks message = raw_store(1, 5, 1, 4096);
+	char reply[1024];
+	int fds[2];
+
+	session_rig_greet(rig, fds);
+	const uint64_t *page = mmap(NULL, HBM_WIRE_FENCES * 8, PROT_READ, MAP_SHARED, fds[0], 0);
+	assert_ptr_not_equal(page, MAP_FAILED);
+	rig->park = true;
+	message.head.fence_slot = 7;
+	message.head.failed_slot = 8;
+	message.head.fence_value = 1;
+	message.head.header.flags = HBM_WIRE_MORE;
+	rig->wanted = rig->arrived_count + 1;
+	session_rig_say(rig, &message, sizeof(message));
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	message.head.header.id = 2;
+	message.head.header.zero = 1;
+	for (unsigned i = 0; i < 2; i++) {
+		session_rig_say(rig, &message, sizeof(message));
+		session_rig_hear(rig, reply, sizeof(reply), HBM_WIRE_STORE, 2, HBM_INVALID);
+		assert_int_equal(!rig->session->parts, i == 1);
+		message.head.header.flags = 0;
+	}
+	assert_int_equal(page[7], 0);
+	session_complete_request(
+		container_of(rig->parked.next, struct request, link),
+		&(struct completion_fence){.slot = 7, .failed_slot = 8, .value = 1}, 3);
+	assert_int_equal(page[7], 1);
+	assert_int_equal(page[8], 4);
+	session_rig_answer(rig);
+
+	/* With nothing in flight they are set at once. */
+	message.head.header.flags = HBM_WIRE_MORE;
+	message.head.header.zero = 0;
+	message.head.fence_value = 2;
+	rig->wanted = rig->arrived_count + 1;
+	session_rig_say(rig, &message, sizeof(message));
+	pool_run(&rig->pool, session_rig_has_arrived, rig);
+	session_complete_request(
+		container_of(rig->parked.next, struct request, link),
+		&(struct completion_fence){.slot = 7, .failed_slot = 8, .value = 2}, 0);
+	session_rig_answer(rig);
+	assert_int_equal(page[7], 1);
+	message.head.header.flags = 0;
+	message.head.header.zero = 1;
+	session_rig_say(rig, &message, sizeof(message));
+	pool_run(&rig->pool, fence_is_set, (void *)(uintptr_t)&page[7]);
+	assert_int_equal(page[8], 1);
+	assert_int_equal(munmap((void *)(uintptr_t)page, HBM_WIRE_FENCES * 8), 0);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, session_rig_setup, session_rig_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(fences_are_shared_both_ways),         TEST(a_hostile_doorbell_blocks_nobody),
 		TEST(fences_that_do_not_come_cost_little), TEST(what_waits_can_be_cancelled),
-		TEST(waits_end_with_the_session),
+		TEST(waits_end_with_the_session),          TEST(parts_end_with_a_malformed_one),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
