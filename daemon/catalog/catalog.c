@@ -52,7 +52,10 @@ struct catalog {
 	uint64_t flushed_ns; /* the last flush */
 	uint64_t retry_ns;   /* not before; 0: the last one succeeded */
 	uint64_t unflushed;  /* changes committed since */
-	uint64_t records;    /* before the transaction that is in flight */
+	/* How many changes are taken when those of all durable blocks that were dropped are; 0: they
+	 * are flushed. */
+	uint64_t forget_until;
+	uint64_t records; /* before the transaction that is in flight */
 	uint64_t failures;
 	uint64_t refused;
 	uint64_t durable;
@@ -61,6 +64,12 @@ struct catalog {
 static void catalog_arm(struct catalog *catalog);
 
 /* ---- what changes ---- */
+
+/* What is to be forgotten is queued. */
+static void catalog_set_forget_until(struct catalog *catalog)
+{
+	catalog->forget_until = catalog->changes.taken + catalog->changes.queued;
+}
 
 static void catalog_mark(struct catalog *catalog, uint32_t number)
 {
@@ -106,8 +115,12 @@ static void catalog_dropped(struct block_listener *listener, uint32_t number)
 {
 	struct catalog *catalog = container_of(listener, struct catalog, listener);
 
-	if (catalog->changes.table[number].stamp != 0)
-		catalog_mark(catalog, number);
+	if (catalog->changes.table[number].stamp == 0)
+		return;
+
+	catalog_mark(catalog, number);
+	if (cache_block(catalog->options.cache, number)->durable)
+		catalog_set_forget_until(catalog);
 }
 
 /* ---- transactions ---- */
@@ -148,6 +161,8 @@ static void catalog_fail(struct catalog *catalog)
 	catalog_batch_take_back(catalog->made, &catalog->source);
 	if (catalog->data_failed)
 		catalog_changes_fail(&catalog->changes);
+	if (catalog->forget_until != 0)
+		catalog_set_forget_until(catalog);
 	catalog_waits_fail(&catalog->waits, catalog->data_failed);
 	if (catalog->flush)
 		catalog_left_fail(&catalog->left, catalog->data_failed);
@@ -162,6 +177,8 @@ static void catalog_succeed(struct catalog *catalog)
 	catalog->unflushed += catalog->made->batch.change_count;
 	if (catalog->flush) {
 		catalog->unflushed = 0;
+		if (catalog->forget_until <= catalog->changes.taken)
+			catalog->forget_until = 0;
 		catalog->flushed_ns = clock_now();
 		catalog->durable += list_length(&catalog->waits.flushing);
 		for (uint32_t i = 0; i < catalog->made->batch.change_count; i++)
@@ -646,6 +663,11 @@ struct catalog *catalog_close(struct catalog *catalog, bool clean)
 enum catalog_state catalog_state(const struct catalog *catalog)
 {
 	return catalog->state;
+}
+
+bool catalog_has_to_forget(const struct catalog *catalog)
+{
+	return catalog->forget_until != 0 && catalog->state != CATALOG_WITHOUT;
 }
 
 struct catalog_figures catalog_figures(const struct catalog *catalog)

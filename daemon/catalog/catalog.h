@@ -33,6 +33,10 @@
  * A durable block (cache.h) does not wait for these times: the client that stores it waits, and what
  * is there by then is flushed together, as soon as the flush before has ended (catalog_waits.h).
  *
+ * A durable block that is removed is forgotten as it is kept: the removal waits for the flush of what
+ * takes its record away (catalog_flush_all()). One that is not may be found again after a kill or a
+ * power cut within these times.
+ *
  * Where the file cannot be written, the records wait, the failure is counted and logged once,
  * and it is tried again every second; the tier works as ever. Everything is bounded: the
  * changes by a table of the blocks (catalog_changes.h), the batch, and the file.
@@ -100,6 +104,9 @@ void catalog_await(struct catalog *catalog, struct catalog_wait *wait);
 /* The calls of the barrier are set; one may be called from within, as without a file there is nothing
  * to wait for. Otherwise one is called once, unless the catalog is closed first. */
 void catalog_flush_all(struct catalog *catalog, struct catalog_barrier *barrier);
+/* Whether a durable block was dropped whose record is not off the disk: until a flush it may be found
+ * again after a restart. */
+bool catalog_has_to_forget(const struct catalog *catalog);
 struct catalog_figures catalog_figures(const struct catalog *catalog);
 
 /* The most memory that it takes for so many blocks. */

@@ -6,6 +6,7 @@
 #include "daemon/base/link_stats.h"
 #include "daemon/base/loading.h"
 #include "daemon/cache/marks.h"
+#include "daemon/catalog/catalog.h"
 #include "daemon/move/pump.h"
 #include "daemon/serve/pins.h"
 #include "daemon/serve/unpin.h"
@@ -30,6 +31,7 @@ struct keys {
 	struct cache_touch touch;
 	/* REMOVE */
 	struct cache_drop_wait drops;
+	struct catalog_barrier forgotten;
 	/* PIN, UNPIN */
 	struct list *pins;
 	struct payer *payer;
@@ -443,9 +445,40 @@ static void keys_begin_move(struct keys *keys)
 
 /* ---- begin ---- */
 
+static void keys_forgotten(struct catalog_barrier *barrier)
+{
+	keys_end(container_of(barrier, struct keys, forgotten));
+}
+
+/* They are gone, and may be found again after a restart. */
+static void keys_not_forgotten(struct catalog_barrier *barrier)
+{
+	struct keys *keys = container_of(barrier, struct keys, forgotten);
+
+	for (uint32_t i = 0; i < keys->reply.count; i++)
+		if (keys->reply.results[i].status == HBM_OK)
+			keys->reply.results[i].status = HBM_IO;
+	keys->reply.done = 0;
+	keys_end(keys);
+}
+
+/* A durable block is gone when its record is off the disk. */
+static void keys_forget(struct keys *keys)
+{
+	struct catalog *catalog = keys->hbmd->catalog;
+	bool removes = keys->message->header.opcode == HBM_WIRE_REMOVE && keys->reply.done > 0;
+
+	keys->forgotten =
+		(struct catalog_barrier){.done = keys_forgotten, .failed = keys_not_forgotten};
+	if (removes && catalog && catalog_has_to_forget(catalog))
+		catalog_flush_all(catalog, &keys->forgotten);
+	else
+		keys_end(keys);
+}
+
 static void keys_dropped(struct cache_drop_wait *wait)
 {
-	keys_end(container_of(wait, struct keys, drops));
+	keys_forget(container_of(wait, struct keys, drops));
 }
 
 /* Whether the reply has to wait until what descends from the blocks is gone. */
@@ -470,7 +503,7 @@ static bool keys_run(struct work *work, struct slice *slice)
 		return false;
 
 	if (!keys_wait_for_drops(keys))
-		keys_end(keys);
+		keys_forget(keys);
 
 	return true;
 }

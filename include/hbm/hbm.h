@@ -383,7 +383,7 @@ struct hbm_amount {
  * open. Its blocks are misses for every session as soon as the request is handled. Stores
  * into it before the ticket ends are refused with HBM_NOT_FOUND. flags: 0: refused with
  * HBM_DENIED while others pin blocks of it. HBM_WIRE_PINNED, for operators: drops pinned
- * * blocks too. After a start of the daemon it waits, as HBM_WIRE_REMOVE does, until all that was in
+ * blocks too. After a start of the daemon it waits, as HBM_WIRE_REMOVE does, until all that was in
  * the tiers before is found again: HBM_TIMEOUT if that takes too long. dropped may be NULL. */
 HBM_API int hbm_submit_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags,
 				      struct hbm_amount *dropped, hbm_ticket *ticket);
@@ -562,7 +562,9 @@ HBM_API uint32_t hbm_loan_pieces(const struct hbm_loan *loan);
  * ends;
  * HBM_WIRE_UNPIN: removes one pin for each time a key is named; HBM_NOT_FOUND if none is
  * left;
- * HBM_WIRE_REMOVE: drops them and their descendants; ends when all are gone.
+ * HBM_WIRE_REMOVE: drops them and their descendants; ends when all are gone, durable ones also from
+ * the disk. HBM_IO: that failed, or took longer than nvme.timeout_ms: they are gone, but may be found
+ * again after a restart. So may blocks that are not durable after a kill or a power cut.
  * flags: 0, or HBM_WIRE_KEEP for PIN and UNPIN: such pins stay when the session ends, and when a
  * daemon does whose sessions survive. If that one does not answer, it is not known whether it was
  * done: the call ends with HBM_SHUTDOWN. */

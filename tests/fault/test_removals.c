@@ -2,7 +2,7 @@
 /*
  * Blocks are removed, and a namespace dropped, while the daemon has not found again yet what is on
  * NVMe, as the disk of the catalog hangs (tests/support/disk.h): they wait, and nothing comes back,
- * neither in that daemon nor in the next.
+ * neither in that daemon nor in the next. And while all is there: durable blocks do not come back.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -144,6 +145,58 @@ static void test_it_takes_too_long(void **state)
 	catalog_stage_finish();
 }
 
+/* ---- While all is there ---- */
+
+/* Changes wait for a minute, unless somebody waits for them. */
+static const char *const slow[] = {"device.cache=4MiB",
+				   "ddr.size=4MiB",
+				   "nvme.size=8MiB",
+				   "nvme.catalog_ms=60000",
+				   "nvme.timeout_ms=10000",
+				   "nvme.catalog_flush_ms=60000",
+				   NULL};
+
+static void remove_all(uint64_t first, int status)
+{
+	assert_int_equal(kv_keys(&kv, HBM_WIRE_REMOVE, first, COUNT, 0, results), 0);
+	for (uint64_t i = 0; i < COUNT; i++)
+		assert_int_equal(results[i].status, status);
+}
+
+/* What was durable is so no more when the reply is there, nor are descendants. */
+static void test_durable_ones_do_not_come_back(void **state)
+{
+	(void)state;
+	begin(slow);
+	assert_int_equal(kv_store_roots(&kv, 0, 1, COUNT, &durable, results), 0);
+	assert_int_equal(kv_store_roots(&kv, 0, 101, COUNT, &durable, results), 0);
+	remove_all(1, HBM_OK);
+	catalog_stage_kill();
+	begin(slow);
+	assert_int_equal(catalog_stage_status().catalog_restored, COUNT);
+	assert_int_equal(found(1), 0);
+	assert_int_equal(found(101), COUNT);
+	catalog_stage_finish();
+}
+
+/* Others wait for no disk; what cannot be forgotten is said to be. */
+static void test_the_disk_fails(void **state)
+{
+	(void)state;
+	begin(slow);
+	assert_int_equal(kv_store_roots(&kv, 0, 1, COUNT, &durable, results), 0);
+	kv_stage_store(201, COUNT, 0);
+	disk_fail(&disk, DISK_CATALOG, DISK_FLUSH, 1, UINT64_MAX, EIO);
+	remove_all(201, HBM_OK);
+	remove_all(1, HBM_IO);
+	assert_int_equal(found(1), 0);
+	remove_all(1, HBM_MISS);
+	disk_mend(&disk);
+	catalog_stage_finish();
+}
+
+/* ---- A client that dies ---- */
+
 /* A client that waits for it, in a process of its own. */
 static _Noreturn void wait_for_it(int told)
 {
@@ -217,6 +270,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_blocks_are_removed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_namespace_is_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_it_takes_too_long, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_durable_ones_do_not_come_back, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_the_disk_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_its_client_dies, setup, teardown),
 	};
 
