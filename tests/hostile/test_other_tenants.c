@@ -163,87 +163,62 @@ static struct message of_key(unsigned which, bool theirs)
 }
 enum { OF_KEY = BY_KEY + 4 };
 
+/* Into memory by the number of a region. */
+static struct raw_blocks load_into(uint32_t region)
+{
+	struct raw_blocks load = raw_store(thief_ns, 5, region, TENANT_BLOCK);
+
+	load.head.header.opcode = HBM_WIRE_LOAD;
+
+	return load;
+}
+
+enum { ABSENT_NAME = 8, OF_NUMBER = 15 }; /* the first: an ATTACH by a name that there may not be */
+
 /* By the number of a region, of a board or of a loan, or by a name. */
 static struct message of_number(unsigned which, bool theirs)
 {
-	uint32_t region = theirs ? owner_region : ABSENT;
-	uint32_t uid = theirs ? OWNER : ABSENT;
-	struct message message = {.header = {0}};
+	const uint32_t region = theirs ? owner_region : ABSENT, uid = theirs ? OWNER : ABSENT;
+	const uint64_t session = theirs ? owner_session : ABSENT;
+	const struct message messages[] = {
+		{.ranges = tenant_range(HBM_WIRE_COMMIT, region, 0, 1)},
+		{.ranges = tenant_range(HBM_WIRE_DECOMMIT, region, 0, 1)},
+		{.destroy = {.header = HEAD(destroy, REGION_DESTROY), .region = region}},
+		{.publish = {.header = HEAD(publish, PUBLISH),
+			     .region = region,
+			     .bytes = SLAB,
+			     .name = "mine"}},
+		{.shares = {.head = {.header = HEAD(shares, SHARE), .count = 1},
+			    .share = {.source = region,
+				      .target = thief_region,
+				      .target_offset = SLAB,
+				      .bytes = SLAB}}},
+		{.blocks = raw_store(thief_ns, 5, region, TENANT_BLOCK)},
+		{.blocks = load_into(region)},
+		{.attach = {.header = HEAD(attach, ATTACH), .uid = uid, .name = "published"}},
+		{.attach = {.header = HEAD(attach, ATTACH), .uid = OWNER, .name = "published"}},
+		{.unpublish = {.header = HEAD(unpublish, UNPUBLISH),
+			       .uid = uid,
+			       .name = "published"}},
+		{.board = {.header = HEAD(board, BOARD_CLOSE),
+			   .board = theirs ? owner_board : ABSENT}},
+		{.give_back = {.head = {.header = HEAD(give_back, RETURN), .count = 1},
+			       .loan = theirs ? owner_loan : ABSENT}},
+		{.cancel = {.header = HEAD(cancel, CANCEL), .target = theirs ? 1 : ABSENT}},
+		{.ask = {.header = HEAD(ask, ASK),
+			 .session = session,
+			 .sequence = 1,
+			 .ask = HBM_ASK_SUSPEND}},
+		{.session = {.header = HEAD(session, SESSION_END), .session = session}},
+	};
+	struct message message = messages[which];
 
-	switch (which) {
-	case 0:
-		message.ranges = tenant_range(HBM_WIRE_COMMIT, region, 0, 1);
-		break;
-	case 1:
-		message.ranges = tenant_range(HBM_WIRE_DECOMMIT, region, 0, 1);
-		break;
-	case 2:
-		message.destroy = (struct hbm_wire_region_destroy){
-			.header = HEAD(destroy, REGION_DESTROY), .region = region};
-		break;
-	case 3:
-		message.publish = (struct hbm_wire_publish){.header = HEAD(publish, PUBLISH),
-							    .region = region,
-							    .bytes = SLAB,
-							    .name = "mine"};
-		break;
-	case 4:
-		message.shares.head =
-			(struct hbm_wire_shares){.header = HEAD(shares, SHARE), .count = 1};
-		message.shares.share = (struct hbm_wire_share){.source = region,
-							       .target = thief_region,
-							       .target_offset = SLAB,
-							       .bytes = SLAB};
-		break;
-	case 5:
-		message.blocks = raw_store(thief_ns, 5, region, TENANT_BLOCK);
-		break;
-	case 6: /* into their memory */
-		message.blocks = raw_store(thief_ns, 5, region, TENANT_BLOCK);
-		message.header.opcode = HBM_WIRE_LOAD;
-		break;
-	case 7:
-		message.attach = (struct hbm_wire_attach){
-			.header = HEAD(attach, ATTACH), .uid = uid, .name = "published"};
-		break;
-	case 8: /* a name that there is not */
-		message.attach = (struct hbm_wire_attach){
-			.header = HEAD(attach, ATTACH), .uid = OWNER, .name = "published"};
+	static_assert(sizeof(messages) / sizeof(messages[0]) == OF_NUMBER, "all of them");
+	if (which == ABSENT_NAME)
 		message.attach.name[8] = theirs ? 'd' : 'x';
-		break;
-	case 9:
-		message.unpublish = (struct hbm_wire_unpublish){
-			.header = HEAD(unpublish, UNPUBLISH), .uid = uid, .name = "published"};
-		break;
-	case 10:
-		message.board = (struct hbm_wire_board_ref){.header = HEAD(board, BOARD_CLOSE),
-							    .board = theirs ? owner_board : ABSENT};
-		break;
-	case 11:
-		message.give_back.head =
-			(struct hbm_wire_return){.header = HEAD(give_back, RETURN), .count = 1};
-		message.give_back.loan = theirs ? owner_loan : ABSENT;
-		break;
-	case 12:
-		message.cancel = (struct hbm_wire_cancel){.header = HEAD(cancel, CANCEL),
-							  .target = theirs ? 1 : ABSENT};
-		break;
-	case 13:
-		message.ask = (struct hbm_wire_ask){.header = HEAD(ask, ASK),
-						    .session = theirs ? owner_session : ABSENT,
-						    .sequence = 1,
-						    .ask = HBM_ASK_SUSPEND};
-		break;
-	default:
-		message.session =
-			(struct hbm_wire_session_ref){.header = HEAD(session, SESSION_END),
-						      .session = theirs ? owner_session : ABSENT};
-		break;
-	}
 
 	return message;
 }
-enum { OF_NUMBER = 15 };
 
 /* ---- The answers ---- */
 
