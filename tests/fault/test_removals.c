@@ -208,7 +208,7 @@ static _Noreturn void wait_for_it(int told)
 
 	if (hbm_namespace_open(hbm, &options, &ns) == 0 &&
 	    hbm_submit_namespace_drop(hbm, ns, 0, NULL, &ticket) == 0 && write(told, "", 1) == 1)
-		(void)hbm_wait(hbm, ticket, 0);
+		(void)hbm_wait(hbm, ticket, -1);
 	_exit(1);
 }
 
