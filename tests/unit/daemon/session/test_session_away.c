@@ -28,13 +28,16 @@
 #include "daemon/state/state.h"
 #include "tests/support/session_rig.h"
 
-static const struct state_shape shapes[STATE_TABLES] = {
-	{sizeof(struct session_kept), 4}, {8, 1}, {8, 1}, {8, 1}, {8, 1}, {8, 1}, {8, 1}, {8, 1}};
-
 static int setup(void **state)
 {
+	struct state_shape shapes[STATE_TABLES];
+
 	session_rig_setup(state);
 	struct session_rig *rig = *state;
+
+	for (size_t i = 0; i < STATE_TABLES; i++)
+		shapes[i] = (struct state_shape){8, 1};
+	shapes[STATE_SESSIONS] = (struct state_shape){sizeof(struct session_kept), 4};
 
 	/* Nothing keeps what is parked: it is as good here. */
 	rig->owner.survives = true;
