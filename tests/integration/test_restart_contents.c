@@ -63,8 +63,9 @@ static void expect_events(uint64_t *position, uint64_t expected, uint64_t missed
 	size_t count = 0;
 	uint64_t lost = 0;
 
-	assert_int_equal(
-		hbm_watch(kv.hbm, kv.ns, position, events, HBM_WIRE_WATCH_MAX, &count, &lost), 0);
+	assert_int_equal(hbm_watch(restart_kv.hbm, restart_kv.ns, position, events,
+				   HBM_WIRE_WATCH_MAX, &count, &lost),
+			 0);
 	assert_int_equal(count, expected);
 	assert_int_equal(lost, missed);
 	for (size_t i = 0; i < count; i++)
@@ -78,19 +79,19 @@ static void test_a_watch_is_told(void **state)
 	(void)state;
 	uint64_t position = 0, other;
 
-	begin(in_ddr);
+	restart_begin(in_ddr);
 	expect_events(&position, 0, 0);
-	store(1, 3);
+	restart_store(1, 3);
 	expect_events(&position, 3, 0);
 	other = position;
 	keeper_kill(&daemon_);
 	expect_events(&position, 0, HBM_WIRE_MISSED_UNKNOWN);
 	expect_events(&position, 0, 0);
-	store(11, 5);
+	restart_store(11, 5);
 	expect_events(&position, 5, 0);
 	expect_events(&other, 5, HBM_WIRE_MISSED_UNKNOWN);
 	assert_int_equal(other, position);
-	end();
+	restart_end();
 }
 
 /* As for an upgrade. */
