@@ -10,15 +10,22 @@
 
 enum { OF_DDR, OF_HBM, KINDS };
 
+/* Entries, through entry.next; 0: none. */
+struct restore_queue {
+	uint32_t first, last;
+};
+
 struct block_restore {
 	struct cache *cache;
 	struct block_records *records;
 	struct restore_entry *list; /* [count + 1], from 1: the last to be evicted first */
 	uint32_t *by_unit;          /* [by_unit_count]: entries, by tier and unit */
 	uint32_t count, by_unit_count;
-	uint32_t ready, ready_last; /* entries that can be restored, through entry.next */
+	struct restore_queue ready; /* entries that can be restored */
+	struct restore_queue late;  /* once what is too much for their tier can go down */
 	uint32_t next;              /* after all tiers have grown: the entry to look at */
 	bool grown[TIER_NUMBERS];   /* all of that tier */
+	bool in_service;            /* all tiers are */
 	uint32_t left;
 	struct block_restore_figures figures[KINDS];
 };
@@ -112,24 +119,25 @@ static void block_restore_read(struct block_restore *restore)
 
 /* ---- states ---- */
 
-static void block_restore_push(struct block_restore *restore, uint32_t number)
+static void block_restore_push(struct block_restore *restore, struct restore_queue *queue,
+			       uint32_t number)
 {
-	if (restore->ready_last != 0)
-		restore->list[restore->ready_last].next = number;
+	if (queue->last != 0)
+		restore->list[queue->last].next = number;
 	else
-		restore->ready = number;
+		queue->first = number;
 
 	restore->list[number].next = 0;
-	restore->ready_last = number;
+	queue->last = number;
 }
 
-static uint32_t block_restore_pop(struct block_restore *restore)
+static uint32_t block_restore_pop(struct block_restore *restore, struct restore_queue *queue)
 {
-	uint32_t number = restore->ready;
+	uint32_t number = queue->first;
 
-	restore->ready = restore->list[number].next;
-	if (restore->ready == 0)
-		restore->ready_last = 0;
+	queue->first = restore->list[number].next;
+	if (queue->first == 0)
+		queue->last = 0;
 
 	return number;
 }
@@ -146,7 +154,7 @@ static void block_restore_settle(struct block_restore *restore, uint32_t number,
 	restore->left--;
 	while (waiting != 0) {
 		uint32_t next = restore->list[waiting].next;
-		block_restore_push(restore, waiting);
+		block_restore_push(restore, &restore->ready, waiting);
 		waiting = next;
 	}
 }
@@ -159,7 +167,7 @@ static void block_restore_claimed(struct block_restore *restore, uint32_t number
 
 	entry->state = RESTORE_CLAIMED;
 	if (entry->parent == 0 || parent->state >= RESTORE_DONE) {
-		block_restore_push(restore, number);
+		block_restore_push(restore, &restore->ready, number);
 		return;
 	}
 
@@ -330,15 +338,38 @@ static void block_restore_one(struct block_restore *restore, uint32_t number)
 	block_restore_settle(restore, number, RESTORE_DONE);
 }
 
-/* Whether the policy has room for the next one, or all of its tier is there. */
-static bool block_restore_may_go_on(const struct block_restore *restore)
+/* Whether the policy has room for it in its tier. */
+static bool block_restore_fits(const struct block_restore *restore, uint32_t number)
 {
-	const struct restore_entry *entry = &restore->list[restore->ready];
+	const struct restore_entry *entry = &restore->list[number];
 	const struct tier *tier = block_restore_tier(restore, entry);
 
-	return restore->ready != 0 &&
-	       (restore->grown[entry->tier] ||
-		tier->bytes + (uint64_t)entry->units * EXTENT_UNIT <= tier->usable);
+	return tier->bytes + (uint64_t)entry->units * EXTENT_UNIT <= tier->usable;
+}
+
+/* Whether the next one has room, or all of its tier is there. */
+static bool block_restore_may_go_on(const struct block_restore *restore)
+{
+	uint32_t next = restore->ready.first;
+
+	return next != 0 &&
+	       (restore->grown[restore->list[next].tier] || block_restore_fits(restore, next));
+}
+
+/* What is too much for a tier goes down, and is lost where there is no tier below yet. */
+static void block_restore_next(struct block_restore *restore)
+{
+	uint32_t number = block_restore_pop(restore, &restore->ready);
+
+	if (restore->in_service || block_restore_fits(restore, number))
+		block_restore_one(restore, number);
+	else
+		block_restore_push(restore, &restore->late, number);
+}
+
+static bool block_restore_late_may(const struct block_restore *restore)
+{
+	return restore->in_service && restore->late.first != 0;
 }
 
 static bool block_restore_all_have_grown(const struct block_restore *restore)
@@ -363,12 +394,19 @@ bool block_restore_some(struct block_restore *restore, uint32_t max)
 {
 	uint32_t missing;
 
+	for (; max > 0 && block_restore_late_may(restore); max--)
+		block_restore_one(restore, block_restore_pop(restore, &restore->late));
 	for (; max > 0 && block_restore_may_go_on(restore); max--)
-		block_restore_one(restore, block_restore_pop(restore));
+		block_restore_next(restore);
 	for (; max > 0 && (missing = block_restore_missing(restore)) != 0; max--)
 		block_restore_let_go(restore, missing);
 
-	return max == 0 || block_restore_may_go_on(restore);
+	return max == 0 || block_restore_late_may(restore) || block_restore_may_go_on(restore);
+}
+
+void block_restore_in_service(struct block_restore *restore)
+{
+	restore->in_service = true;
 }
 
 void block_restore_grown_all(struct block_restore *restore, const struct tier *tier)

@@ -11,8 +11,10 @@
  * 	   +--------------------------------------+-----------------------------------> LET GO
  *
  * What is in service is claimed at once, before it can be allocated to others. The rest goes on
- * in steps. A block waits for its parent, for no lookup finds it before. What is let go loses
- * its record, and then its extent is free.
+ * in steps. A block waits for its parent, for no lookup finds it before. One that its tier has no
+ * room for, as it has another size now, or as the block was about to leave it, waits until all
+ * tiers are in service: it goes down then, and would be lost where none is below yet. What is let
+ * go loses its record, and then its extent is free.
  *
  * Let go at once are blocks without a checksum, for their bytes cannot be verified, those of
  * namespaces that are gone, and those whose extents are in no memory that is there, or overlap.
@@ -45,8 +47,10 @@ void block_restore_grown_all(struct block_restore *restore, const struct tier *t
 /* No more than the first so many bytes of the tier are of before; what is not, and was to be, has
  * not come into service. */
 void block_restore_cut(struct block_restore *restore, const struct tier *tier, uint64_t bytes);
-/* Restores or lets go at most `max` blocks. False: the others wait for a tier to grow, or there
- * are none. To be followed by settling. */
+/* All tiers are in service, those too whose memory is not kept, or never will be. */
+void block_restore_in_service(struct block_restore *restore);
+/* Restores or lets go at most `max` blocks. False: the others wait for a tier, or there are none.
+ * To be followed by settling. */
 bool block_restore_some(struct block_restore *restore, uint32_t max);
 /* Of DDR, or of all HBM; what is left is of both. */
 struct block_restore_figures block_restore_figures(const struct block_restore *restore,

@@ -110,6 +110,15 @@ void restoration_tier_grown(struct restoration *restoration, const struct tier *
 	restoration_go_on(restoration);
 }
 
+void restoration_in_service(struct restoration *restoration)
+{
+	if (!restoration->restore)
+		return;
+
+	block_restore_in_service(restoration->restore);
+	restoration_go_on(restoration);
+}
+
 void restoration_tier_cut(struct restoration *restoration, const struct tier *tier, uint64_t bytes)
 {
 	struct block_memory *memory = &restoration->options.memories[tier->number];

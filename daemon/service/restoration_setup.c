@@ -19,6 +19,7 @@
 #include "daemon/tier/ddr_size.h"
 #include "daemon/tier/hbm_kept.h"
 #include "daemon/tier/hbm_memory.h"
+#include "daemon/tier/nvme_file.h"
 
 #define DDR_NAME "ddr"
 
@@ -201,6 +202,7 @@ void restoration_setup_progress(struct hbmd *hbmd)
 	if (!hbmd->restoration)
 		return;
 
+	bool in_service = ddr_warm(hbmd->ddr) && (!hbmd->nvme || nvme_file_settled(hbmd->nvme));
 	if (ddr_warm(hbmd->ddr))
 		restoration_tier_grown(hbmd->restoration, cache->ddr);
 	for (uint32_t i = 0; i < cache->devices; i++) {
@@ -212,6 +214,8 @@ void restoration_setup_progress(struct hbmd *hbmd)
 		if (hbm_memory_settled(hbm->memory))
 			restoration_tier_grown(hbmd->restoration, hbm);
 	}
+	if (in_service)
+		restoration_in_service(hbmd->restoration);
 }
 
 void restoration_setup_close(struct hbmd *hbmd)

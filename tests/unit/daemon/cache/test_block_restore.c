@@ -117,6 +117,7 @@ static void die(uint64_t units)
 static struct block_restore_figures restore_all(uint32_t step)
 {
 	block_restore_grown_all(lives.restore, ddr());
+	block_restore_in_service(lives.restore);
 	while (block_restore_some(lives.restore, step))
 		;
 	cache_settle(lives.rig.cache);

@@ -133,6 +133,7 @@ static void restore_all(void)
 {
 	block_restore_grown_all(lives.restore, hbm());
 	block_restore_grown_all(lives.restore, ddr());
+	block_restore_in_service(lives.restore);
 	restore_some();
 	assert_int_equal(block_restore_figures(lives.restore, HBM_TIER_HBM).left, 0);
 	assert_int_equal(hbm()->moving + ddr()->moving, 0);
@@ -289,14 +290,46 @@ static void test_memory_that_is_lost(void **state)
 	assert_int_equal(find(2) + find(3), 0);
 }
 
+/* HBM is smaller than it was, and what is too much for it waits for the tier below. */
+static void test_a_smaller_tier(void **state)
+{
+	(void)state;
+	struct cache *cache;
+
+	for (uint32_t key = 1; key <= 4; key++)
+		(void)store(hbm(), key, 0);
+	die(HBM_MEMORY);
+	cache = lives.rig.cache;
+	hbm()->below = ddr();
+	hbm()->capacity = 2 * SIZE * UNIT;
+	assert_int_equal(tier_grow(hbm(), 0, UNITS * UNIT), 0);
+	block_restore_grown_all(lives.restore, hbm());
+	restore_some();
+	assert_int_equal(restored(HBM_TIER_HBM), 2);
+	assert_int_equal(block_restore_figures(lives.restore, HBM_TIER_HBM).left, 2);
+
+	assert_int_equal(tier_grow(ddr(), 0, UNITS * UNIT), 0);
+	restore_some();
+	assert_int_equal(restored(HBM_TIER_HBM), 2); /* there may be others */
+	block_restore_grown_all(lives.restore, ddr());
+	block_restore_in_service(lives.restore);
+	restore_some();
+	assert_int_equal(restored(HBM_TIER_HBM), 4);
+	assert_int_equal(refused(HBM_TIER_HBM), 0);
+	for (uint32_t key = 1; key <= 4; key++)
+		assert_int_not_equal(find(key), 0);
+	assert_int_equal(hbm()->bytes, 2 * SIZE * UNIT);
+	assert_int_equal(ddr()->bytes, 2 * SIZE * UNIT);
+	assert_int_equal(index_count(cache->index), 4);
+}
+
 int main(void)
 {
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_each_is_where_it_was),
-		TEST(test_a_block_that_moves),
-		TEST(test_another_memory),
-		TEST(test_memory_that_is_lost),
+		TEST(test_each_is_where_it_was), TEST(test_a_block_that_moves),
+		TEST(test_another_memory),       TEST(test_memory_that_is_lost),
+		TEST(test_a_smaller_tier),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
