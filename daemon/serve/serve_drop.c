@@ -8,6 +8,8 @@
  * 	       no pins of others                  no block left                  no pin left
  * 	(none) ----------------> blocks are dropped ----------> pins are forgotten ----------> reply
  *
+ * Where durable blocks were among them, the reply waits until their records are off the disk.
+ *
  * Blocks that a transfer reads or writes give their place back when it ends; no lookup finds
  * them by then. Another NAMESPACE_DROP of the same namespace waits for the same end.
  *
@@ -21,6 +23,7 @@
 #include "daemon/serve/serve_drop.h"
 
 #include "daemon/cache/cache.h"
+#include "daemon/catalog/catalog.h"
 #include "daemon/loop/loop.h"
 #include "daemon/move/pump.h"
 #include "daemon/serve/pins.h"
@@ -42,6 +45,7 @@ struct namespace_drop {
 	bool forgetting;
 	struct session *session; /* whose pins are walked, with a reference; NULL: kept ones */
 	struct pin_walk pins;
+	struct catalog_barrier forgotten;
 };
 
 /* Goes on to the pins of the next session. False: there is none. */
@@ -81,7 +85,18 @@ static bool serve_drop_forget_pins(struct namespace_drop *drop)
 	return true;
 }
 
-static void serve_drop_end(struct namespace_drop *drop)
+static void serve_drop_reply(struct request *request, const struct namespace_drop *drop, int status)
+{
+	if (status == HBM_OK)
+		serve_keys_reply_amount(request, &drop->walk.dropped);
+	else
+		request_refuse(request, status,
+			       "namespace %u is empty, but its records could not be taken off the "
+			       "disk: a restart may find durable blocks again",
+			       drop->walk.ns);
+}
+
+static void serve_drop_end(struct namespace_drop *drop, int status)
 {
 	struct hbmd *hbmd = drop->hbmd;
 	struct namespaces *namespaces = hbmd->cache->namespaces;
@@ -92,12 +107,34 @@ static void serve_drop_end(struct namespace_drop *drop)
 	namespaces_unref(namespaces, number);
 
 	for (struct list *node; (node = list_pop_front(&drop->requests));)
-		serve_keys_reply_amount(container_of(node, struct request, link),
-					&drop->walk.dropped);
+		serve_drop_reply(container_of(node, struct request, link), drop, status);
 
 	free(drop);
 	if (ended)
 		ended(hbmd, number);
+}
+
+static void serve_drop_forgotten(struct catalog_barrier *barrier)
+{
+	serve_drop_end(container_of(barrier, struct namespace_drop, forgotten), HBM_OK);
+}
+
+static void serve_drop_not_forgotten(struct catalog_barrier *barrier)
+{
+	serve_drop_end(container_of(barrier, struct namespace_drop, forgotten), HBM_IO);
+}
+
+/* A durable block is gone when its record is off the disk. */
+static void serve_drop_forget(struct namespace_drop *drop)
+{
+	struct catalog *catalog = drop->hbmd->catalog;
+
+	drop->forgotten = (struct catalog_barrier){.done = serve_drop_forgotten,
+						   .failed = serve_drop_not_forgotten};
+	if (catalog && catalog_has_to_forget(catalog))
+		catalog_flush_all(catalog, &drop->forgotten);
+	else
+		serve_drop_end(drop, HBM_OK);
 }
 
 static bool serve_drop_some(struct background *background)
@@ -112,7 +149,7 @@ static bool serve_drop_some(struct background *background)
 	pump_run(hbmd->mover);
 
 	if (!more)
-		serve_drop_end(drop);
+		serve_drop_forget(drop);
 
 	return more;
 }

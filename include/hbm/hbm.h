@@ -384,7 +384,8 @@ struct hbm_amount {
  * into it before the ticket ends are refused with HBM_NOT_FOUND. flags: 0: refused with
  * HBM_DENIED while others pin blocks of it. HBM_WIRE_PINNED, for operators: drops pinned
  * blocks too. After a start of the daemon it waits, as HBM_WIRE_REMOVE does, until all that was in
- * the tiers before is found again: HBM_TIMEOUT if that takes too long. dropped may be NULL. */
+ * the tiers before is found again: HBM_TIMEOUT if that takes too long; and, as that does, until
+ * durable blocks are gone from the disk, too: HBM_IO if that fails. dropped may be NULL. */
 HBM_API int hbm_submit_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags,
 				      struct hbm_amount *dropped, hbm_ticket *ticket);
 HBM_API int hbm_namespace_drop(struct hbm *hbm, uint32_t ns, uint32_t flags,

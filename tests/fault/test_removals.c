@@ -179,6 +179,26 @@ static void test_durable_ones_do_not_come_back(void **state)
 	catalog_stage_finish();
 }
 
+static void test_a_namespace_does_not_come_back(void **state)
+{
+	struct hbm_amount dropped;
+
+	(void)state;
+	begin(slow);
+	assert_int_equal(kv_store_roots(&kv, 0, 1, COUNT, &durable, results), 0);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, &dropped), HBM_OK);
+	assert_int_equal(dropped.blocks, COUNT);
+	catalog_stage_kill();
+	begin(slow);
+	assert_int_equal(found(1), 0);
+	assert_int_equal(kv_store_roots(&kv, 0, 1, COUNT, &durable, results), 0);
+	disk_fail(&disk, DISK_CATALOG, DISK_FLUSH, 1, UINT64_MAX, EIO);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, &dropped), HBM_IO);
+	assert_int_equal(found(1), 0);
+	disk_mend(&disk);
+	catalog_stage_finish();
+}
+
 /* Others wait for no disk; what cannot be forgotten is said to be. */
 static void test_the_disk_fails(void **state)
 {
@@ -271,6 +291,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_namespace_is_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_it_takes_too_long, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_durable_ones_do_not_come_back, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_a_namespace_does_not_come_back, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_the_disk_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_its_client_dies, setup, teardown),
