@@ -119,9 +119,10 @@ EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 DEMO := $(patsubst %.c,$(BUILD)/%,$(DEMO_SRC))
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 PACK := $(BUILD)/gpu-pack
-STUB_SRC := $(shell grep -lE '"tests/support/(disk|power)\.h"' $(INTEGRATION_SRC) $(FAULT_SRC)) # the pack has no stubs
+# The pack has neither stubs nor calls that fail.
+UNPACKED_SRC := $(shell grep -lE '"tests/support/(disk|power|fault|fault_loop)\.h"' $(INTEGRATION_SRC) $(FAULT_SRC))
 PACK_PROGRAMS := $(PACK)/hbmd $(PACK)/hbmctl $(patsubst tests/gpu/%.c,$(PACK)/%,$(GPU_SRC)) \
-	$(patsubst %.c,$(PACK)/%,$(filter-out %calls.c $(STUB_SRC),$(INTEGRATION_SRC) $(FAULT_SRC)) $(BENCH_SRC))
+	$(patsubst %.c,$(PACK)/%,$(filter-out $(UNPACKED_SRC),$(INTEGRATION_SRC) $(FAULT_SRC)) $(BENCH_SRC))
 
 all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the library and the ctl tool
 tests: all $(TESTS) $(DEMO) $(EXAMPLES) $(call obj,$(FUZZ_SRC)) $(BUILD)/tests/fault/hbmd $(BUILD)/tests/stub/libcuda.so.1 $(BUILD)/tests/stub/power.so $(BUILD)/tests/stub/disk.so ## build the tests, run none
