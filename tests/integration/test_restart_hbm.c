@@ -97,6 +97,7 @@ static void expect_in_hbm(uint64_t first, uint64_t count)
 static void test_blocks_are_hits(void **state)
 {
 	(void)state;
+	spawn_needs_soft();
 	restart_begin(in_hbm);
 	unsigned stored = keeper_stored(&daemon_);
 
@@ -131,6 +132,7 @@ static void test_blocks_are_hits(void **state)
 static void test_a_new_daemon_takes_over(void **state)
 {
 	(void)state;
+	spawn_needs_soft();
 	restart_begin(in_hbm);
 	restart_store(1, SOME);
 	restart_disconnect();
@@ -146,6 +148,7 @@ static void test_a_new_daemon_takes_over(void **state)
 static void test_chains_through_hbm_and_ddr(void **state)
 {
 	(void)state;
+	spawn_needs_soft();
 	restart_begin(in_hbm);
 	restart_store(1, SOME);
 	assert_int_equal(hbm_evict(restart_kv.hbm, HBM_TIER_HBM, 0, SOME / 2 * RESTART_BLOCK, NULL),
@@ -165,6 +168,7 @@ static void test_without_a_checksum_it_is_a_miss(void **state)
 	static const char *const late[] = {HBM, "device.cache=8MiB", "hbmd.checksum=nvme",
 					   "hbmd.checksum_idle_ms=0", NULL};
 	(void)state;
+	spawn_needs_soft();
 	restart_begin(late);
 	restart_store(1, SOME);
 	restart_kill();
@@ -178,6 +182,7 @@ static void test_checksums_come_by_themselves(void **state)
 	static const char *const soon[] = {HBM, "device.cache=8MiB", "hbmd.checksum=nvme",
 					   "hbmd.checksum_idle_ms=1", NULL};
 	(void)state;
+	spawn_needs_soft();
 	uint64_t found = 0;
 
 	restart_begin(soon);
@@ -198,6 +203,7 @@ static void test_checksums_come_by_themselves(void **state)
 static void test_a_bit_of_a_block(void **state)
 {
 	(void)state;
+	spawn_needs_soft();
 	unsigned char bytes[RESTART_BLOCK];
 
 	restart_begin(in_hbm);
@@ -254,6 +260,7 @@ static void test_another_size(void **state)
 	static const char *const sets[] = {HBM, NULL};
 	char program[192], soft[4096];
 	(void)state;
+	spawn_needs_soft();
 
 	write_program(program, sizeof(program));
 	snprintf(soft, sizeof(soft), "HBM_SOFT_DRIVER=%s", spawn_path("libhbmsoft.so"));
@@ -295,6 +302,7 @@ static void test_another_size(void **state)
 static void test_resized(void **state)
 {
 	(void)state;
+	spawn_needs_soft();
 	restart_begin(in_hbm);
 	expect_nothing_more(10 * MIB);
 	assert_int_equal(hbm_resize(restart_kv.hbm, HBM_TIER_HBM, 0, 2 * MIB), 0);
@@ -315,6 +323,7 @@ static void test_what_is_wiped_does_not_outlive_it(void **state)
 	uint32_t ns;
 
 	(void)state;
+	spawn_needs_soft();
 	restart_begin(in_hbm);
 	expect_nothing_more(10 * MIB);
 	restart_store(1, SOME);
@@ -360,6 +369,7 @@ static void test_what_is_lent_is_copied_anew(void **state)
 	uint64_t old, new;
 
 	(void)state;
+	spawn_needs_soft();
 	keeper_start(&daemon_, sets, NULL);
 	kv_open(&one, &daemon_, 0, 2 * MIB, 1);
 	assert_int_equal(kv_store(&one, 0, 7, 1, 0, NULL), 0);
@@ -394,6 +404,7 @@ static void test_nothing_is_lost(void **state)
 {
 	static const char *const sets[] = {HBM, "device.cache=3MiB", NULL};
 	(void)state;
+	spawn_needs_soft();
 	restart_evicts_hbm = true;
 	restart_at_random(&seed, sets, RESTART_LOSES_NOTHING, LIVES);
 }
@@ -403,6 +414,7 @@ static void test_only_what_is_new_is_lost(void **state)
 	static const char *const sets[] = {HBM, "device.cache=8MiB", "hbmd.checksum=nvme",
 					   "hbmd.checksum_idle_ms=1", NULL};
 	(void)state;
+	spawn_needs_soft();
 	restart_evicts_hbm = false;
 	restart_at_random(&seed, sets, RESTART_LOSES_NEW, LIVES);
 }
