@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "daemon/device/device.h"
+#include "daemon/loop/worker.h"
 #include "daemon/region/commit.h"
 #include "daemon/region/decommit.h"
 #include "daemon/region/slab.h"
@@ -173,6 +174,38 @@ static bool everything_is_ready(void *arg)
 	return ready;
 }
 
+struct barrier {
+	struct job job;
+	bool over;
+};
+
+static void barrier_run(struct job *job)
+{
+	(void)job;
+}
+
+static void barrier_done(struct job *job)
+{
+	container_of(job, struct barrier, job)->over = true;
+}
+
+static bool barrier_is_over(void *arg)
+{
+	return ((struct barrier *)arg)->over;
+}
+
+/* A slab counts as ready while it is being created: what the devices do has ended, too. */
+static void await_devices(struct region_rig *rig)
+{
+	pool_run(&rig->pool, everything_is_ready, &rig->pool);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct barrier barrier = {.job = {.run = barrier_run, .done = barrier_done}};
+
+		worker_post(rig->pool.devices->list[i].control, &barrier.job);
+		pool_run(&rig->pool, barrier_is_over, &barrier);
+	}
+}
+
 /* A share and a decommit of the source: the device neither makes nor releases memory. */
 static void moving_a_slab_costs_no_memory(void **state)
 {
@@ -181,7 +214,7 @@ static void moving_a_slab_costs_no_memory(void **state)
 
 	assert_int_equal(region_rig_commit_slots(rig, region, 0, 4), HBM_OK);
 	put(region, 3, 'm');
-	pool_run(&rig->pool, everything_is_ready, &rig->pool);
+	await_devices(rig);
 	region_rig_settle(rig);
 	uint64_t created = rig->pool.call.calls("cuMemCreate"),
 		 released = rig->pool.call.calls("cuMemRelease"),
