@@ -48,13 +48,12 @@ int slab_keep(struct slab *slab, int fd)
 {
 	const struct slabs *slabs = slab->slabs;
 	const struct region_kept *kept = slabs->kept;
-	struct kept_slab body = {
-		.bytes = slab->bytes,
-		.session = slab->part.holder ? slab->part.holder->session : 0,
-	};
-
 	if (!kept || !kept->state || slab->kept != 0)
 		return HBM_OK;
+
+	/* Who has had one that is in no slot, but lent, may be gone. */
+	const struct holder *holder = slab->slots > 0 ? slab->part.holder : NULL;
+	struct kept_slab body = {.bytes = slab->bytes, .session = holder ? holder->session : 0};
 
 	slab->id = body.slab = state_counter(kept->state, STATE_LAST_SLAB) + 1;
 	state_count_to(kept->state, STATE_LAST_SLAB, slab->id);
