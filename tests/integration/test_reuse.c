@@ -46,7 +46,7 @@ static void write_secret(struct kv *kv, uint64_t address, uint64_t bytes)
 /* All that there is: half of it in a region, part of which outlives it, half in sequences. */
 static void fill_memory(const struct spawn *spawn)
 {
-	static struct pool_rig rig; /* not closed, if the process ends with it: no leak */
+	static struct pool_rig rig; /* reachable when the process ends without closing it */
 
 	pool_rig_open(&rig, spawn, LAYOUT, &one_pool);
 	for (int i = 0; i < 4; i++) {
@@ -194,7 +194,7 @@ static void look_in_what_is_lent(struct kv *kv)
 
 static void look_in_sequences(void)
 {
-	static struct pool_rig rig; /* not closed, if the process ends with it: no leak */
+	struct pool_rig rig;
 
 	assert_int_equal(seteuid(GUEST), 0);
 	pool_rig_open(&rig, &daemon_, LAYOUT, &one_pool);
@@ -305,7 +305,7 @@ static void test_after_an_end(void **state)
  * are, without a call. And it can be seen here whether something is. */
 static void test_ones_own_is_not_cleared(void **state)
 {
-	static struct pool_rig rig; /* not closed, if the process ends with it: no leak */
+	struct pool_rig rig;
 
 	(void)state;
 	spawn_needs_soft(); /* whose memory can be looked through */
