@@ -99,6 +99,20 @@ uint64_t restart_find_all(uint64_t first, uint64_t count)
 	return found;
 }
 
+void restart_expect_rotten(uint64_t bad, uint64_t count)
+{
+	/* a hit, as long as nobody has looked */
+	assert_int_equal(kv_lookup(&restart_kv, 1, count, restart_results), count);
+	assert_int_equal(restart_find_all(1, bad - 1), bad - 1);
+	assert_int_equal(kv_load(&restart_kv, 0, bad, 1, restart_results), 0);
+	assert_int_equal(restart_results[0].status, HBM_MISS);
+	assert_int_equal(restart_status().checksum_failures, 1);
+	assert_int_equal(kv_lookup(&restart_kv, 1, count, restart_results), bad - 1);
+	assert_int_equal(kv_store(&restart_kv, 0, bad, 1, bad - 1, restart_results), 0);
+	assert_int_equal(restart_results[0].status, HBM_OK);
+	assert_int_equal(restart_find_all(1, bad), bad);
+}
+
 void restart_pause_ms(long ms)
 {
 	const struct timespec time = {ms / 1000, ms % 1000 * 1000000};

@@ -22,6 +22,8 @@ void restart_kill(void);
 /* Nothing is left, the books balance, and it ends well. */
 void restart_end(void);
 struct hbm_wire_status restart_status(void);
+/* Of a chain [1, count] the block `bad` has other bytes than it had: a miss once it is loaded. */
+void restart_expect_rotten(uint64_t bad, uint64_t count);
 void restart_pause_ms(long ms);
 
 /* A chain of blocks [first, first + count). */
