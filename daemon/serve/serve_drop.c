@@ -124,14 +124,14 @@ static void serve_drop_not_forgotten(struct catalog_barrier *barrier)
 	serve_drop_end(container_of(barrier, struct namespace_drop, forgotten), HBM_IO);
 }
 
-/* A durable block is gone when its record is off the disk. */
+/* A durable block is gone when its record is off the disk. Where nobody asked, nobody is told so. */
 static void serve_drop_forget(struct namespace_drop *drop)
 {
 	struct catalog *catalog = drop->hbmd->catalog;
 
 	drop->forgotten = (struct catalog_barrier){.done = serve_drop_forgotten,
 						   .failed = serve_drop_not_forgotten};
-	if (catalog && catalog_has_to_forget(catalog))
+	if (!list_empty(&drop->requests) && catalog && catalog_has_to_forget(catalog))
 		catalog_flush_all(catalog, &drop->forgotten);
 	else
 		serve_drop_end(drop, HBM_OK);
