@@ -124,7 +124,7 @@ static void serve_drop_not_forgotten(struct catalog_barrier *barrier)
 	serve_drop_end(container_of(barrier, struct namespace_drop, forgotten), HBM_IO);
 }
 
-/* A durable block is gone when its record is off the disk. Where nobody asked, nobody is told so. */
+/* A durable block is gone when its record is off the disk. A drop that no request asked for waits for no disk. */
 static void serve_drop_forget(struct namespace_drop *drop)
 {
 	struct catalog *catalog = drop->hbmd->catalog;
