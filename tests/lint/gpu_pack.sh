@@ -17,6 +17,11 @@ trap 'rm -rf "$work"' EXIT
 fail() {
 	echo "gpu_pack: $1"
 	[ ! -e "$work/said" ] || cat "$work/said"
+	sed -n 's/^FAIL  *suite .*; see log\/\([^ ]*\).*/\1/p' "$work/said" | while read -r name; do # what cmocka said of it
+		echo "log/$name:"
+		grep -a '^\[ ' "$work/pack/log/$name"
+		tail -n 20 "$work/pack/log/$name"
+	done
 	exit 1
 }
 
