@@ -470,6 +470,10 @@ struct slabs_books slabs_books(const struct slabs *slabs)
 {
 	struct slabs_books books = slabs->books;
 
+	if (slabs->making) { /* no handle yet, whatever the pool reckons with */
+		books.ready -= slabs->making->bytes;
+		books.uncreated += slabs->making->bytes;
+	}
 	books.free = slab_free_bytes(slabs);
 	books.promised = slabs->promises.promised;
 	books.due = slabs->promises.due;

@@ -7,7 +7,7 @@
  * 	retiring	freed, its handle being released on the control worker
  * 	held		released, and not free: its client still holds it (held.h)
  * 	ready		created ahead, never exported
- * 	uncreated	budget without a handle
+ * 	uncreated	budget without a handle yet
  *
  * Beside that sum stands what sessions have reserved (promise.h):
  *

@@ -126,6 +126,8 @@ static void slabs_are_made_ahead(void **state)
 	struct wanted wanted;
 
 	assert_int_equal(books.budget, BUDGET);
+	assert_int_equal(books.uncreated, BUDGET); /* the first is being created */
+	assert_int_equal(books.ready, 0);
 	assert_int_equal(slabs_default(fixture->slabs), 4 * MIB);
 	pool_run(&fixture->pool, all_created, fixture);
 	assert_int_equal(take(fixture, &wanted, 4 * MIB, 3), HBM_OK);
