@@ -244,7 +244,7 @@ static void check_kept(unsigned fds, unsigned stored)
 	assert_true(spawn_balanced(&daemon_));
 
 	struct spawn view = keeper_view(&daemon_);
-	assert_int_equal(spawn_fds(&view), fds);
+	spawn_expect_fds(&view, fds);
 	assert_int_equal(keeper_stored(&daemon_), stored);
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }

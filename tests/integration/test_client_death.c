@@ -57,7 +57,7 @@ static void nothing_is_left(void)
 {
 	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_fds(&daemon_), fds);
+	spawn_expect_fds(&daemon_, fds);
 }
 
 static int teardown(void **state)

@@ -440,8 +440,8 @@ static unsigned weigh_fd(const char *name, const char *target)
 }
 
 /* How many descriptors of its own the daemon has; in *sessions how many of them watch a
- * client's process. */
-static unsigned count_fds(const struct spawn *spawn, unsigned *sessions)
+ * client's process. Shows them where that is asked. */
+static unsigned count_fds(const struct spawn *spawn, unsigned *sessions, bool show)
 {
 	char path[64], name[320], target[256];
 	unsigned count = 0;
@@ -458,8 +458,11 @@ static unsigned count_fds(const struct spawn *spawn, unsigned *sessions)
 		target[n > 0 ? n : 0] = '\0';
 		*sessions += n < 0 || strstr(target, "pidfd") !=
 					      NULL; /* one that has just gone was somebody's */
-		if (n < 0 || leaks_counts_fd(spawn->pid, target))
-			count += weigh_fd(name, target);
+		if (n >= 0 && !leaks_counts_fd(spawn->pid, target))
+			continue;
+		count += weigh_fd(name, target);
+		if (show)
+			print_message("descriptor %s: %s\n", entry->d_name, target);
 	}
 
 	if (dir)
@@ -522,7 +525,7 @@ unsigned spawn_fds(const struct spawn *spawn)
 		}
 
 		bool rested = !making && sessions == 0 && asleep;
-		unsigned count = count_fds(spawn, &sessions);
+		unsigned count = count_fds(spawn, &sessions, false);
 		asleep = all_asleep(spawn);
 		if (rested && asleep && sessions == 0)
 			return count;
@@ -535,4 +538,14 @@ unsigned spawn_fds(const struct spawn *spawn)
 		 asleep ? "" : ", is at work");
 
 	return 0;
+}
+
+void spawn_expect_fds(const struct spawn *spawn, unsigned fds)
+{
+	unsigned sessions, count = spawn_fds(spawn);
+	if (count == fds)
+		return;
+
+	count_fds(spawn, &sessions, true);
+	fail_msg("hbmd has %u descriptors, not %u", count, fds);
 }

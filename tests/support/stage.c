@@ -34,7 +34,7 @@ void stage_finish(unsigned fds)
 {
 	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));
-	assert_int_equal(spawn_fds(&daemon_), fds);
+	spawn_expect_fds(&daemon_, fds);
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }
 
