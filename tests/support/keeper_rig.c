@@ -152,7 +152,7 @@ void keeper_settle(const struct spawn *spawn, uint64_t most_held)
 	struct hbm *hbm = spawn_connect(spawn);
 	struct rest rest = {.busy = true};
 
-	for (int i = 0; rest.busy && i < SETTLE_STEPS; i++) {
+	for (int i = 0; (rest.busy || rest.held > most_held) && i < SETTLE_STEPS; i++) {
 		rest = (struct rest){.busy = false};
 		assert_int_equal(hbm_query(hbm, HBM_QUERY_VERIFY, add_rest, &rest), 0);
 		usleep(SETTLE_US);
