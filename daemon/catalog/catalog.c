@@ -4,8 +4,7 @@
 #include "daemon/base/log.h"
 #include "daemon/catalog/catalog_batch.h"
 #include "daemon/catalog/catalog_left.h"
-#include "daemon/catalog/catalog_recovery.h"
-#include "daemon/catalog/catalog_store.h"
+#include "daemon/catalog/catalog_start.h"
 #include "daemon/loop/loop.h"
 #include "daemon/loop/worker.h"
 
@@ -14,7 +13,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SLICE 256u                    /* steps of a recovery in one go */
 #define RETRY_NS UINT64_C(1000000000) /* after a failure */
 
 struct catalog {
@@ -24,28 +22,21 @@ struct catalog {
 	struct worker *worker;
 	struct block_listener listener;
 	struct timer timer, timeout; /* the second: of a flush that blocks wait for */
-	struct background background;
 
 	struct catalog_changes changes;
 	struct catalog_ids ids;
 	struct catalog_source source;
 	struct catalog_waits waits;
 	struct catalog_left left;
-	struct catalog_contents contents;
-	struct catalog_recovery recovery;
-	struct catalog_bounds bounds;
-	bool was_clean;  /* when it was opened */
-	bool recovering; /* a block comes back: that is no change */
+	struct catalog_start start; /* its store is used until the end */
 
 	/* the job, one at a time; what it uses is the worker's until it is done */
 	struct job job;
-	struct catalog_store *store;
 	struct catalog_made *made;
 	bool flush, busy;
 	bool data_failed; /* the flush of the NVMe file */
 	bool silent;      /* the job has taken too long */
 	int result;
-	char text[512];
 	atomic_bool stop;
 
 	uint64_t changed_ns; /* when the first of what is queued came */
@@ -57,7 +48,6 @@ struct catalog {
 	uint64_t forget_until;
 	uint64_t records; /* before the transaction that is in flight */
 	uint64_t failures;
-	uint64_t refused;
 	uint64_t durable;
 };
 
@@ -73,7 +63,7 @@ static void catalog_set_forget_until(struct catalog *catalog)
 
 static void catalog_mark(struct catalog *catalog, uint32_t number)
 {
-	if (catalog->state == CATALOG_WITHOUT || catalog->recovering)
+	if (catalog->state == CATALOG_WITHOUT || catalog->start.recovering)
 		return;
 
 	if (catalog->changes.queued == 0)
@@ -88,7 +78,7 @@ static void catalog_placed(struct block_listener *listener, uint32_t number, str
 	struct catalog *catalog = container_of(listener, struct catalog, listener);
 
 	(void)from;
-	if (to != catalog->options.cache->nvme || catalog->recovering)
+	if (to != catalog->options.cache->nvme || catalog->start.recovering)
 		return;
 
 	catalog_changes_came(&catalog->changes, number);
@@ -133,7 +123,8 @@ static void catalog_write(struct catalog *catalog)
 		r = -errno;
 	catalog->data_failed = r < 0;
 	if (r == 0)
-		r = catalog_store_apply(catalog->store, &catalog->made->batch, catalog->flush);
+		r = catalog_store_apply(catalog->start.store, &catalog->made->batch,
+					catalog->flush);
 	catalog->result = r;
 }
 
@@ -337,7 +328,7 @@ void catalog_await(struct catalog *catalog, struct catalog_wait *wait)
 	catalog_arm(catalog);
 }
 
-/* ---- recovery ---- */
+/* ---- the start ---- */
 
 static void catalog_begin_keeping(struct catalog *catalog, enum catalog_state state)
 {
@@ -353,164 +344,64 @@ static void catalog_begin_keeping(struct catalog *catalog, enum catalog_state st
 	catalog->options.progress(catalog->options.arg);
 }
 
-static void catalog_recovered(void *arg, uint32_t number, const struct catalog_block *record)
-{
-	struct catalog *catalog = arg;
-
-	catalog_changes_record(&catalog->changes, number, record->stamp, record->unit);
-}
-
-/* On the worker, while the loop leaves the recovery alone. */
-static void catalog_run_removal(struct job *job)
+static void catalog_run_step(struct job *job)
 {
 	struct catalog *catalog = container_of(job, struct catalog, job);
-	const struct catalog_recovery *recovery = &catalog->recovery;
-	int64_t *units = catalog_recovery_units(recovery);
 
-	catalog->result =
-		units ? catalog_store_remove(catalog->store, units, recovery->refused_count)
-		      : -ENOMEM;
-	free(units);
+	catalog->start.run(&catalog->start);
 }
 
-/* Records that could not be removed name extents whose bytes will be others: that is found
- * when they are read. */
-static void catalog_removed(struct job *job)
+static void catalog_stepped(struct job *job)
 {
 	struct catalog *catalog = container_of(job, struct catalog, job);
 
 	catalog_end_job(catalog);
-	catalog->failures += catalog->result < 0;
-	if (!atomic_load(&catalog->stop))
-		loop_background(catalog->options.loop, &catalog->background);
-}
-
-/* It is large: to free it takes as long as many turns. */
-static void catalog_run_clearing(struct job *job)
-{
-	catalog_contents_clear(&container_of(job, struct catalog, job)->contents);
-}
-
-static void catalog_cleared(struct job *job)
-{
-	struct catalog *catalog = container_of(job, struct catalog, job);
-
-	catalog_end_job(catalog);
+	catalog->start.done(&catalog->start);
 	catalog_arm(catalog);
 }
 
-static void catalog_end_recovery(struct catalog *catalog)
+static void catalog_post_step(void *arg)
 {
-	catalog->refused += catalog->recovery.refused_count;
-	if (catalog->recovery.restored > 0 || catalog->refused > 0)
-		log_info("nvme: %llu blocks found again, %llu records of %s dropped",
-			 (unsigned long long)catalog->recovery.restored,
-			 (unsigned long long)catalog->refused, catalog->options.path);
-
-	catalog_recovery_end(&catalog->recovery);
-	catalog_post(catalog, catalog_run_clearing, catalog_cleared);
-	catalog_begin_keeping(catalog, CATALOG_KEEPING);
+	catalog_post(arg, catalog_run_step, catalog_stepped);
 }
 
-static bool catalog_recover_some(struct background *background)
+static void catalog_begin_recovery(void *arg)
 {
-	struct catalog *catalog = container_of(background, struct catalog, background);
-	struct catalog_recovery *recovery = &catalog->recovery;
+	struct catalog *catalog = arg;
 
-	catalog->recovering = true;
-	bool more = catalog_recovery_some(recovery, SLICE);
-	catalog->recovering = false;
-
-	if (more)
-		return true;
-
-	if (recovery->phase == CATALOG_LETTING_GO)
-		catalog_post(catalog, catalog_run_removal, catalog_removed);
-	else if (recovery->phase == CATALOG_RECOVERED)
-		catalog_end_recovery(catalog);
-
-	return recovery->phase != CATALOG_LETTING_GO && recovery->phase != CATALOG_RECOVERED;
-}
-
-/* ---- reading ---- */
-
-static void catalog_run_reading(struct job *job)
-{
-	struct catalog *catalog = container_of(job, struct catalog, job);
-	const struct catalog_options *options = &catalog->options;
-	struct catalog_bounds *bounds = &catalog->bounds;
-	struct catalog_store_options store = {
-		.path = options->path,
-		.blocks = bounds->blocks,
-		.namespaces = ledger_limit(&options->cache->ledger->host, LEDGER_NAMESPACES)};
-	struct reason reason = {catalog->text, sizeof(catalog->text)};
-
-	memcpy(store.file, options->file, sizeof(store.file));
-	int r = catalog_store_open(&catalog->store, &store, &reason);
-	if (r < 0) {
-		catalog->result = r;
-		return;
-	}
-
-	catalog->was_clean = catalog_store_was_clean(catalog->store);
-	bounds->trust_unchecked = catalog->was_clean;
-	bounds->trust_any = catalog->was_clean || options->checksums;
-	r = catalog_store_read(catalog->store, bounds, &catalog->contents, &catalog->stop);
-	if (r == 0)
-		r = catalog_store_mark(catalog->store, false);
-	if (r < 0)
-		(void)reason_set(&reason, r, "%s: cannot read the catalog: %s", options->path,
-				 strerror(-r));
-	catalog->result = r;
-}
-
-static void catalog_go_without(struct catalog *catalog, const char *why)
-{
-	log_warning("nvme: %s; starting without a catalog: nothing in the NVMe tier survives a "
-		    "restart",
-		    why);
-	catalog_contents_clear(&catalog->contents);
-	catalog_waits_give_up(&catalog->waits);
-	catalog_left_end(&catalog->left);
-	catalog_begin_keeping(catalog, CATALOG_WITHOUT);
-}
-
-static void catalog_read(struct job *job)
-{
-	struct catalog *catalog = container_of(job, struct catalog, job);
-
-	catalog_end_job(catalog);
-	if (atomic_load(&catalog->stop))
-		return;
-	if (catalog->result < 0) {
-		catalog_go_without(catalog, catalog->text);
-		return;
-	}
-
-	const char *why = catalog_store_found_why(catalog->store);
-	if (why)
-		log_warning("nvme: the catalog %s %s: the NVMe tier begins empty, and so does the "
-			    "catalog",
-			    catalog->options.path, why);
-
-	catalog->refused = catalog->contents.refused_count;
-	if (catalog->was_clean && catalog->refused == 0)
-		catalog->options.cache->nvme->dirty = false;
-	catalog->source.stamp = catalog->contents.stamp;
-	catalog->recovery = (struct catalog_recovery){.cache = catalog->options.cache,
-						      .ids = &catalog->ids,
-						      .contents = &catalog->contents,
-						      .fits = catalog->options.fits,
-						      .fits_arg = catalog->options.fits_arg,
-						      .recovered = catalog_recovered,
-						      .arg = catalog};
-	if (catalog_recovery_begin(&catalog->recovery) < 0) {
-		catalog_go_without(catalog, "out of memory");
-		return;
-	}
-
+	catalog->source.stamp = catalog->start.contents.stamp;
 	catalog->state = CATALOG_RECOVERY;
-	loop_background(catalog->options.loop, &catalog->background);
+}
+
+static void catalog_end_start(void *arg, bool with)
+{
+	struct catalog *catalog = arg;
+
+	if (!with) {
+		catalog_waits_give_up(&catalog->waits);
+		catalog_left_end(&catalog->left);
+	}
+	catalog_begin_keeping(catalog, with ? CATALOG_KEEPING : CATALOG_WITHOUT);
+}
+
+static void catalog_make_start(struct catalog *catalog)
+{
+	const struct catalog_options *options = &catalog->options;
+
+	catalog->start = (struct catalog_start){.loop = options->loop,
+						.cache = options->cache,
+						.changes = &catalog->changes,
+						.ids = &catalog->ids,
+						.path = catalog->path,
+						.file = options->file,
+						.checksums = options->checksums,
+						.fits = options->fits,
+						.fits_arg = options->fits_arg,
+						.stop = &catalog->stop,
+						.post = catalog_post_step,
+						.begin = catalog_begin_recovery,
+						.end = catalog_end_start,
+						.arg = catalog};
 }
 
 /* ---- opening and closing ---- */
@@ -532,7 +423,7 @@ static int catalog_set_up(struct catalog *catalog)
 
 static void catalog_free(struct catalog *catalog)
 {
-	catalog_store_close(catalog->store);
+	catalog_start_close(&catalog->start);
 	catalog_left_close(&catalog->left);
 	catalog_ids_close(&catalog->ids);
 	catalog_changes_close(&catalog->changes);
@@ -562,38 +453,19 @@ int catalog_open(struct catalog **out, const struct catalog_options *options)
 
 	catalog->source = (struct catalog_source){
 		.cache = options->cache, .changes = &catalog->changes, .ids = &catalog->ids};
-	catalog->bounds = (struct catalog_bounds){
-		.units = extent_capacity(options->cache->nvme->extents) / EXTENT_UNIT,
-		.blocks = index_max(options->cache->index)};
+	catalog_make_start(catalog);
 	catalog_waits_init(&catalog->waits, options->cache, &catalog->changes);
 	catalog->timer.fire = catalog_fire;
 	catalog->timeout.fire = catalog_time_out;
-	catalog->background.run = catalog_recover_some;
 	catalog->listener = (struct block_listener){.placed = catalog_placed,
 						    .unplaced = catalog_unplaced,
 						    .uncopied = catalog_uncopied,
 						    .dropped = catalog_dropped};
 	block_listen(&options->cache->blocks, &catalog->listener);
-	catalog_post(catalog, catalog_run_reading, catalog_read);
+	catalog_start_begin(&catalog->start);
 	*out = catalog;
 
 	return 0;
-}
-
-/* Recovers the rest at once. */
-static void catalog_recover_rest(struct catalog *catalog)
-{
-	struct catalog_recovery *recovery = &catalog->recovery;
-
-	catalog->recovering = true;
-	while (recovery->phase != CATALOG_RECOVERED) {
-		if (recovery->phase == CATALOG_LETTING_GO)
-			catalog_run_removal(&catalog->job);
-		(void)catalog_recovery_some(recovery, UINT32_MAX);
-	}
-
-	catalog->recovering = false;
-	catalog_recovery_end(recovery);
 }
 
 /* Whether the tier has bytes that are to be overwritten and that no record names: the stop is none
@@ -619,16 +491,16 @@ static void catalog_write_rest(struct catalog *catalog)
 
 	if (catalog->result == 0 && fdatasync(catalog->options.fd) == 0 &&
 	    !catalog_leaves_bytes(catalog))
-		(void)catalog_store_mark(catalog->store, true);
+		(void)catalog_store_mark(catalog->start.store, true);
 }
 
 /* Before all that was there is back, too. While it is read nothing has come to the tier. */
 static void catalog_stop_cleanly(struct catalog *catalog)
 {
-	if (catalog->state == CATALOG_READING && catalog->store && catalog->was_clean)
-		(void)catalog_store_mark(catalog->store, true);
+	if (catalog->state == CATALOG_READING && catalog->start.store && catalog->start.was_clean)
+		(void)catalog_store_mark(catalog->start.store, true);
 	if (catalog->state == CATALOG_RECOVERY)
-		catalog_recover_rest(catalog);
+		catalog_start_finish(&catalog->start);
 	if (catalog->state == CATALOG_RECOVERY || catalog->state == CATALOG_KEEPING)
 		catalog_write_rest(catalog);
 }
@@ -644,7 +516,7 @@ struct catalog *catalog_close(struct catalog *catalog, bool clean)
 	list_remove(&catalog->listener.link);
 	loop_timer_stop(loop, &catalog->timer);
 	loop_timer_stop(loop, &catalog->timeout);
-	loop_background_stop(&catalog->background);
+	catalog_start_stop(&catalog->start);
 	catalog->worker = worker_free(catalog->worker);
 	loop_flush(loop);
 	/* Who still waits has no reply. */
@@ -652,9 +524,6 @@ struct catalog *catalog_close(struct catalog *catalog, bool clean)
 
 	if (clean)
 		catalog_stop_cleanly(catalog);
-	else if (catalog->state == CATALOG_RECOVERY)
-		catalog_recovery_end(&catalog->recovery);
-	catalog_contents_clear(&catalog->contents);
 	catalog_free(catalog);
 
 	return NULL;
@@ -678,9 +547,9 @@ struct catalog_figures catalog_figures(const struct catalog *catalog)
 	return (struct catalog_figures){
 		.records = commits ? catalog->records : catalog->changes.records,
 		.unflushed = catalog->unflushed + catalog->changes.queued + in_flight,
-		.restored = catalog->recovery.restored,
-		.refused = catalog->refused,
-		.failures = catalog->failures,
+		.restored = catalog->start.recovery.restored,
+		.refused = catalog->start.refused,
+		.failures = catalog->failures + catalog->start.failures,
 		.failing = catalog->retry_ns != 0 || catalog->state == CATALOG_WITHOUT,
 		.durable = catalog->durable};
 }
