@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/host.h"
 
-#include <errno.h>
+#include "daemon/base/address_space.h"
+
 #include <stddef.h>
 #include <sys/mman.h>
-
-#define HUGE_PAGE (2ull << 20)
 
 static void *host_pointer(uint64_t address)
 {
@@ -14,21 +13,11 @@ static void *host_pointer(uint64_t address)
 
 bool hbm_host_reserve(unsigned long long *address, uint64_t bytes)
 {
-	if (bytes > SIZE_MAX - HUGE_PAGE) {
-		errno = ENOMEM;
-		return false;
-	}
-
-	char *start = mmap(NULL, bytes + HUGE_PAGE, PROT_NONE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (start == MAP_FAILED)
+	void *start = address_space_reserve(bytes);
+	if (!start)
 		return false;
 
-	uint64_t before = (HUGE_PAGE - (uintptr_t)start % HUGE_PAGE) % HUGE_PAGE;
-	if (before > 0)
-		munmap(start, before);
-	munmap(start + before + bytes, HUGE_PAGE - before);
-	*address = (uintptr_t)(start + before);
+	*address = (uintptr_t)start;
 
 	return true;
 }
@@ -59,6 +48,5 @@ bool hbm_host_open(uint64_t address, uint64_t bytes, bool read_only)
 
 bool hbm_host_unmap(uint64_t address, uint64_t bytes)
 {
-	return mmap(host_pointer(address), bytes, PROT_NONE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
+	return address_space_empty(host_pointer(address), bytes);
 }

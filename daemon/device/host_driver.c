@@ -11,10 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/base/address_space.h"
 #include "daemon/base/bulk_copy.h"
 #include "daemon/base/list.h"
 
-#define HUGE_PAGE (2ull << 20)
+#define HUGE_PAGE ADDRESS_SPACE_ALIGNMENT
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1 */
@@ -250,19 +251,11 @@ static CUresult host_driver_reserve(CUdeviceptr *out, size_t bytes, size_t align
 	(void)alignment;
 	(void)wanted;
 	(void)flags;
-	if (bytes > SIZE_MAX - HUGE_PAGE)
+	void *start = address_space_reserve(bytes);
+	if (!start)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 
-	char *start = mmap(NULL, bytes + HUGE_PAGE, PROT_NONE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (start == MAP_FAILED)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-
-	uint64_t before = (HUGE_PAGE - (uintptr_t)start % HUGE_PAGE) % HUGE_PAGE;
-	if (before > 0)
-		munmap(start, before);
-	munmap(start + before + bytes, HUGE_PAGE - before);
-	*out = (uintptr_t)(start + before);
+	*out = (uintptr_t)start;
 
 	return CUDA_SUCCESS;
 }
@@ -290,10 +283,8 @@ static CUresult host_driver_map(CUdeviceptr address, size_t bytes, size_t offset
 
 static CUresult host_driver_unmap(CUdeviceptr address, size_t bytes)
 {
-	return mmap(host_driver_pointer(address), bytes, PROT_NONE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED
-		       ? host_driver_result(errno)
-		       : CUDA_SUCCESS;
+	return address_space_empty(host_driver_pointer(address), bytes) ? CUDA_SUCCESS
+									: host_driver_result(errno);
 }
 
 static CUresult host_driver_set_access(CUdeviceptr address, size_t bytes,

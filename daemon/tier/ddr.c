@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/tier/ddr.h"
-#include "daemon/base/clock.h"
 
+#include "daemon/base/address_space.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/config/config.h"
 #include "daemon/tier/ddr_memfd.h"
@@ -240,22 +241,14 @@ static uint64_t ddr_round_up(uint64_t bytes, uint64_t unit)
 	return (bytes + unit - 1) / unit * unit;
 }
 
-/* Maps at an address aligned for huge pages by reserving more and unmapping the excess.
- * Core dumps leave out what lies there: it is large, and clients' own. Returns NULL and
+/* Core dumps leave out what lies there: it is large, and clients' own. Returns NULL and
  * sets errno on failure. */
 static char *ddr_map_aligned(uint64_t bytes, int fd)
 {
-	uint64_t room = ddr_round_up(bytes, HUGE_PAGE) + HUGE_PAGE;
-	char *start =
-		mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (start == MAP_FAILED)
+	char *base = address_space_reserve(bytes);
+	if (!base)
 		return NULL;
 
-	char *base = (char *)(uintptr_t)ddr_round_up((uintptr_t)start, HUGE_PAGE);
-	if (base > start)
-		munmap(start, (size_t)(base - start));
-
-	munmap(base + bytes, (size_t)(start + room - (base + bytes)));
 	if (mmap(base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd,
 		 0) != MAP_FAILED &&
 	    madvise(base, bytes, MADV_DONTDUMP) == 0)
