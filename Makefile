@@ -336,7 +336,7 @@ THREADED_TESTS := test_attempt test_foreign_fd test_log_queue test_worker test_c
 	test_idle_checksums test_transfer test_session session/test_connection test_backlog test_session_fences \
 	test_session_process test_slab test_device test_device_code test_ddr test_nvme_file test_nvme_device \
 	client/test_region client/test_commit client/test_commit_faults client/test_commit_answers test_request \
-	region/test_share client/test_share session/test_boards integration/test_lend integration/test_lend_killed \
+	region/test_share region/test_share_ends client/test_share session/test_boards integration/test_lend integration/test_lend_killed \
 	test_copier soft/test_copy soft/test_stream soft/test_kernel soft/test_ptx soft/test_module soft/test_errors \
 	soft/test_process integration/test_tiers integration/test_region integration/test_host_region integration/test_guest_region test_landing \
 	test_lingering integration/test_log test_sequence_growth test_sequence_credit test_sequence_fork test_sequence_random \
