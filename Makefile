@@ -334,7 +334,7 @@ THREADED_TESTS := test_attempt test_foreign_fd test_log_queue test_worker test_c
 	test_copy_direct test_device_late test_copy_queue_turns test_copy_issue test_loop test_loop_posts test_loop_timers test_loop_io test_nvme_io \
 	test_nvme_io_turns test_mover test_mover_faults test_lost_device test_load test_move test_encoded test_clean_copies \
 	test_idle_checksums test_transfer test_session session/test_connection test_backlog test_session_fences \
-	test_session_process test_slab test_device test_device_code test_ddr test_nvme_file test_nvme_device \
+	test_session_process test_slab test_slab_faults test_device test_device_code test_ddr test_nvme_file test_nvme_device \
 	client/test_region client/test_commit client/test_commit_faults client/test_commit_answers test_request \
 	region/test_share region/test_share_ends client/test_share session/test_boards integration/test_lend integration/test_lend_killed \
 	test_copier soft/test_copy soft/test_stream soft/test_kernel soft/test_ptx soft/test_module soft/test_errors \
