@@ -16,7 +16,6 @@
 #include "tests/support/stage.h"
 
 #include <hbm/saved.h>
-#include <poll.h>
 #include <string.h>
 
 enum { PREFIX = 3 * CACHED_BLOCK, LENT = 3 * CACHED_SLABS };
@@ -27,19 +26,6 @@ static const char *const sets[] = {"device.lend=64MiB", "ddr.staging=32MiB", "dd
 static struct cached_rig rig;
 static struct kept lender, borrower;
 static unsigned fds;
-
-static uint64_t leased(void)
-{
-	return cached_rig_device(&rig).leased / RIG_SLAB;
-}
-
-/* What has been given back is on its way to the pool for a moment. */
-static void wait_for_leased(uint64_t slabs)
-{
-	for (int i = 0; i < 20000 && leased() != slabs; i++)
-		poll(NULL, 0, 1);
-	assert_int_equal(leased(), slabs);
-}
 
 static void grow(struct kept *kept, uint64_t more)
 {
@@ -95,7 +81,7 @@ static void next_layout(void)
 	if (borrower.sequence)
 		close_sequence(&borrower);
 	hbm_keys(rig.pool.hbm, HBM_WIRE_REMOVE, rig.ns, 0, rig.keys, 3, NULL);
-	wait_for_leased(0);
+	cached_rig_wait_for_leased(&rig, 0);
 	assert_int_equal(cached_rig_device(&rig).lent, 0);
 	assert_int_equal(cached_rig_device(&rig).replicas, 0);
 	assert_true(spawn_balanced(&daemon_));
@@ -146,13 +132,13 @@ static void resume(struct kept *kept)
 static void play_suspend(void)
 {
 	for (int tier = HBM_TIER_DDR; tier <= HBM_TIER_NVME; tier++) {
-		const uint64_t before = leased();
+		const uint64_t before = cached_rig_leased(&rig);
 
 		suspend(&borrower, (enum hbm_tier)tier);
 		assert_true(spawn_balanced(&daemon_));
 		resume(&borrower);
 		check(&borrower, LENT);
-		wait_for_leased(before);
+		cached_rig_wait_for_leased(&rig, before);
 		check(&lender, tier == HBM_TIER_DDR ? 0 : LENT);
 
 		/* Whoever has lent comes back as one that borrows. */
@@ -160,7 +146,7 @@ static void play_suspend(void)
 		check(&borrower, LENT);
 		resume(&lender);
 		check(&lender, LENT);
-		wait_for_leased(before);
+		cached_rig_wait_for_leased(&rig, before);
 		check(&borrower, LENT);
 		grow(&borrower, 4);
 		grow(&lender, 4);
@@ -180,7 +166,7 @@ static void play_group(void)
 	struct hbm_sequence *group[3];
 
 	grow(&third, 1);
-	const uint64_t before = leased();
+	const uint64_t before = cached_rig_leased(&rig);
 
 	group[0] = third.sequence;
 	group[1] = borrower.sequence;
@@ -191,7 +177,7 @@ static void play_group(void)
 	check(&third, LENT);
 	check(&borrower, LENT);
 	check(&lender, LENT);
-	wait_for_leased(before);
+	cached_rig_wait_for_leased(&rig, before);
 	grow(&lender, 8);
 	check(&third, LENT);
 	close_sequence(&third);
@@ -325,7 +311,8 @@ static void play_no_way(void)
 	assert_int_equal(hbm_commit(rig.pool.hbm, &all, 1), HBM_NO_SPACE);
 	assert_int_equal(cached_rig_device(&rig).lent, LENT * RIG_SLAB);
 	check(&borrower, LENT);
-	const struct hbm_range rest = {region, 0, options.address_space - leased() * RIG_SLAB};
+	const struct hbm_range rest = {region, 0,
+				       options.address_space - cached_rig_leased(&rig) * RIG_SLAB};
 
 	assert_int_equal(hbm_commit(rig.pool.hbm, &rest, 1), 0);
 	assert_int_equal(cached_rig_device(&rig).lent, LENT * RIG_SLAB);

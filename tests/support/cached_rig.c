@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cached_rig: see cached_rig.h. */
 #include "tests/support/cached_rig.h"
+#include "tests/support/device_record.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include <poll.h>
 #include <string.h>
 
 /* A slab has four tokens of a buffer; of pages, a page of four has two slabs. */
@@ -97,21 +99,19 @@ void cached_rig_expect(struct cached_rig *rig, struct hbm_sequence *sequence, ui
 		pool_rig_expect(&rig->pool, sequence, i, i < own ? i : i + value);
 }
 
-static int cached_rig_record(const void *record, size_t bytes, void *arg)
-{
-	struct hbm_wire_device *device = arg;
-
-	memcpy(device, record, bytes < sizeof(*device) ? bytes : sizeof(*device));
-
-	return 1;
-}
-
 struct hbm_wire_device cached_rig_device(struct cached_rig *rig)
 {
-	struct hbm_wire_device device = {0};
+	return device_record(rig->pool.hbm);
+}
 
-	assert_int_equal(hbm_query(rig->pool.hbm, HBM_QUERY_DEVICES, cached_rig_record, &device),
-			 1);
+uint64_t cached_rig_leased(struct cached_rig *rig)
+{
+	return cached_rig_device(rig).leased / RIG_SLAB;
+}
 
-	return device;
+void cached_rig_wait_for_leased(struct cached_rig *rig, uint64_t slabs)
+{
+	for (int i = 0; i < 20000 && cached_rig_leased(rig) != slabs; i++)
+		poll(NULL, 0, 1);
+	assert_int_equal(cached_rig_leased(rig), slabs);
 }

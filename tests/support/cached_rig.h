@@ -42,3 +42,7 @@ void cached_rig_grow(struct cached_rig *rig, struct hbm_sequence *sequence, uint
 		     uint64_t value);
 /* What the daemon says of the device. */
 struct hbm_wire_device cached_rig_device(struct cached_rig *rig);
+/* How many of its slabs are leased. What has been given back is on its way to the pool for a moment:
+ * the second waits until they are so many. */
+uint64_t cached_rig_leased(struct cached_rig *rig);
+void cached_rig_wait_for_leased(struct cached_rig *rig, uint64_t slabs);
