@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "daemon/device/device.h"
-#include "daemon/loop/worker.h"
 #include "daemon/region/slab.h"
 #include "daemon/region/slot.h"
 #include "daemon/region/slot_recount.h"
@@ -78,38 +77,6 @@ static void many_forks_in_one_region(void **state)
 	assert_int_equal(share_rig_books(rig).leased, SLAB);
 }
 
-struct barrier {
-	struct job job;
-	bool over;
-};
-
-static void barrier_run(struct job *job)
-{
-	(void)job;
-}
-
-static void barrier_done(struct job *job)
-{
-	container_of(job, struct barrier, job)->over = true;
-}
-
-static bool barrier_is_over(void *arg)
-{
-	return ((struct barrier *)arg)->over;
-}
-
-/* A slab counts as ready while it is being created: what the devices do has ended, too. */
-static void await_devices(struct region_rig *rig)
-{
-	pool_run(&rig->pool, share_rig_is_ready, &rig->pool);
-	for (uint32_t i = 0; i < 2; i++) {
-		struct barrier barrier = {.job = {.run = barrier_run, .done = barrier_done}};
-
-		worker_post(rig->pool.devices->list[i].control, &barrier.job);
-		pool_run(&rig->pool, barrier_is_over, &barrier);
-	}
-}
-
 /* A share and a decommit of the source: the device neither makes nor releases memory. */
 static void moving_a_slab_costs_no_memory(void **state)
 {
@@ -118,7 +85,7 @@ static void moving_a_slab_costs_no_memory(void **state)
 
 	assert_int_equal(region_rig_commit_slots(rig, region, 0, 4), HBM_OK);
 	share_rig_put(region, 3, 'm');
-	await_devices(rig);
+	pool_run(&rig->pool, share_rig_is_ready, &rig->pool);
 	region_rig_settle(rig);
 	uint64_t created = rig->pool.call.calls("cuMemCreate"),
 		 released = rig->pool.call.calls("cuMemRelease"),
