@@ -8,73 +8,15 @@
 
 #include <cmocka.h>
 
-#include <fcntl.h>
-#include <string.h>
-
 #include "daemon/cache/block_restore.h"
-#include "daemon/cache/namespace_record.h"
-#include "daemon/cache/namespace_restore.h"
-#include "tests/support/cache_rig.h"
+#include "tests/support/block_lives.h"
 
-enum { SIZE = 3, UNITS = 120, FIRST = 7, KEYS = 60, RUNS = 300, STEPS = 200 };
-
-/* One life of a daemon after the other. */
-struct lives {
-	struct cache_rig rig;
-	struct state *state;
-	struct block_records records;
-	struct block_restore *restore;
-	uint16_t ns;
-};
-
-static struct lives lives;
-
-static void shapes_of(struct state_shape shapes[STATE_TABLES])
-{
-	for (size_t i = 0; i < STATE_TABLES; i++)
-		shapes[i] = (struct state_shape){sizeof(uint64_t), 1};
-	shapes[STATE_NAMESPACES] = (struct state_shape){sizeof(struct namespace_record), 16};
-	shapes[STATE_BLOCKS] = (struct state_shape){sizeof(struct block_record), CACHE_RIG_BLOCKS};
-}
-
-static struct tier *ddr(void)
-{
-	return lives.rig.cache->ddr;
-}
-
-/* The tier has no memory yet. */
-static void open_life(uint64_t units)
-{
-	static const uint64_t none[] = {0, 0, 0};
-
-	cache_rig_open(&lives.rig, "test_block_restore", 1, none);
-	assert_int_equal(
-		tier_init(ddr(), HBM_TIER_DDR, ddr()->number, units * UNIT, 0, CACHE_RIG_BLOCKS),
-		0);
-	namespaces_record(lives.rig.cache->namespaces, lives.state);
-	struct block_memory memories[TIER_NUMBERS] = {0};
-	memories[ddr()->number] = (struct block_memory){BLOCK_RECORD_DDR, FIRST, units};
-	assert_int_equal(block_records_open(&lives.records, lives.state, lives.rig.cache, memories),
-			 0);
-}
-
-static void close_life(void)
-{
-	lives.restore = block_restore_free(lives.restore);
-	block_records_close(&lives.records);
-	cache_rig_close(&lives.rig);
-}
+enum { SIZE = BLOCK_LIVES_SIZE, UNITS = 120, KEYS = 60, RUNS = 300, STEPS = 200 };
 
 static int setup(void **state)
 {
-	struct state_shape shapes[STATE_TABLES];
-
 	(void)state;
-	shapes_of(shapes);
-	assert_int_equal(state_new(&lives.state, shapes), 0);
-	open_life(UNITS);
-	assert_int_equal(tier_grow(ddr(), 0, UNITS * UNIT), 0);
-	lives.ns = cache_rig_namespace(&lives.rig, SIZE);
+	block_lives_begin("test_block_restore", &(struct block_lives_memory){.ddr_units = UNITS});
 
 	return 0;
 }
@@ -82,91 +24,53 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	close_life();
-	lives.state = state_free(lives.state);
+	block_lives_end();
+
 	return 0;
 }
 
-static bool fits(void *arg, const struct namespace_identity *identity)
-{
-	(void)arg;
-	return identity->spec->block_bytes != 99 * UNIT;
-}
-
-/* The daemon is killed; the next one has found namespaces, and reads the records. */
 static void die(uint64_t units)
 {
-	struct state_shape shapes[STATE_TABLES];
-	char error[256];
-
-	close_life();
-	int fd = fcntl(state_fd(lives.state), F_DUPFD_CLOEXEC, 0);
-	state_free(lives.state);
-	shapes_of(shapes);
-	assert_int_equal(state_adopt(&lives.state, fd, shapes, error, sizeof(error)), 0);
-
-	open_life(units);
-	assert_int_equal(namespace_restore_all(lives.rig.cache->namespaces, lives.state,
-					       &lives.rig.ledger, fits, NULL),
-			 0);
-	assert_int_equal(block_restore_new(&lives.restore, &lives.records), 0);
-	ddr()->grown = block_restore_grown;
-	ddr()->grown_arg = lives.restore;
+	block_lives_kill(&(struct block_lives_memory){.ddr_units = units});
 }
 
 static struct block_restore_figures restore_all(uint32_t step)
 {
-	block_restore_grown_all(lives.restore, ddr());
-	block_restore_in_service(lives.restore);
-	while (block_restore_some(lives.restore, step))
+	block_restore_grown_all(block_lives.restore, block_lives_ddr());
+	block_restore_in_service(block_lives.restore);
+	while (block_restore_some(block_lives.restore, step))
 		;
-	cache_settle(lives.rig.cache);
+	cache_settle(block_lives.rig.cache);
 
-	struct block_restore_figures figures = block_restore_figures(lives.restore, HBM_TIER_DDR);
+	struct block_restore_figures figures =
+		block_restore_figures(block_lives.restore, HBM_TIER_DDR);
 
 	assert_int_equal(figures.left, 0);
-	assert_int_equal(ddr()->moving, 0);
-	assert_int_equal(state_count(lives.state, STATE_BLOCKS),
-			 index_count(lives.rig.cache->index));
-	assert_null(extent_check(ddr()->extents));
-	namespaces_release_restored(lives.rig.cache->namespaces);
+	assert_int_equal(block_lives_ddr()->moving, 0);
+	assert_int_equal(state_count(block_lives.state, STATE_BLOCKS),
+			 index_count(block_lives.rig.cache->index));
+	assert_null(extent_check(block_lives_ddr()->extents));
+	namespaces_release_restored(block_lives.rig.cache->namespaces);
 
 	return figures;
 }
 
 static struct block_restore_figures grow_and_restore(void)
 {
-	assert_int_equal(tier_grow(ddr(), 0, ddr()->capacity), 0);
+	assert_int_equal(tier_grow(block_lives_ddr(), 0, block_lives_ddr()->capacity), 0);
 	return restore_all(UINT32_MAX);
 }
 
-/* A block of DDR, the first to be evicted last; checksum 0: it has none yet. */
+/* A block of DDR. */
 static uint32_t store(uint32_t key, uint32_t parent, uint64_t checksum)
 {
-	struct cache *cache = lives.rig.cache;
-	struct hbm_wire_key wire = cache_rig_key(key);
-	uint32_t number = cache_insert(cache, lives.ns, &wire, parent);
-	struct place place = {ddr(), tier_alloc(ddr(), SIZE * UNIT)};
-
-	assert_int_not_equal(number, 0);
-	assert_int_not_equal(place.unit, UINT32_MAX);
-	assert_int_equal(cache_place(cache, number, ddr()), HBM_OK);
-	if (checksum != 0)
-		(void)block_settle_checksum(&cache->blocks, number, checksum);
-	block_stored(&cache->blocks, number, place);
-
-	return number;
-}
-
-static uint32_t find(uint32_t key)
-{
-	return cache_rig_find(&lives.rig, lives.ns, key);
+	return block_lives_store(block_lives_ddr(), key, parent, checksum);
 }
 
 static const struct block *block_of(uint32_t key)
 {
-	assert_int_not_equal(find(key), 0);
-	return cache_block(lives.rig.cache, find(key));
+	assert_int_not_equal(block_lives_find(key), 0);
+	return cache_block(block_lives.rig.cache, block_lives_find(key));
 }
 
 static void test_a_block_is_as_it_was(void **state)
@@ -176,12 +80,12 @@ static void test_a_block_is_as_it_was(void **state)
 	uint32_t root = store(1, 0, 11), late = store(2, root, 0);
 
 	(void)store(3, late, 33);
-	assert_true(block_settle_checksum(&lives.rig.cache->blocks, late, 22));
+	assert_true(block_settle_checksum(&block_lives.rig.cache->blocks, late, 22));
 	for (uint32_t key = 1; key <= 3; key++)
 		before[key - 1] = *block_of(key);
 
 	die(UNITS);
-	assert_int_equal(find(1), 0);
+	assert_int_equal(block_lives_find(1), 0);
 	assert_int_equal(grow_and_restore().restored, 3);
 	for (uint32_t key = 1; key <= 3; key++) {
 		const struct block *block = block_of(key), *was = &before[key - 1];
@@ -191,11 +95,11 @@ static void test_a_block_is_as_it_was(void **state)
 		assert_int_equal(block->checksum, 11 * key);
 		assert_int_equal(block->checksummed, 1);
 		assert_int_equal(block->unverified, 1);
-		assert_int_equal(block->actual, ddr()->number);
-		assert_int_equal(block->target, ddr()->number);
-		assert_int_equal(block->parent, key == 1 ? 0 : find(key - 1));
+		assert_int_equal(block->actual, block_lives_ddr()->number);
+		assert_int_equal(block->target, block_lives_ddr()->number);
+		assert_int_equal(block->parent, key == 1 ? 0 : block_lives_find(key - 1));
 	}
-	assert_int_equal(ddr()->placed, 3 * SIZE * UNIT);
+	assert_int_equal(block_lives_ddr()->placed, 3 * SIZE * UNIT);
 
 	/* and once more: the records are those of before */
 	die(UNITS);
@@ -205,20 +109,20 @@ static void test_a_block_is_as_it_was(void **state)
 static void test_what_is_gone_stays_gone(void **state)
 {
 	(void)state;
-	struct cache *cache = lives.rig.cache;
+	struct cache *cache = block_lives.rig.cache;
 	uint32_t left = store(1, 0, 1), reader = store(2, 0, 2);
 
 	(void)store(3, 0, 3);
 	cache_drop(cache, left);
 	block_use(&cache->blocks, reader); /* its extent is in use still */
 	cache_drop(cache, reader);
-	assert_int_equal(state_count(lives.state, STATE_BLOCKS), 1);
+	assert_int_equal(state_count(block_lives.state, STATE_BLOCKS), 1);
 	block_unuse(&cache->blocks, reader);
 
 	die(UNITS);
 	assert_int_equal(grow_and_restore().restored, 1);
-	assert_int_equal(find(1) + find(2), 0);
-	assert_int_not_equal(find(3), 0);
+	assert_int_equal(block_lives_find(1) + block_lives_find(2), 0);
+	assert_int_not_equal(block_lives_find(3), 0);
 }
 
 static void test_without_a_checksum_it_is_let_go(void **state)
@@ -232,8 +136,8 @@ static void test_without_a_checksum_it_is_let_go(void **state)
 
 	assert_int_equal(figures.unsummed, 1);
 	assert_int_equal(figures.restored, 1);
-	assert_int_equal(find(1), 0);
-	assert_int_equal(extent_available(ddr()->extents), (UNITS - SIZE) * UNIT);
+	assert_int_equal(block_lives_find(1), 0);
+	assert_int_equal(extent_available(block_lives_ddr()->extents), (UNITS - SIZE) * UNIT);
 }
 
 /* An extent that comes into service bit by bit is one all the same, and no one gets its beginning
@@ -247,19 +151,19 @@ static void test_memory_comes_bit_by_bit(void **state)
 	die(UNITS);
 
 	/* the end of the third and the beginning of the fourth; then half of the second */
-	assert_int_equal(tier_grow(ddr(), 8 * UNIT, 2 * UNIT), 0);
-	assert_int_equal(tier_grow(ddr(), 0, 4 * UNIT), 0);
-	assert_false(block_restore_some(lives.restore, 100));
-	assert_int_not_equal(find(0), 0);
-	assert_int_equal(find(1), 0);
-	assert_int_equal(tier_alloc(ddr(), UNIT), UINT32_MAX);
+	assert_int_equal(tier_grow(block_lives_ddr(), 8 * UNIT, 2 * UNIT), 0);
+	assert_int_equal(tier_grow(block_lives_ddr(), 0, 4 * UNIT), 0);
+	assert_false(block_restore_some(block_lives.restore, 100));
+	assert_int_not_equal(block_lives_find(0), 0);
+	assert_int_equal(block_lives_find(1), 0);
+	assert_int_equal(tier_alloc(block_lives_ddr(), UNIT), UINT32_MAX);
 
-	assert_int_equal(tier_grow(ddr(), 4 * UNIT, 4 * UNIT), 0);
-	assert_false(block_restore_some(lives.restore, 100));
-	assert_int_not_equal(find(1), 0);
-	assert_int_not_equal(find(2), 0);
-	assert_int_equal(find(3), 0);
-	assert_int_equal(tier_grow(ddr(), 10 * UNIT, (UNITS - 10) * UNIT), 0);
+	assert_int_equal(tier_grow(block_lives_ddr(), 4 * UNIT, 4 * UNIT), 0);
+	assert_false(block_restore_some(block_lives.restore, 100));
+	assert_int_not_equal(block_lives_find(1), 0);
+	assert_int_not_equal(block_lives_find(2), 0);
+	assert_int_equal(block_lives_find(3), 0);
+	assert_int_equal(tier_grow(block_lives_ddr(), 10 * UNIT, (UNITS - 10) * UNIT), 0);
 	assert_int_equal(restore_all(1).restored, 6);
 }
 
@@ -268,23 +172,23 @@ static void test_a_child_waits_for_its_parent(void **state)
 	(void)state;
 	uint32_t root = store(1, 0, 1), other = store(2, 0, 2);
 
-	cache_drop(lives.rig.cache, other);
+	cache_drop(block_lives.rig.cache, other);
 	uint32_t child = store(3, root, 3);
 
-	cache_drop(lives.rig.cache, root);
+	cache_drop(block_lives.rig.cache, root);
 	root = store(1, 0, 1); /* at the first units again; its child has gone with it */
-	assert_int_equal(block_get(&lives.rig.cache->blocks, root)->unit, 0);
+	assert_int_equal(block_get(&block_lives.rig.cache->blocks, root)->unit, 0);
 	for (uint32_t i = 0; i < 5; i++)
 		child = store(10 + i, i == 0 ? root : child, 10 + i);
 	die(UNITS);
 
-	assert_int_equal(tier_grow(ddr(), SIZE * UNIT, 30 * UNIT), 0);
-	assert_false(block_restore_some(lives.restore, 100));
-	assert_int_equal(index_count(lives.rig.cache->index), 0);
-	assert_int_equal(tier_grow(ddr(), 0, SIZE * UNIT), 0);
-	assert_false(block_restore_some(lives.restore, 100));
-	assert_int_equal(index_count(lives.rig.cache->index), 6);
-	assert_int_equal(block_of(10)->parent, find(1));
+	assert_int_equal(tier_grow(block_lives_ddr(), SIZE * UNIT, 30 * UNIT), 0);
+	assert_false(block_restore_some(block_lives.restore, 100));
+	assert_int_equal(index_count(block_lives.rig.cache->index), 0);
+	assert_int_equal(tier_grow(block_lives_ddr(), 0, SIZE * UNIT), 0);
+	assert_false(block_restore_some(block_lives.restore, 100));
+	assert_int_equal(index_count(block_lives.rig.cache->index), 6);
+	assert_int_equal(block_of(10)->parent, block_lives_find(1));
 	assert_int_equal(restore_all(1).refused, 0);
 }
 
@@ -296,36 +200,36 @@ static void test_what_has_no_memory_is_let_go(void **state)
 		(void)store(key, 0, key + 1);
 	die(4 * SIZE + 1);
 
-	assert_int_equal(block_restore_figures(lives.restore, HBM_TIER_DDR).refused, 2);
-	assert_int_equal(tier_grow(ddr(), 4 * UNIT, 9 * UNIT),
+	assert_int_equal(block_restore_figures(block_lives.restore, HBM_TIER_DDR).refused, 2);
+	assert_int_equal(tier_grow(block_lives_ddr(), 4 * UNIT, 9 * UNIT),
 			 0); /* the first 4 units never come */
 
 	struct block_restore_figures figures = restore_all(2);
 
 	assert_int_equal(figures.restored, 2);
 	assert_int_equal(figures.refused, 4);
-	assert_int_equal(find(0) + find(1), 0);
-	assert_int_equal(extent_available(ddr()->extents), 3 * UNIT);
+	assert_int_equal(block_lives_find(0) + block_lives_find(1), 0);
+	assert_int_equal(extent_available(block_lives_ddr()->extents), 3 * UNIT);
 }
 
 static void test_who_was_stored_again_wins(void **state)
 {
 	(void)state;
 	(void)store(1, 0, 1);
-	(void)store(2, find(1), 2);
+	(void)store(2, block_lives_find(1), 2);
 	die(UNITS);
 
-	assert_int_equal(tier_grow(ddr(), 60 * UNIT, 60 * UNIT), 0);
+	assert_int_equal(tier_grow(block_lives_ddr(), 60 * UNIT, 60 * UNIT), 0);
 	uint32_t again = store(1, 0, 1);
-	assert_int_equal(tier_grow(ddr(), 0, 60 * UNIT), 0);
+	assert_int_equal(tier_grow(block_lives_ddr(), 0, 60 * UNIT), 0);
 
 	struct block_restore_figures figures = restore_all(1);
 
 	assert_int_equal(figures.restored, 1);
 	assert_int_equal(figures.refused, 1);
-	assert_int_equal(find(1), again);
+	assert_int_equal(block_lives_find(1), again);
 	assert_int_equal(block_of(2)->parent, again);
-	assert_int_equal(ddr()->placed, 2 * SIZE * UNIT);
+	assert_int_equal(block_lives_ddr()->placed, 2 * SIZE * UNIT);
 }
 
 static void test_a_namespace_that_is_dropped_takes_them_along(void **state)
@@ -333,9 +237,9 @@ static void test_a_namespace_that_is_dropped_takes_them_along(void **state)
 	(void)state;
 	(void)store(1, 0, 1);
 	die(UNITS);
-	namespaces_get(lives.rig.cache->namespaces, lives.ns)->drops++;
+	namespaces_get(block_lives.rig.cache->namespaces, block_lives.ns)->drops++;
 	assert_int_equal(grow_and_restore().refused, 1);
-	assert_int_equal(extent_available(ddr()->extents), UNITS * UNIT);
+	assert_int_equal(extent_available(block_lives_ddr()->extents), UNITS * UNIT);
 }
 
 /* Records that contradict each other: a bug, or a state that somebody has changed. */
@@ -343,23 +247,23 @@ static void test_no_extent_and_no_key_is_had_twice(void **state)
 {
 	(void)state;
 	(void)store(1, 0, 1);
-	struct block_record record = *block_records_at(&lives.records, 0);
+	struct block_record record = *block_records_at(&block_lives.records, 0);
 
 	record.unit += 1; /* overlaps */
 	record.key = cache_rig_key(2);
-	assert_int_not_equal(state_add(lives.state, STATE_BLOCKS, &record, 5), STATE_NONE);
+	assert_int_not_equal(state_add(block_lives.state, STATE_BLOCKS, &record, 5), STATE_NONE);
 	record.unit += 20; /* the same key, and earlier */
 	record.came = 0;
 	record.key = cache_rig_key(1);
-	assert_int_not_equal(state_add(lives.state, STATE_BLOCKS, &record, 5), STATE_NONE);
+	assert_int_not_equal(state_add(block_lives.state, STATE_BLOCKS, &record, 5), STATE_NONE);
 	record.key = cache_rig_key(3);
 	record.ns = 9; /* there is none */
-	assert_int_not_equal(state_add(lives.state, STATE_BLOCKS, &record, 5), STATE_NONE);
-	record.ns = lives.ns;
+	assert_int_not_equal(state_add(block_lives.state, STATE_BLOCKS, &record, 5), STATE_NONE);
+	record.ns = block_lives.ns;
 	record.unit = UINT32_MAX;
-	assert_int_not_equal(state_add(lives.state, STATE_BLOCKS, &record, 5), STATE_NONE);
+	assert_int_not_equal(state_add(block_lives.state, STATE_BLOCKS, &record, 5), STATE_NONE);
 	record.unit = 0; /* in front of the tier */
-	assert_int_not_equal(state_add(lives.state, STATE_BLOCKS, &record, 5), STATE_NONE);
+	assert_int_not_equal(state_add(block_lives.state, STATE_BLOCKS, &record, 5), STATE_NONE);
 	die(UNITS);
 
 	struct block_restore_figures figures = grow_and_restore();
@@ -373,32 +277,33 @@ static void test_a_circle_is_cut(void **state)
 {
 	(void)state;
 	(void)store(1, 0, 1);
-	(void)store(2, find(1), 2);
-	struct block_record record = *block_records_at(&lives.records, 0);
+	(void)store(2, block_lives_find(1), 2);
+	struct block_record record = *block_records_at(&block_lives.records, 0);
 
-	state_drop(lives.state, STATE_BLOCKS, 0);
+	state_drop(block_lives.state, STATE_BLOCKS, 0);
 	record.parent = cache_rig_key(2);
-	assert_int_equal(state_add(lives.state, STATE_BLOCKS, &record, 5), 0);
+	assert_int_equal(state_add(block_lives.state, STATE_BLOCKS, &record, 5), 0);
 	record.key = record.parent = cache_rig_key(3); /* its own parent */
 	record.unit += 20;
-	assert_int_not_equal(state_add(lives.state, STATE_BLOCKS, &record, 5), STATE_NONE);
+	assert_int_not_equal(state_add(block_lives.state, STATE_BLOCKS, &record, 5), STATE_NONE);
 	die(UNITS);
 
 	assert_int_equal(grow_and_restore().restored, 3);
 	assert_true(block_of(1)->parent == 0 || block_of(2)->parent == 0);
-	assert_true(block_of(1)->parent == find(2) || block_of(2)->parent == find(1));
+	assert_true(block_of(1)->parent == block_lives_find(2) ||
+		    block_of(2)->parent == block_lives_find(1));
 	assert_int_equal(block_of(3)->parent, 0);
 }
 
 /* The keys of the tier's order, from the last victim to the first. */
 static void assert_order(const uint32_t *keys, uint32_t count)
 {
-	const struct order *order = lives.rig.cache->orders[ddr()->number];
+	const struct order *order = block_lives.rig.cache->orders[block_lives_ddr()->number];
 	uint32_t at = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
 		at = order_walk(order, at);
-		assert_int_equal(at, find(keys[i]));
+		assert_int_equal(at, block_lives_find(keys[i]));
 	}
 	assert_int_equal(order_walk(order, at), 0);
 }
@@ -416,13 +321,13 @@ static void test_order(void **state)
 	die(UNITS);
 
 	/* 3 and 4 are there first, and 4 is used before 5 is there */
-	assert_int_equal(tier_grow(ddr(), 2 * SIZE * UNIT, 2 * SIZE * UNIT), 0);
-	assert_false(block_restore_some(lives.restore, 100));
-	cache_rig_request(&lives.rig, lives.ns, (const uint32_t[]){4}, 1, 0);
-	assert_int_equal(tier_grow(ddr(), 4 * SIZE * UNIT, 10 * SIZE * UNIT), 0);
-	assert_int_equal(tier_grow(ddr(), 0, 2 * SIZE * UNIT), 0);
+	assert_int_equal(tier_grow(block_lives_ddr(), 2 * SIZE * UNIT, 2 * SIZE * UNIT), 0);
+	assert_false(block_restore_some(block_lives.restore, 100));
+	cache_rig_request(&block_lives.rig, block_lives.ns, (const uint32_t[]){4}, 1, 0);
+	assert_int_equal(tier_grow(block_lives_ddr(), 4 * SIZE * UNIT, 10 * SIZE * UNIT), 0);
+	assert_int_equal(tier_grow(block_lives_ddr(), 0, 2 * SIZE * UNIT), 0);
 	assert_int_equal(restore_all(1).restored, 5);
-	cache_rig_request(&lives.rig, lives.ns, (const uint32_t[]){5}, 1, 0);
+	cache_rig_request(&block_lives.rig, block_lives.ns, (const uint32_t[]){5}, 1, 0);
 	assert_order(expected, 5);
 }
 
@@ -433,54 +338,54 @@ static void test_no_more_stays_than_fits(void **state)
 	for (uint32_t key = 0; key < 20; key++)
 		(void)store(key, 0, key + 1);
 	die(UNITS);
-	ddr()->headroom = 60 * UNIT; /* beside 60 units that are the policy's */
-	ddr()->capacity = 60 * UNIT - 2 * SIZE * UNIT;
-	assert_int_equal(tier_grow(ddr(), 0, 90 * UNIT), 0);
-	assert_false(block_restore_some(lives.restore, 100));
-	assert_true(ddr()->bytes <= ddr()->usable);
-	assert_int_equal(index_count(lives.rig.cache->index), 30 / SIZE);
-	assert_int_equal(tier_grow(ddr(), 90 * UNIT, 30 * UNIT), 0);
+	block_lives_ddr()->headroom = 60 * UNIT; /* beside 60 units that are the policy's */
+	block_lives_ddr()->capacity = 60 * UNIT - 2 * SIZE * UNIT;
+	assert_int_equal(tier_grow(block_lives_ddr(), 0, 90 * UNIT), 0);
+	assert_false(block_restore_some(block_lives.restore, 100));
+	assert_true(block_lives_ddr()->bytes <= block_lives_ddr()->usable);
+	assert_int_equal(index_count(block_lives.rig.cache->index), 30 / SIZE);
+	assert_int_equal(tier_grow(block_lives_ddr(), 90 * UNIT, 30 * UNIT), 0);
 	assert_int_equal(restore_all(100).restored, 20);
-	assert_int_equal(index_count(lives.rig.cache->index), 18);
-	assert_int_equal(find(0), 0);
-	assert_int_not_equal(find(19), 0);
+	assert_int_equal(index_count(block_lives.rig.cache->index), 18);
+	assert_int_equal(block_lives_find(0), 0);
+	assert_int_not_equal(block_lives_find(19), 0);
 }
 
 static void test_namespaces_keep_their_numbers(void **state)
 {
 	(void)state;
-	struct namespaces *namespaces = lives.rig.cache->namespaces;
-	uint16_t gone = cache_rig_namespace(&lives.rig, 5), memory;
-	struct user *user = user_open(&lives.rig.ledger, 0);
+	struct namespaces *namespaces = block_lives.rig.cache->namespaces;
+	uint16_t gone = cache_rig_namespace(&block_lives.rig, 5), memory;
+	struct user *user = user_open(&block_lives.rig.ledger, 0);
 
-	memory = cache_rig_namespace_in_memory(&lives.rig, SIZE);
+	memory = cache_rig_namespace_in_memory(&block_lives.rig, SIZE);
 	namespaces_set_ephemeral(namespaces, memory);
 	namespaces_unref(namespaces, gone);
 	user_close(user);
-	assert_int_equal(state_count(lives.state, STATE_NAMESPACES), 2);
+	assert_int_equal(state_count(block_lives.state, STATE_NAMESPACES), 2);
 	die(UNITS);
 
-	namespaces = lives.rig.cache->namespaces;
+	namespaces = block_lives.rig.cache->namespaces;
 	assert_null(namespaces_get(namespaces, gone));
 	assert_true(namespaces_get(namespaces, memory)->ephemeral);
 	assert_true(namespaces_get(namespaces, memory)->memory_only);
-	assert_false(namespaces_get(namespaces, lives.ns)->ephemeral);
-	assert_int_equal(cache_rig_namespace_in_memory(&lives.rig, SIZE), memory);
-	assert_int_equal(cache_rig_namespace(&lives.rig, SIZE), lives.ns);
-	assert_int_equal(cache_rig_namespace(&lives.rig, 7), gone); /* the first vacant one */
-	assert_int_equal(state_count(lives.state, STATE_NAMESPACES), 3);
+	assert_false(namespaces_get(namespaces, block_lives.ns)->ephemeral);
+	assert_int_equal(cache_rig_namespace_in_memory(&block_lives.rig, SIZE), memory);
+	assert_int_equal(cache_rig_namespace(&block_lives.rig, SIZE), block_lives.ns);
+	assert_int_equal(cache_rig_namespace(&block_lives.rig, 7), gone); /* the first vacant one */
+	assert_int_equal(state_count(block_lives.state, STATE_NAMESPACES), 3);
 	namespaces_unref(namespaces, gone);
-	namespaces_unref(namespaces, lives.ns);
+	namespaces_unref(namespaces, block_lives.ns);
 	(void)grow_and_restore(); /* ends the opens of before */
 	assert_int_equal(namespaces_count(namespaces), 1);
-	assert_int_equal(state_count(lives.state, STATE_NAMESPACES), 1);
+	assert_int_equal(state_count(block_lives.state, STATE_NAMESPACES), 1);
 }
 
 /* ---- at random ---- */
 
 static uint32_t below(uint32_t end)
 {
-	return (uint32_t)seed_below(&lives.rig.seed, end);
+	return (uint32_t)seed_below(&block_lives.rig.seed, end);
 }
 
 static void live(uint64_t units)
@@ -488,15 +393,17 @@ static void live(uint64_t units)
 	uint32_t most = (uint32_t)units / SIZE / 2;
 
 	for (uint32_t step = 0; step < STEPS; step++) {
-		uint32_t key = below(KEYS), number = find(key);
+		uint32_t key = below(KEYS), number = block_lives_find(key);
 
-		if (number == 0 && index_count(lives.rig.cache->index) < most)
-			(void)store(key, find(below(KEYS)), below(4) == 0 ? 0 : key + 1);
+		if (number == 0 && index_count(block_lives.rig.cache->index) < most)
+			(void)store(key, block_lives_find(below(KEYS)),
+				    below(4) == 0 ? 0 : key + 1);
 		else if (number != 0 && below(3) == 0)
-			cache_drop(lives.rig.cache, number);
+			cache_drop(block_lives.rig.cache, number);
 		else if (number != 0)
-			(void)block_settle_checksum(&lives.rig.cache->blocks, number, key + 1);
-		while (cache_drop_pending(lives.rig.cache, 1))
+			(void)block_settle_checksum(&block_lives.rig.cache->blocks, number,
+						    key + 1);
+		while (cache_drop_pending(block_lives.rig.cache, 1))
 			;
 	}
 }
@@ -516,9 +423,10 @@ static void grow_at_random(uint64_t units)
 		uint64_t from = (uint64_t)order[i] * piece, left = units - from;
 
 		/* an extent of which both ends are there and the middle is not is let go */
-		assert_int_equal(
-			tier_grow(ddr(), from * UNIT, (left < piece ? left : piece) * UNIT), 0);
-		(void)block_restore_some(lives.restore, below(4));
+		assert_int_equal(tier_grow(block_lives_ddr(), from * UNIT,
+					   (left < piece ? left : piece) * UNIT),
+				 0);
+		(void)block_restore_some(block_lives.restore, below(4));
 	}
 }
 
@@ -532,29 +440,30 @@ static void test_at_random(void **state)
 		live(UNITS);
 		for (uint32_t key = 0; key < KEYS; key++) {
 			before[key] = (struct block){0};
-			if (find(key) != 0 && block_of(key)->checksummed)
+			if (block_lives_find(key) != 0 && block_of(key)->checksummed)
 				before[key] = *block_of(key);
 			there += before[key].checksummed;
 		}
 
-		struct seed seed = lives.rig.seed;
+		struct seed seed = block_lives.rig.seed;
 
 		die(UNITS);
-		lives.rig.seed = seed;
+		block_lives.rig.seed = seed;
 		grow_at_random(UNITS);
-		assert_int_equal(restore_all(1 + run % 5).restored +
-					 block_restore_figures(lives.restore, HBM_TIER_DDR).refused,
-				 there);
+		assert_int_equal(
+			restore_all(1 + run % 5).restored +
+				block_restore_figures(block_lives.restore, HBM_TIER_DDR).refused,
+			there);
 		for (uint32_t key = 0; key < KEYS; key++) {
-			if (find(key) == 0)
+			if (block_lives_find(key) == 0)
 				continue;
 			assert_int_equal(block_of(key)->unit, before[key].unit);
 			assert_int_equal(block_of(key)->checksum, key + 1);
 			assert_int_equal(before[key].checksummed, 1);
 		}
-		lives.restore = block_restore_free(lives.restore);
-		ddr()->grown = NULL;
-		lives.ns = cache_rig_namespace(&lives.rig, SIZE);
+		block_lives.restore = block_restore_free(block_lives.restore);
+		block_lives_ddr()->grown = NULL;
+		block_lives.ns = cache_rig_namespace(&block_lives.rig, SIZE);
 	}
 }
 
