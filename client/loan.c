@@ -265,6 +265,11 @@ void hbm_loan_drop(struct hbm_loan *loan)
 
 /* ---- What a loan is ---- */
 
+const void *hbm_loan_host(const struct hbm_loan *loan)
+{
+	return loan->address ? driver_host_address(loan->hbm->gpu.driver, loan->address) : NULL;
+}
+
 uint64_t hbm_loan_bytes(const struct hbm_loan *loan)
 {
 	return loan->bytes;

@@ -549,6 +549,9 @@ HBM_API int hbm_submit_return(struct hbm *hbm, struct hbm_loan *const *loans, si
 HBM_API int hbm_return(struct hbm *hbm, struct hbm_loan *const *loans, size_t count);
 /* Maps the loan read-only, as one range, at an address that stays until it is returned. */
 HBM_API int hbm_loan_map(struct hbm *hbm, struct hbm_loan *loan, uint64_t *address);
+/* Where that is for this process's own loads: on soft devices alone, where nothing orders them with a
+ * stream. NULL: its memory is a GPU's, or it is not mapped so. */
+HBM_API const void *hbm_loan_host(const struct hbm_loan *loan);
 /* Maps one piece that is a slab of its own read-only at an address that the caller has
  * reserved (cuMemAddressReserve). It is unmapped when the loan is returned. HBM_INVALID: it is
  * no such piece. HBM_EXISTS: it is mapped by this call already. */

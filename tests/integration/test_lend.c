@@ -175,18 +175,24 @@ static void test_blocks_share_a_slab(void **state)
 	struct hbm_loan *loans[8];
 	hbm_result results[8];
 	uint64_t first = 0, address;
+	unsigned char *want = malloc(SMALL);
 
+	assert_non_null(want);
 	assert_int_equal(kv_store(&kv, 0, 1, 8, 0, NULL), 0);
 	assert_int_equal(borrow(&kv, 0, 1, 8, loans, results), 0);
 	for (uint64_t i = 0; i < 8; i++) {
 		assert_int_equal(results[i].status, HBM_OK);
 		assert_int_equal(hbm_loan_bytes(loans[i]), SMALL);
 		assert_int_equal(hbm_loan_pieces(loans[i]), 1);
+		assert_null(hbm_loan_host(loans[i]));
 		assert_true(loan_has(&kv, loans[i], 1 + i));
 		assert_int_equal(hbm_loan_map(kv.hbm, loans[i], &address), 0);
+		kv_fill(1 + i, want, SMALL);
+		assert_memory_equal(hbm_loan_host(loans[i]), want, SMALL);
 		first = i == 0 ? address : first;
 		assert_true(address - first < SLAB);
 	}
+	free(want);
 
 	assert_int_equal(device().lent, SLAB);
 	assert_int_equal(device().lend, LEND);
