@@ -15,20 +15,22 @@ and offsets are in bytes, times in seconds, unless a name says otherwise.
 """
 
 from . import _native
+from .admission import Demand, admit, peak_demand
 from .connection import Connection, DeviceMemory, Fence, Info
 from .errors import ConnectionLost, Driver, Encoding, Error, Refused, Status, Tier, make_error
-from .memory import Array, Region, Spans
-from .namespace import Amount, CacheEvent, Happened, Key, Lookup, Namespace, Watched, chain, key, token_keys
+from .memory import Array, Loan, Region, Spans
+from .namespace import Amount, CacheEvent, Happened, Key, Namespace, Watched, chain, key, token_keys
+from .query import Query
 from .sequence import Event, Pool, Saved, Sequence, Space
-from .ticket import Ticket
+from .ticket import Lookup, Ticket
 
 _native.use(Ticket, make_error)
 
 __version__ = _native.VERSION
 
 __all__ = [
-    "Amount", "Array", "CacheEvent", "Connection", "ConnectionLost", "DeviceMemory", "Driver",
-    "Encoding", "Error", "Event", "Fence", "Happened", "Info", "Key", "Lookup", "Namespace", "Pool",
-    "Refused", "Region", "Saved", "Sequence", "Space", "Spans", "Status", "Ticket", "Tier", "Watched",
-    "chain", "key", "token_keys",
+    "Amount", "Array", "CacheEvent", "Connection", "ConnectionLost", "Demand", "DeviceMemory", "Driver",
+    "Encoding", "Error", "Event", "Fence", "Happened", "Info", "Key", "Loan", "Lookup", "Namespace",
+    "Pool", "Query", "Refused", "Region", "Saved", "Sequence", "Space", "Spans", "Status", "Ticket",
+    "Tier", "Watched", "admit", "chain", "key", "peak_demand", "token_keys",
 ]

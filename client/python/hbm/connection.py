@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from . import _native
 from .errors import ConnectionLost, Driver, Encoding, Error, of_connecting
-from .memory import Region, attach
+from .memory import Loan, Region, attach
 from .namespace import Namespace
+from .query import Query, query
 from .sequence import Pool
 from .ticket import Ticket
 
@@ -203,6 +204,24 @@ class Connection(_native.Connection):
         ticket = _native.reserve(self, list(changes.items()), round(timeout * 1000))
         ticket._connection = self
         return ticket
+
+    def return_loans(self, loans: Iterable[Optional[Loan]]) -> None:
+        """Returns loans of this connection in one request, all or none; ``None``, and those that were
+        returned, are left out. Synchronise the streams that read them first. Raises ``BufferError``
+        while there are views of one."""
+        _native.return_loans(self, [loan for loan in loans if loan is not None])
+
+    def query(self, kind: Query) -> List[Dict[str, Any]]:
+        """The daemon's records of a kind: what it has, and what this user may see of that. A dict for
+        each, with the members of wire_records.h by their names; hbmctl(1) shows the same, and
+        hbm-protocol(7) says what each is.
+
+        Bytes, counts, milli- and nanoseconds are ints, as the member's name says; keys and UUIDs
+        ``bytes``; tiers ``Tier``; links, units and states their names; figures of each tier a tuple.
+        BLOCKS has each block's tier (``tier`` where the policy has it, ``place`` where its bytes are):
+        for the blocks of a few keys, ``Namespace.submit_lookup()`` asks for less. Calls of other
+        threads wait meanwhile. Raises ``Refused``; ``ValueError``: there is no such kind."""
+        return query(self, kind)
 
     def device_ordinal(self, device: int) -> int:
         """This process's number of one of the daemon's devices, for CUDA and torch."""

@@ -11,11 +11,11 @@ from typing import Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple, U
 
 from . import _native
 from .errors import Status, Tier
-from .memory import Region, Spans
-from .ticket import Ticket
+from .memory import Loan, Region, Spans
+from .ticket import Lookup, Ticket, present
 
 __all__ = [
-    "Amount", "CacheEvent", "Happened", "Key", "Lookup", "Namespace", "Watched", "chain", "key", "token_keys",
+    "Amount", "CacheEvent", "Happened", "Key", "Namespace", "Watched", "chain", "key", "token_keys",
 ]
 
 #: One buffer of n keys of 16 bytes, or a sequence of buffers of one.
@@ -26,7 +26,7 @@ Where = Union[Spans, Sequence[Any], Sequence[Sequence[Tuple[Region, int, int]]]]
 Point = Tuple[int, ...]
 
 _OP = _native.OPCODE
-_EXISTS = (int(Status.OK), int(Status.EXISTS))
+_KEEP = _native.LIMITS["KEEP"]
 
 
 class Key:
@@ -60,14 +60,6 @@ def token_keys(tokens: Iterable[int], block_tokens: int) -> bytes:
         before = key(before + joined[end - step : end])
         found.append(before)
     return b"".join(found)
-
-
-class Lookup(NamedTuple):
-    """What is in the cache, of the keys of a lookup."""
-
-    resident: int  #: how many are, without a gap from the first one on
-    load_seconds: float  #: estimated time to load these
-    present: List[bool]  #: whether each is
 
 
 class Amount(NamedTuple):
@@ -107,7 +99,12 @@ class Namespace(_native.Namespace):
     def lookup(self, keys: Keys) -> Lookup:
         """Which of the blocks are in the cache."""
         resident, seconds, statuses = self._lookup(keys)
-        return Lookup(resident, seconds, [status in _EXISTS for status in statuses])
+        return Lookup(resident, seconds, present(statuses))
+
+    def submit_lookup(self, keys: Keys) -> Ticket:
+        """``lookup()`` that returns at once; then ``Ticket.lookup`` has the answer, ``Ticket.tiers`` where
+        each block is."""
+        return self._of_keys("LOOKUP", keys)
 
     def store(
         self,
@@ -157,23 +154,46 @@ class Namespace(_native.Namespace):
     def prefetch(self, keys: Keys, device: int = 0, *, deadline: float = 0.0) -> Ticket:
         """Moves blocks to the HBM tier of a device, as a use of them; the ticket ends when they
         are there. ``deadline``: seconds from now; 0: none."""
-        return self._of_keys("PREFETCH", keys, device, int(deadline * 1e6))
+        return self._of_keys("PREFETCH", keys, device, deadline=deadline)
 
-    def move(self, keys: Keys, tier: Tier, device: int = 0) -> Ticket:
-        """Moves blocks to a tier, without a use of them; the ticket ends when it is decided."""
-        return self._of_keys("MOVE", keys, device, int(tier))
+    def move(self, keys: Keys, tier: Tier, device: int = 0, *, deadline: float = 0.0) -> Ticket:
+        """Moves blocks to a tier, without a use of them; the ticket ends when it is decided, and the
+        bytes follow. ``deadline``: seconds from now until the last of them is to be there; 0:
+        none. It orders moves and promises nothing."""
+        return self._of_keys("MOVE", keys, device, int(tier), deadline)
+
+    def borrow(self, keys: Keys, device: int = 0, *, piece: int = 0) -> List[Optional[Loan]]:
+        """Lends this process blocks in the memory of a device, to be read there without a copy, and
+        counts as a use of them: the loan of each, or ``None`` where the daemon has none
+        (``submit_borrow()`` says why). Blocks that are not on the device are copied there first.
+
+        ``piece``: 0: a block lies somewhere in a slab, beside others; 2 MiB, or twice as much any
+        number of times, and a divisor of ``block_bytes``: each piece of so many bytes is a slab of its
+        own, which ``Region.share()`` takes. At most 253 pieces in a call. Raises ``Refused``:
+        UNSUPPORTED (``device.lend`` of hbmd.conf(5) is 0), LIMIT, INVALID (``piece``)."""
+        ticket = self.submit_borrow(keys, device, piece=piece)
+        ticket.wait()
+        return ticket.loans
+
+    def submit_borrow(self, keys: Keys, device: int = 0, *, piece: int = 0) -> Ticket:
+        """``borrow()`` that returns at once; then ``Ticket.loans`` has them. Of each block the ticket
+        tells OK, MISS, NO_SPACE (all that may be lent is on loan) or LIMIT."""
+        ticket = self._borrow(keys, device, piece)
+        ticket._connection = self._connection
+        return ticket
 
     def touch(self, keys: Keys) -> Ticket:
         """Counts as a use of the blocks."""
         return self._of_keys("TOUCH", keys)
 
-    def pin(self, keys: Keys) -> Ticket:
-        """Keeps blocks from being evicted, until as many ``unpin()`` or the connection's end."""
-        return self._of_keys("PIN", keys)
+    def pin(self, keys: Keys, *, keep: bool = False) -> Ticket:
+        """Keeps blocks from being evicted, until as many ``unpin()`` or the connection's end;
+        ``keep``: beyond that, for operators."""
+        return self._of_keys("PIN", keys, _KEEP if keep else 0)
 
-    def unpin(self, keys: Keys) -> Ticket:
-        """Takes a pin from each of the blocks."""
-        return self._of_keys("UNPIN", keys)
+    def unpin(self, keys: Keys, *, keep: bool = False) -> Ticket:
+        """Takes a pin from each of the blocks; ``keep``: one of those that stay."""
+        return self._of_keys("UNPIN", keys, _KEEP if keep else 0)
 
     def retain(self, keys: Keys, priority: int = 1, *, seconds: float = 0.0) -> Ticket:
         """Has blocks and their ancestors evicted after those of a lower priority, for so long; 0:
@@ -212,8 +232,10 @@ class Namespace(_native.Namespace):
             for key, what, before, after in events
         ])
 
-    def _of_keys(self, op: str, keys: Keys, device: int = 0, number: int = 0) -> Ticket:
-        ticket = self._keys(_OP[op], keys, device, number)
+    def _of_keys(
+        self, op: str, keys: Keys, device: int = 0, number: int = 0, deadline: float = 0.0
+    ) -> Ticket:
+        ticket = self._keys(_OP[op], keys, device, number, int(deadline * 1e6))
         ticket._connection = self._connection
         return ticket
 

@@ -4,14 +4,29 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Callable, Generator, List, Optional, Sequence
+from typing import Any, Callable, Generator, List, NamedTuple, Optional, Sequence
 
 from . import _native
-from .errors import Status
+from .errors import Status, Tier
+from .memory import Loan
 
-__all__ = ["Ticket"]
+__all__ = ["Lookup", "Ticket"]
 
+_EXISTS = (int(Status.OK), int(Status.EXISTS))
 _STATUS = [Status(number) if number in Status._value2member_map_ else number for number in range(256)]
+
+
+class Lookup(NamedTuple):
+    """What is in the cache, of the keys of a lookup."""
+
+    resident: int  #: how many are, without a gap from the first one on
+    load_seconds: float  #: estimated time to load these
+    present: List[bool]  #: whether each is
+
+
+def present(statuses: bytes) -> List[bool]:
+    """Whether the block of each status is in the cache."""
+    return [status in _EXISTS for status in statuses]
 
 
 class Ticket(_native.Ticket):
@@ -40,6 +55,26 @@ class Ticket(_native.Ticket):
         Raises ``RuntimeError`` before it has ended, else as ``wait()``.
         """
         return [_STATUS[number] for number in self._statuses()]
+
+    @property
+    def tiers(self) -> List[Tier]:
+        """The tier that each block belongs to: when it was asked for, or after a store; NONE: it is
+        not in the cache. Raises as ``results``."""
+        there = present(self._statuses())
+        return [Tier(tier) if here else Tier.NONE for tier, here in zip(self._tiers(), there)]
+
+    @property
+    def lookup(self) -> Lookup:
+        """Of ``Namespace.submit_lookup()``: what it has found. Raises as ``results``."""
+        resident, seconds = self._lookup()
+        return Lookup(resident, seconds, present(self._statuses()))
+
+    @property
+    def loans(self) -> List[Optional[Loan]]:
+        """Of ``Namespace.submit_borrow()``: the loan of each key, or ``None`` where its status is not
+        OK. The ticket has them, too: they are returned by ``close()``, or when both are gone. Raises
+        as ``results``, and ``RuntimeError`` of a ticket of another request."""
+        return self._loans(Loan)
 
     def add_done_callback(self, callback: Callable[["Ticket"], Any]) -> None:
         """Calls ``callback(ticket)`` when it has ended, or now if it has.

@@ -37,9 +37,10 @@ def tensor(
     """A tensor, contiguous, of a committed range of a region, from byte ``offset`` on. It is on the
     region's device, or in host memory where this process can reach the region; the region cannot be
     closed as long as anything has its memory."""
-    if region.read_only:
+    array = region.array(shape, dtype, offset)
+    if array.read_only:
         raise BufferError("torch has no tensors that cannot be written")
-    return torch.from_dlpack(region.array(shape, dtype, offset))
+    return torch.from_dlpack(array)
 
 
 # ---- Weights ----

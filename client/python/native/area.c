@@ -28,8 +28,8 @@ struct area *area_new(struct core *core, struct hbm_region *region, bool committ
 	area->slab = slab;
 	area->device = hbm_region_device(region);
 	area->memory = hbm_region_host(region);
-	area->committed = slabs;
-	memset(slabs, committed, bytes / slab);
+	area->slabs = slabs;
+	memset(slabs, committed ? AREA_COMMITTED : AREA_EMPTY, bytes / slab);
 	area->next = core->areas;
 	core->areas = area;
 
@@ -92,7 +92,7 @@ void area_unref(struct area *area)
 	PyErr_Restore(type, value, trace);
 
 	area_leave(area);
-	free(area->committed);
+	free(area->slabs);
 	free(area);
 }
 
@@ -130,12 +130,22 @@ bool area_is_committed(const struct area *area, uint64_t offset, uint64_t bytes)
 	if (bytes == 0)
 		return true;
 	for (uint64_t slab = offset / area->slab; slab <= (offset + bytes - 1) / area->slab; slab++)
-		if (!area->committed[slab])
+		if (area->slabs[slab] == AREA_EMPTY)
 			return false;
 	return true;
 }
 
-void area_set_committed(struct area *area, uint64_t offset, uint64_t bytes, bool committed)
+bool area_is_read_only(const struct area *area, uint64_t offset, uint64_t bytes)
 {
-	memset(&area->committed[offset / area->slab], committed, bytes / area->slab);
+	if (area->read_only || bytes == 0)
+		return area->read_only;
+	for (uint64_t slab = offset / area->slab; slab <= (offset + bytes - 1) / area->slab; slab++)
+		if (area->slabs[slab] == AREA_READ_ONLY)
+			return true;
+	return false;
+}
+
+void area_set(struct area *area, uint64_t offset, uint64_t bytes, enum area_slab slab)
+{
+	memset(&area->slabs[offset / area->slab], slab, bytes / area->slab);
 }

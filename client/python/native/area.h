@@ -10,6 +10,8 @@
 struct allocation;
 struct core;
 
+enum area_slab { AREA_EMPTY, AREA_COMMITTED, AREA_READ_ONLY };
+
 struct area {
 	struct area *next;         /* of its connection's */
 	struct core *core;         /* not counted: who has a use of an area has one of its core */
@@ -21,8 +23,8 @@ struct area {
 	uint64_t address, bytes, slab;
 	uint32_t device;
 	bool read_only;
-	unsigned char *memory;    /* where its bytes are for this process; NULL: they are not */
-	unsigned char *committed; /* [slabs] */
+	unsigned char *memory; /* where its bytes are for this process; NULL: they are not */
+	unsigned char *slabs;  /* [slabs], enum area_slab */
 };
 
 /* Takes a region over, with one use. NULL: MemoryError is set, and the region stays. */
@@ -37,4 +39,5 @@ bool area_check(const struct area *area, uint64_t offset, uint64_t bytes);
 /* Whether this process can reach the bytes of a range. False: an exception is set. */
 bool area_can_be_seen(const struct area *area, uint64_t offset, uint64_t bytes);
 bool area_is_committed(const struct area *area, uint64_t offset, uint64_t bytes);
-void area_set_committed(struct area *area, uint64_t offset, uint64_t bytes, bool committed);
+bool area_is_read_only(const struct area *area, uint64_t offset, uint64_t bytes);
+void area_set(struct area *area, uint64_t offset, uint64_t bytes, enum area_slab slab);

@@ -298,7 +298,7 @@ static PyObject *array_dlpack(PyObject *object, PyObject *args, PyObject *kwds)
 	if (versioned < 0 || same < 0)
 		return NULL;
 	if (!same || PyObject_IsTrue(copy) == 1) {
-		PyErr_SetString(PyExc_BufferError, "the memory of a region is not copied");
+		PyErr_SetString(PyExc_BufferError, "the memory is not copied");
 		return NULL;
 	}
 
@@ -352,6 +352,12 @@ static PyObject *array_address(PyObject *object, void *closure)
 	return PyLong_FromUnsignedLongLong(((struct array *)object)->place.address);
 }
 
+static PyObject *array_read_only(PyObject *object, void *closure)
+{
+	(void)closure;
+	return PyBool_FromLong(((struct array *)object)->place.read_only);
+}
+
 static PyObject *array_cuda_interface(PyObject *object, void *closure)
 {
 	struct array *self = (struct array *)object;
@@ -386,14 +392,15 @@ bool native_add_array(PyObject *module)
 		{"dtype", array_dtype, NULL, "name of the type of its numbers", NULL},
 		{"nbytes", array_nbytes, NULL, "bytes that it has", NULL},
 		{"address", array_address, NULL, "device address of its first byte", NULL},
+		{"read_only", array_read_only, NULL, "whether it may not be written", NULL},
 		{"__cuda_array_interface__", array_cuda_interface, NULL, NULL, NULL},
 		{.name = NULL}};
 	static PyType_Slot slots[] = {
 		{Py_tp_dealloc, array_dealloc},
 		{Py_tp_methods, methods},
 		{Py_tp_getset, members},
-		{Py_tp_doc, (void *)(uintptr_t) "A range of a region as numbers of a type, "
-						"in a shape: Region.array()."},
+		{Py_tp_doc, (void *)(uintptr_t) "A range of a region, a loan or a sequence as "
+						"numbers of a type, in a shape."},
 		{Py_bf_getbuffer, array_get_buffer},
 		{0, NULL}};
 	static PyType_Spec spec = {.name = "hbm._native.Array",

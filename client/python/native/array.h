@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * array: the type of arrays: memory of a region or a sequence as numbers of a type in a shape. As
+ * array: the type of arrays: memory of a region, a loan or a sequence as numbers of a type in a shape. As
  * long as one is alive, or anything that has its memory, its owner has a live view, and keeps the
  * memory. It is a buffer where this process can reach the bytes, and a tensor of DLPack anywhere.
  */

@@ -34,11 +34,10 @@ bool native_add_constants(PyObject *module)
 	static const struct constant encoding[] = {HBM_ENCODING_LIST(CONSTANT){NULL, 0}};
 	static const struct constant opcode[] = {HBM_OPCODE_LIST(CONSTANT){NULL, 0}};
 	static const struct constant cache_event[] = {HBM_CACHE_EVENT_LIST(CONSTANT){NULL, 0}};
-	static const struct constant limits[] = {{"KEY_BYTES", HBM_WIRE_KEY_BYTES},
-						 {"FENCES", HBM_WIRE_FENCES},
-						 {"NAME_BYTES", HBM_WIRE_NAME_BYTES},
-						 {"DEVICE_HOST", HBM_DEVICE_HOST},
-						 {NULL, 0}};
+	static const struct constant limits[] = {
+		{"KEY_BYTES", HBM_WIRE_KEY_BYTES}, {"FENCES", HBM_WIRE_FENCES},
+		{"KEEP", HBM_WIRE_KEEP},           {"NAME_BYTES", HBM_WIRE_NAME_BYTES},
+		{"DEVICE_HOST", HBM_DEVICE_HOST},  {NULL, 0}};
 
 	return constants_add(module, "STATUS", status) && constants_add(module, "TIER", tier) &&
 	       constants_add(module, "DRIVER", driver) &&

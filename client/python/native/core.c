@@ -4,6 +4,7 @@
 #include "client/python/native/allocator.h"
 #include "client/python/native/area.h"
 #include "client/python/native/job.h"
+#include "client/python/native/loan.h"
 #include "client/python/native/op.h"
 #include "client/python/native/opening.h"
 #include "client/python/native/pool.h"
@@ -409,6 +410,10 @@ bool core_close(struct core *core)
 		if (area->views > 0)
 			return area_is_unused(area, "close the connection of");
 
+	for (struct loan *loan = core->loans; loan; loan = loan->next)
+		if (loan->views > 0)
+			return loan_is_unused(loan, "close the connection of");
+
 	if (core->allocations) {
 		PyErr_SetString(PyExc_BufferError,
 				"cannot close the connection whose memory torch has");
@@ -418,6 +423,8 @@ bool core_close(struct core *core)
 	core->closed = true;
 	for (struct area *area = core->areas; area; area = area->next)
 		area->region = NULL;
+	for (struct loan *loan = core->loans; loan; loan = loan->next)
+		loan->loan = NULL;
 
 	if (getpid() != core->pid) {
 		core_close_child(core);

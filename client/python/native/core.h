@@ -24,6 +24,7 @@
 struct allocation;
 struct area;
 struct landing;
+struct loan;
 struct op;
 struct opened;
 struct pool;
@@ -36,6 +37,7 @@ struct core {
 	struct hbm_info info;
 	struct area *areas; /* with the GIL, and the next */
 	struct pool *pools;
+	struct loan *loans;
 	bool closed;
 	pthread_mutex_t lock;
 	struct hbm *hbm;                /* NULL: closed */

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/python/native/native.h"
 
+#include "client/python/native/admission.h"
+#include "client/python/native/loan.h"
 #include "client/python/native/promise.h"
+#include "client/python/native/query.h"
 
 #include <string.h>
 
@@ -135,6 +138,10 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	static PyMethodDef methods[] = {{"use", module_use, METH_VARARGS, NULL},
 					{"reserve", promise_reserve, METH_VARARGS, NULL},
+					{"return_loans", loan_return_all, METH_VARARGS, NULL},
+					{"query", query_walk, METH_VARARGS, NULL},
+					{"admit", admission_admit, METH_VARARGS, NULL},
+					{"peak_demand", admission_peak, METH_O, NULL},
 					{"strerror", module_strerror, METH_O, NULL},
 					{.ml_name = NULL}};
 	static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "hbm._native",
@@ -144,8 +151,9 @@ PyMODINIT_FUNC PyInit__native(void)
 
 	if (module && PyModule_AddStringConstant(module, "VERSION", HBM_VERSION) == 0 &&
 	    native_add_constants(module) && native_add_connection(module) &&
-	    native_add_region(module) && native_add_array(module) && native_add_spans(module) &&
-	    native_add_ticket(module) && native_add_namespace(module) && native_add_pool(module) &&
+	    native_add_region(module) && native_add_array(module) && native_add_loan(module) &&
+	    native_add_spans(module) && native_add_records(module) && native_add_ticket(module) &&
+	    native_add_namespace(module) && native_add_pool(module) &&
 	    native_add_sequence(module) && native_add_allocator(module))
 		return module;
 	Py_XDECREF(module);

@@ -32,10 +32,12 @@ bool native_add_array(PyObject *module);
 bool native_add_namespace(PyObject *module);
 bool native_add_pool(PyObject *module);
 bool native_add_sequence(PyObject *module);
+bool native_add_loan(PyObject *module);
 bool native_add_spans(PyObject *module);
 bool native_add_ticket(PyObject *module);
 bool native_add_allocator(PyObject *module);
 bool native_add_constants(PyObject *module);
+bool native_add_records(PyObject *module);
 
 /* Makes a type of the module, with its name there. NULL: an exception is set. */
 PyTypeObject *native_type(PyObject *module, const char *name, PyType_Spec *spec);

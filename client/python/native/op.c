@@ -2,6 +2,7 @@
 #include "client/python/native/op.h"
 
 #include "client/python/native/area.h"
+#include "client/python/native/borrowing.h"
 #include "client/python/native/job.h"
 #include "client/python/native/opening.h"
 
@@ -32,6 +33,7 @@ void op_unref(struct op *op)
 		return;
 
 	op_release(op);
+	borrowing_free(op->borrowing);
 	free(op->error);
 	free(op);
 }
@@ -134,6 +136,8 @@ static void op_finish(struct op *op)
 {
 	PyObject *callbacks, *self;
 
+	if (op->borrowing)
+		borrowing_arrive(op->borrowing);
 	op_release(op); /* other threads run meanwhile, and may add callbacks */
 	callbacks = op->callbacks;
 	self = op->self;

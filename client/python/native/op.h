@@ -11,6 +11,7 @@
 #include "client/python/native/native.h"
 
 struct area;
+struct borrowing;
 struct core;
 struct job;
 struct opening;
@@ -41,6 +42,8 @@ struct op {
 	PyObject *callbacks; /* a list, or NULL */
 	PyObject *self;      /* its ticket, if there are callbacks */
 	struct hbm_amount amount;
+	struct hbm_lookup lookup;
+	struct borrowing *borrowing; /* owned; NULL: of a request that borrows nothing */
 	size_t count;
 	hbm_result results[];
 };

@@ -5,8 +5,7 @@
 #include "client/python/native/array.h"
 #include "client/python/native/connection.h"
 #include "client/python/native/core.h"
-
-#include <errno.h>
+#include "client/python/native/loan.h"
 
 PyTypeObject *native_region_type;
 
@@ -201,7 +200,7 @@ static PyObject *region_commit(PyObject *object, PyObject *const *args, Py_ssize
 	self->area->pins--;
 	if (status < 0)
 		return NULL;
-	area_set_committed(self->area, range.offset, range.bytes, true);
+	area_set(self->area, range.offset, range.bytes, AREA_COMMITTED);
 
 	Py_RETURN_NONE;
 }
@@ -231,7 +230,7 @@ static PyObject *region_decommit(PyObject *object, PyObject *const *args, Py_ssi
 
 	range.region = self->area->region;
 	self->area->pins++;
-	area_set_committed(self->area, range.offset, range.bytes, false); /* no new views of it */
+	area_set(self->area, range.offset, range.bytes, AREA_EMPTY); /* no new views of it */
 	status = core_enter(&call, self->core)
 			 ? core_leave(&call, hbm_decommit(call.hbm, &range, 1))
 			 : -1;
@@ -254,38 +253,63 @@ static bool region_can_share(const struct region *self, const struct region *sou
 	return !PyErr_Occurred();
 }
 
-/* share(source, its offset, offset, bytes) */
+/* Finds what an object is, a region or a loan, in which neither is closed meanwhile: *pins. False:
+ * an exception is set. */
+static bool region_share_source(const struct region *self, PyObject *from, bool read_only,
+				struct hbm_share *share, int **pins)
+{
+	struct region *source = (struct region *)from;
+	struct loan *loan;
+
+	if (!PyObject_TypeCheck(from, native_region_type)) {
+		loan = loan_of(from, self->core);
+		if (!loan)
+			return false;
+		share->loan = loan->loan;
+		share->flags = HBM_SHARE_READ_ONLY;
+		*pins = &loan->pins;
+		return true;
+	}
+
+	if (!region_can_share(self, source) ||
+	    !area_check(source->area, share->source_offset, share->bytes))
+		return false;
+	share->source = source->area->region;
+	if (read_only || area_is_read_only(source->area, share->source_offset, share->bytes))
+		share->flags = HBM_SHARE_READ_ONLY;
+	*pins = &source->area->pins;
+
+	return true;
+}
+
+/* share(a region or a loan, its offset, offset, bytes, read-only) */
 static PyObject *region_share(PyObject *object, PyObject *args)
 {
-	struct region *self = (struct region *)object, *source;
+	struct region *self = (struct region *)object;
 	struct hbm_share share = {.flags = 0};
 	PyObject *from, *source_offset, *offset, *bytes;
+	int read_only, status, *pins = NULL;
 	struct call call;
-	int status;
 
-	if (!PyArg_ParseTuple(args, "O!OOO", native_region_type, &from, &source_offset, &offset,
-			      &bytes) ||
+	if (!PyArg_ParseTuple(args, "OOOOp", &from, &source_offset, &offset, &bytes, &read_only) ||
 	    !native_u64(source_offset, "source_offset", &share.source_offset) ||
 	    !native_u64(offset, "offset", &share.target_offset) ||
-	    !native_u64(bytes, "bytes", &share.bytes))
-		return NULL;
-	source = (struct region *)from;
-	if (!region_can_share(self, source) ||
-	    !area_check(source->area, share.source_offset, share.bytes) ||
+	    !native_u64(bytes, "bytes", &share.bytes) ||
+	    !region_share_source(self, from, read_only, &share, &pins) ||
 	    !area_check(self->area, share.target_offset, share.bytes))
 		return NULL;
 
-	share.source = source->area->region;
 	share.target = self->area->region;
 	self->area->pins++; /* they are not closed meanwhile */
-	source->area->pins++;
+	++*pins;
 	status = core_enter(&call, self->core) ? core_leave(&call, hbm_share(call.hbm, &share, 1))
 					       : -1;
-	source->area->pins--;
+	--*pins;
 	self->area->pins--;
 	if (status < 0)
 		return NULL;
-	area_set_committed(self->area, share.target_offset, share.bytes, true);
+	area_set(self->area, share.target_offset, share.bytes,
+		 share.flags ? AREA_READ_ONLY : AREA_COMMITTED);
 
 	Py_RETURN_NONE;
 }
@@ -388,8 +412,8 @@ static int region_get_buffer(PyObject *object, Py_buffer *view, int flags)
 
 	view->obj = NULL;
 	if (!area_can_be_seen(area, 0, area->bytes) ||
-	    PyBuffer_FillInfo(view, object, area->memory, (Py_ssize_t)area->bytes, area->read_only,
-			      flags) < 0)
+	    PyBuffer_FillInfo(view, object, area->memory, (Py_ssize_t)area->bytes,
+			      area_is_read_only(area, 0, area->bytes), flags) < 0)
 		return -1;
 	area->views++;
 
@@ -422,7 +446,7 @@ static PyObject *region_array(PyObject *object, PyObject *args)
 				     .address = area->address + offset,
 				     .memory = area->memory ? area->memory + offset : NULL,
 				     .device = area->device,
-				     .read_only = area->read_only};
+				     .read_only = area_is_read_only(area, offset, bytes)};
 
 	return array_new(&place, type, &shape);
 }
@@ -452,7 +476,7 @@ static PyGetSetDef region_members[] = {
 	{"slab", region_fact, NULL, "bytes of a slab", (void *)2},
 	{"device", region_fact, NULL, "the daemon's number of the device", (void *)3},
 	{"closed", region_closed, NULL, "whether it was closed", NULL},
-	{"read_only", region_read_only, NULL, "whether it may not be written", NULL},
+	{"read_only", region_read_only, NULL, "whether none of it may be written", NULL},
 	{"is_host", region_is_host, NULL, "whether this process can reach its bytes", NULL},
 	{.name = NULL}};
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/python/native/ticket.h"
 
+#include "client/python/native/borrowing.h"
 #include "client/python/native/core.h"
 #include "client/python/native/op.h"
 
@@ -128,6 +129,54 @@ static PyObject *ticket_statuses(PyObject *object, PyObject *none)
 	return bytes;
 }
 
+/* tiers(): bytes, the tier of each block. */
+static PyObject *ticket_tiers(PyObject *object, PyObject *none)
+{
+	const struct op *op = ((struct ticket *)object)->op;
+	PyObject *bytes;
+	char *at;
+
+	(void)none;
+	if (!ticket_check(op))
+		return NULL;
+	bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)op->count);
+	if (!bytes)
+		return NULL;
+	at = PyBytes_AsString(bytes);
+	for (size_t i = 0; i < op->count; i++)
+		at[i] = (char)op->results[i].tier;
+
+	return bytes;
+}
+
+/* lookup(): (leading run, seconds), of a lookup. */
+static PyObject *ticket_lookup(PyObject *object, PyObject *none)
+{
+	const struct op *op = ((struct ticket *)object)->op;
+
+	(void)none;
+	if (!ticket_check(op))
+		return NULL;
+
+	return Py_BuildValue("Id", op->lookup.resident, (double)op->lookup.load_ns / 1e9);
+}
+
+/* loans(class): a list of an object of it for each key, or None; of a request that borrows. */
+static PyObject *ticket_loans(PyObject *object, PyObject *class)
+{
+	struct op *op = ((struct ticket *)object)->op;
+
+	if (!ticket_check(op))
+		return NULL;
+	if (!op->borrowing) {
+		PyErr_SetString(PyExc_RuntimeError, "the ticket is of no request that borrows");
+		return NULL;
+	}
+	borrowing_arrive(op->borrowing);
+
+	return borrowing_loans(op->borrowing, class);
+}
+
 /* amount(): (blocks, bytes), of a drop. */
 static PyObject *ticket_amount(PyObject *object, PyObject *none)
 {
@@ -204,7 +253,10 @@ bool native_add_ticket(PyObject *module)
 					{"_ended", ticket_ended, METH_NOARGS, NULL},
 					{"_wait", ticket_wait, METH_O, NULL},
 					{"_statuses", ticket_statuses, METH_NOARGS, NULL},
+					{"_tiers", ticket_tiers, METH_NOARGS, NULL},
 					{"_amount", ticket_amount, METH_NOARGS, NULL},
+					{"_lookup", ticket_lookup, METH_NOARGS, NULL},
+					{"_loans", ticket_loans, METH_O, NULL},
 					{"cancel", ticket_cancel, METH_NOARGS, NULL},
 					{"_call_later", ticket_call_later, METH_O, NULL},
 					{"_count", ticket_count, METH_NOARGS, NULL},
