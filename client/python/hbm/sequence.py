@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import enum
 import weakref
-from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Iterable, List, NamedTuple, Optional, Tuple, TypedDict, Unpack
 
 from . import _native
 from .errors import Refused, Status, Tier
 from .memory import Array, number_name
 from .namespace import Keys, Namespace
 
-__all__ = ["Event", "Pool", "PoolFacts", "Saved", "Sequence", "SequenceFacts", "Space"]
+__all__ = ["Event", "Options", "Pool", "PoolFacts", "Saved", "Sequence", "SequenceFacts", "Space"]
 
 
 class Happening(enum.IntEnum):
@@ -81,6 +81,19 @@ class Saved(NamedTuple):
     committed: int  #: the saver's own number for it
 
 
+class Options(TypedDict, total=False):
+    """What a sequence is opened with."""
+
+    expected: int  #: tokens for which memory is promised; 0, the default: not known
+    max: int  #: tokens; 0, the default: what the layout has
+    priority: int  #: the lower, the earlier the library may suspend it; 0 by default
+    name: Optional[str]  #: for hbmctl sequences
+
+
+def _options(expected: int = 0, max: int = 0, priority: int = 0, name: Optional[str] = None) -> Tuple[Any, ...]:
+    return expected, max, priority, name
+
+
 class Pool(_native.Pool):
     """Sequences of one layout on one device.
 
@@ -116,12 +129,9 @@ class Pool(_native.Pool):
         self._sequences = weakref.WeakSet()
         return self
 
-    def open(
-        self, *, expected: int = 0, max: int = 0, priority: int = 0, name: Optional[str] = None
-    ) -> "Sequence":
-        """A sequence without tokens. ``expected``: tokens for which memory is promised; 0: not
-        known. ``max``: tokens; 0: what the layout has. ``name``: for hbmctl sequences."""
-        return self._keep(Sequence(self, expected, max, priority, name))
+    def open(self, **options: Unpack[Options]) -> "Sequence":
+        """A sequence without tokens. ``options``: see ``hbm.sequence.Options``."""
+        return self._keep(Sequence(self, *_options(**options)))
 
     def step(self, sequences: Iterable["Sequence"], lengths: Iterable[int]) -> None:
         """Sets the lengths of a batch, in tokens, all or none: every slab for them is mapped when
@@ -149,17 +159,15 @@ class Pool(_native.Pool):
         now; 0: none."""
         Sequence._move(self, sequences, 2, int(tier), int(deadline * 1e6))
 
-    def restore(
-        self, name: str, space: Space, *, expected: int = 0, max: int = 0, priority: int = 0
-    ) -> "Sequence":
+    def restore(self, saved: str, space: Space, **options: Unpack[Options]) -> "Sequence":
         """Opens a sequence with the tokens that were saved by that name, or with as many of them
-        as are still there: ``tokens``. Raises ``Refused``: NOT_FOUND."""
-        return self._keep(Sequence._saved(self, 0, name, tuple(space), (expected, max, priority, None)))
+        as are still there: ``tokens``. ``options``: as of ``open()``. Raises ``Refused``: NOT_FOUND."""
+        return self._keep(self._by_name(0, saved, space, **options))
 
     def find(self, name: str, space: Space) -> Optional[Saved]:
         """What a name stands for; ``None``: nothing."""
         try:
-            return Saved(*Sequence._saved(self, 1, name, tuple(space), (0, 0, 0, None)))
+            return Saved(*self._by_name(1, name, space))
         except Refused as refused:
             if refused.status != Status.NOT_FOUND:
                 raise
@@ -167,7 +175,10 @@ class Pool(_native.Pool):
 
     def drop(self, name: str, space: Space) -> None:
         """Drops what a name stands for. Raises ``Refused``: NOT_FOUND, DENIED."""
-        Sequence._saved(self, 2, name, tuple(space), (0, 0, 0, None))
+        self._by_name(2, name, space)
+
+    def _by_name(self, what: int, saved: str, space: Space, **options: Unpack[Options]) -> Any:
+        return Sequence._saved(self, what, saved, tuple(space), _options(**options))
 
     def namespace(self, model: str, *, block_tokens: int = 0, **options: Any) -> Namespace:
         """A namespace for the tokens of sequences of this layout, as ``Connection.namespace()`` opens
@@ -181,26 +192,18 @@ class Pool(_native.Pool):
         )
 
     def open_cached(
-        self,
-        namespace: Namespace,
-        keys: Keys,
-        *,
-        tokens: int = 0,
-        expected: int = 0,
-        max: int = 0,
-        priority: int = 0,
-        name: Optional[str] = None,
+        self, namespace: Namespace, keys: Keys, *, tokens: int = 0, **options: Unpack[Options]
     ) -> "Sequence":
         """Opens a sequence that begins with the blocks of these keys that are in the cache, without
         a gap from the first one on: its ``tokens`` say how far. ``namespace``: of
         ``Pool.namespace()``. ``tokens``: of all blocks, where the last has fewer; 0: it has not.
+        ``options``: as of ``open()``.
 
         Blocks of whole slabs that a process of this user has stored are the same memory: nothing
         is copied, nothing charged, and it is not to be written. Others are loaded. Raises
         ``Refused``: INVALID (more tokens than it may have), LIMIT, NO_SPACE, DEVICE."""
-        options = (expected, max, priority, name)
         sequence, _ = Sequence._open_cached(
-            self, namespace, self._tokens_of(namespace), tokens, keys, options
+            self, namespace, self._tokens_of(namespace), tokens, keys, _options(**options)
         )
         return self._keep(sequence)
 
