@@ -25,6 +25,7 @@ struct namespaces {
 	void (*abandoned)(void *arg, uint16_t number); /* or NULL */
 	void *abandoned_arg;
 	uint64_t max, closed;
+	uint64_t wiped;          /* of them, with wipe_on_free */
 	struct namespace list[]; /* [max + 1]; 0: none */
 };
 
@@ -81,6 +82,7 @@ static void namespaces_forget(struct namespaces *namespaces, uint64_t number)
 	ledger_release(&ns->charge);
 	ns->user = user_close(ns->user);
 	ns->used = false;
+	namespaces->wiped -= ns->wipe_on_free;
 	if (namespaces->forgotten)
 		namespaces->forgotten(namespaces->arg, (uint16_t)number);
 }
@@ -142,6 +144,14 @@ static size_t namespace_shown_bytes(const struct namespace_shown *shown)
 	return sizeof(shown->spec);
 }
 
+/* The next daemon knows it before the first block of such a namespace is in memory. */
+static void namespaces_count_wiped(struct namespaces *namespaces)
+{
+	namespaces->wiped++;
+	if (namespaces->state)
+		state_count_to(namespaces->state, STATE_WIPED, 1);
+}
+
 static void namespaces_fill(struct namespaces *namespaces, uint16_t number, struct user *user,
 			    const struct namespace_shown *shown, const char *salt)
 {
@@ -168,6 +178,8 @@ static void namespaces_fill(struct namespaces *namespaces, uint16_t number, stru
 	salts_set(namespaces->salts, number, salt);
 	payer_open_below(&ns->payer, &user->payer, PAYER_NAMESPACE);
 	ledger_charge_always(&ns->charge, &user->payer, LEDGER_NAMESPACES, 1);
+	if (ns->wipe_on_free)
+		namespaces_count_wiped(namespaces);
 }
 
 /* Of a namespace with a record; NULL: it has none. */
@@ -534,6 +546,18 @@ bool namespaces_have_wiped(const struct namespaces *namespaces, bool ephemeral)
 	}
 
 	return false;
+}
+
+bool namespaces_leave_wiped(const struct namespaces *namespaces)
+{
+	return namespaces->state && !namespaces->leaving && namespaces->wiped == 0 &&
+	       state_counter(namespaces->state, STATE_WIPED) != 0;
+}
+
+void namespaces_end_wiped(struct namespaces *namespaces)
+{
+	assert(namespaces_leave_wiped(namespaces));
+	state_count_to(namespaces->state, STATE_WIPED, 0);
 }
 
 uint64_t namespaces_count(const struct namespaces *namespaces)

@@ -19,7 +19,9 @@
  * used or evicted in one of them is in all (cache_group.c). They are a ring through their numbers.
  *
  * With a state (namespace_record.h) each has a record there from before its number is known to
- * anyone until it is forgotten, so that the daemon after this one has it with the same number.
+ * anyone until it is forgotten, so that the daemon after this one has it with the same number. And
+ * before there is one with wipe_on_free the state says that memory may have what is to be
+ * overwritten (STATE_WIPED), until there is none any more and nothing of them is left.
  */
 #pragma once
 
@@ -132,6 +134,11 @@ uint16_t namespaces_coldest(const struct namespaces *namespaces, const struct us
 			    uint64_t more_than);
 /* Whether one with wipe_on_free has blocks; or an ephemeral one of those. */
 bool namespaces_have_wiped(const struct namespaces *namespaces, bool ephemeral);
+/* Whether the state says that memory may have what is to be overwritten, although there is no
+ * namespace with wipe_on_free. */
+bool namespaces_leave_wiped(const struct namespaces *namespaces);
+/* Then: it has no such bytes any more. */
+void namespaces_end_wiped(struct namespaces *namespaces);
 uint64_t namespaces_count(const struct namespaces *namespaces);
 /* The number of the tenant that made each, by its number; 0: none. */
 const uint16_t *namespaces_owners(const struct namespaces *namespaces);

@@ -474,9 +474,7 @@ static bool catalog_leaves_bytes(const struct catalog *catalog)
 {
 	const struct cache *cache = catalog->options.cache;
 
-	return cache->nvme->wipes.bytes > 0 || cache->nvme->wipes.kept ||
-	       left_extents_have_wiped(&cache->nvme->left) ||
-	       namespaces_have_wiped(cache->namespaces, true);
+	return tier_has_wiped(cache->nvme) || namespaces_have_wiped(cache->namespaces, true);
 }
 
 /* Writes all that is queued; then the last flush, and that the stop was clean. */

@@ -332,11 +332,14 @@ static bool pump_go_on(struct background *background)
 	return more;
 }
 
+void pump_soon(struct mover *mover)
+{
+	loop_background(mover->loop, &mover->rest);
+}
+
 static void pump_drop_later(void *arg)
 {
-	struct mover *mover = arg;
-
-	loop_background(mover->loop, &mover->rest);
+	pump_soon(arg);
 }
 
 void pump_start(struct mover *mover, struct loop *loop)

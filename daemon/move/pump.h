@@ -48,3 +48,5 @@
 void pump_start(struct mover *mover, struct loop *loop);
 /* Starts what can be started. To be called after every change of targets. */
 void pump_run(struct mover *mover);
+/* The same when clients have had their turn. */
+void pump_soon(struct mover *mover);

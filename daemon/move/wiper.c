@@ -261,6 +261,33 @@ static void wiper_give_zeros(struct wiper *wiper)
 	tier_free(wiper_staging(wiper), wiper->zeros_unit, wiper->piece);
 }
 
+static bool wiper_is_memory(const struct tier *tier)
+{
+	return tier->number == 0 || tier_is_memory(tier);
+}
+
+/* What a lost device had may be there for the next daemon. */
+static bool wiper_memory_is_clean(const struct cache *cache)
+{
+	for (uint32_t i = 0; i <= cache->tier_count; i++) {
+		const struct tier *tier = &cache->tiers[i];
+
+		if (wiper_is_memory(tier) && (tier->lost || tier_has_wiped(tier)))
+			return false;
+	}
+
+	return true;
+}
+
+static void wiper_end(const struct cache *cache)
+{
+	if (!namespaces_leave_wiped(cache->namespaces) || !wiper_memory_is_clean(cache))
+		return;
+
+	namespaces_end_wiped(cache->namespaces);
+	log_debug("memory has nothing of namespaces with wipe_on_free any more");
+}
+
 void wiper_run(struct wiper *wiper)
 {
 	struct cache *cache = wiper->options.cache;
@@ -268,6 +295,7 @@ void wiper_run(struct wiper *wiper)
 	for (uint32_t i = 0; i <= cache->tier_count; i++)
 		wiper_run_tier(wiper, &cache->tiers[i]);
 	wiper_give_zeros(wiper);
+	wiper_end(cache);
 }
 
 bool wiper_waits(const struct wiper *wiper)

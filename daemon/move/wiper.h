@@ -15,6 +15,9 @@
  * WIPER_IN_FLIGHT extents of each tier at a time; each takes the turns of who is charged for the
  * namespace, so that what one user leaves delays the others as its transfers would.
  *
+ * When no namespace with wipe_on_free is left, and nothing of such in memory, the state says so
+ * (namespace.h): the next daemon finds memory as it is.
+ *
  * What cannot be written stays as it is, out of service, and the tier's `wipes.kept` says so: it
  * is overwritten at the next start if it can be then.
  */

@@ -7,6 +7,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/ledger/user.h"
 #include "daemon/loop/loop.h"
+#include "daemon/move/pump.h"
 #include "daemon/serve/serve_drop.h"
 #include "daemon/serve/serve_namespace.h"
 
@@ -71,6 +72,8 @@ static void namespace_room_forgotten(void *arg, uint16_t number)
 
 	if (room->taking == number)
 		room->taking = 0;
+	if (namespaces_leave_wiped(room->hbmd->cache->namespaces))
+		pump_soon(room->hbmd->mover); /* it may have been the last one */
 	namespace_room_wake(room);
 }
 

@@ -7,7 +7,6 @@
 #include "daemon/loop/loop.h"
 #include "daemon/serve/namespace_room.h"
 #include "daemon/serve/serve_namespace.h"
-#include "daemon/state/state.h"
 #include "daemon/tier/nvme_file.h"
 
 #include <stdlib.h>
@@ -56,21 +55,15 @@ static void serve_wiped_time_out(struct timer *timer)
 	serve_wiped_go_on(open->hbmd, request);
 }
 
-/* Which of the tiers' contents the next daemon is not to find as they are has to be known to it
- * before the first such block is there. */
+/* Of memory the state says it (namespace.h). */
 static bool serve_wiped_has_to_wait(struct hbmd *hbmd, const struct request *request)
 {
 	if (request->message->size == sizeof(struct hbm_wire_namespace_ref))
 		return false;
 
 	const struct namespace_identity identity = serve_namespace_identity(hbmd, request->message);
-	if (!identity.wipe_on_free)
-		return false;
-	if (hbmd->kept)
-		state_count_to(hbmd->kept, STATE_WIPED, 1);
-
-	return hbmd->nvme && !hbmd->cache->nvme_wiped && !hbmd->label_is_late &&
-	       !identity.memory_only;
+	return identity.wipe_on_free && hbmd->nvme && !hbmd->cache->nvme_wiped &&
+	       !hbmd->label_is_late && !identity.memory_only;
 }
 
 void serve_wiped_open(struct hbmd *hbmd, struct request *request)

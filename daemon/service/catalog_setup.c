@@ -64,9 +64,7 @@ static bool catalog_setup_ends_wipes(const struct hbmd *hbmd)
 	const struct cache *cache = hbmd->cache;
 
 	return hbmd->nvme && nvme_file_expects_wipes(hbmd->nvme) && !cache->nvme->dirty &&
-	       cache->nvme->wipes.bytes == 0 && !cache->nvme->wipes.kept &&
-	       !left_extents_have_wiped(&cache->nvme->left) &&
-	       !namespaces_have_wiped(cache->namespaces, false);
+	       !tier_has_wiped(cache->nvme) && !namespaces_have_wiped(cache->namespaces, false);
 }
 
 void catalog_setup_close(struct hbmd *hbmd)

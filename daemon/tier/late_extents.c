@@ -105,6 +105,16 @@ uint64_t late_extents_take_over(struct late_extents *late, uint32_t *unit, bool 
 	return 0;
 }
 
+bool late_extents_have_wiped(const struct late_extents *late)
+{
+	bool wiped = late->all;
+
+	for (size_t i = 0; i < late->count && !wiped; i++)
+		wiped = late->list[i].wipe;
+
+	return wiped;
+}
+
 void late_extents_clear(struct late_extents *late)
 {
 	free(late->list);

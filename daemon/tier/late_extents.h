@@ -39,4 +39,6 @@ bool late_extents_free_wiped(struct late_extents *late, uint32_t unit, uint64_t 
 /* Forgets an extent that was to be freed and whose copies are over: its bytes, and whether they
  * are to be overwritten; 0: there is none. */
 uint64_t late_extents_take_over(struct late_extents *late, uint32_t *unit, bool *wipe);
+/* Whether one that was to be freed is to be overwritten, as far as it is known. */
+bool late_extents_have_wiped(const struct late_extents *late);
 void late_extents_clear(struct late_extents *late);

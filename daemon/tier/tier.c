@@ -273,6 +273,12 @@ void tier_wipe(struct tier *tier, uint32_t unit, uint64_t bytes, struct fair_pay
 		tier_fail(tier, unit, bytes);
 }
 
+bool tier_has_wiped(const struct tier *tier)
+{
+	return tier->wipes.bytes > 0 || tier->wipes.kept || late_extents_have_wiped(&tier->late) ||
+	       left_extents_have_wiped(&tier->left);
+}
+
 static void tier_free_as_left(struct tier *tier, const struct left_extent *extent)
 {
 	if (extent->wipe)

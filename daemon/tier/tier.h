@@ -204,6 +204,8 @@ struct extent_request *tier_take_waiting(struct tier *tier);
 void tier_free(struct tier *tier, uint32_t unit, uint64_t bytes); /* frees a moving extent */
 /* Frees it once its bytes have been overwritten (daemon/move/wiper.h): until then it is moving. */
 void tier_wipe(struct tier *tier, uint32_t unit, uint64_t bytes, struct fair_payer payer);
+/* Whether extents of no block have bytes that are still to be overwritten. */
+bool tier_has_wiped(const struct tier *tier);
 /* A block has left the extent for another of the tier: frees it, or has it overwritten, when no
  * record names it any more (left_extents.h). */
 void tier_leave(struct tier *tier, const struct left_extent *extent);

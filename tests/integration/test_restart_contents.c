@@ -209,21 +209,41 @@ static void test_only_what_moves_is_lost(void **state)
  * begins with new memory, and others' blocks are misses, too. */
 static void test_what_is_wiped_does_not_outlive_it(void **state)
 {
-	const struct hbm_namespace_options wiped = {
-		.model = "wiped", .block_bytes = RESTART_BLOCK, .wipe_on_free = true};
-	uint32_t ns;
-
 	(void)state;
 	restart_begin(in_ddr);
 	restart_store(1, SOME);
 	restart_kill();
 	assert_int_equal(restart_find_all(1, SOME), SOME);
-	assert_int_equal(hbm_namespace_open(restart_kv.hbm, &wiped, &ns), 0);
+	restart_store_wiped(1);
 	restart_kill();
 	assert_int_equal(restart_status().ddr_restored, 0);
 	assert_int_equal(restart_find_all(1, SOME), 0);
 	restart_store(1, SOME);
 	assert_int_equal(restart_find_all(1, SOME), SOME);
+	restart_end();
+}
+
+/* But when nothing of such is left, neither of blocks nor of a daemon that was killed with some, the
+ * next one finds memory as it is. */
+static void test_what_was_wiped_costs_nothing(void **state)
+{
+	(void)state;
+	restart_begin(in_ddr);
+	restart_store(1, SOME);
+	restart_remove_wiped(restart_store_wiped(SOME));
+	restart_await_wiped(1);
+	keeper_kill(&daemon_);
+	assert_int_equal(restart_find_all(1, SOME), SOME);
+
+	uint32_t ns = restart_store_wiped(SOME);
+	keeper_kill(&daemon_);
+	assert_int_equal(restart_find_all(1, SOME), 0);
+	restart_store(1, SOME);
+	restart_remove_wiped(ns);
+	restart_await_wiped(2);
+	keeper_kill(&daemon_);
+	assert_int_equal(restart_find_all(1, SOME), SOME);
+	assert_int_equal(restart_status().ddr_restored, SOME);
 	restart_end();
 }
 
@@ -240,6 +260,7 @@ int main(void)
 		TEST(test_a_bit_of_a_block),
 		TEST(test_a_bit_of_a_record),
 		TEST(test_what_is_wiped_does_not_outlive_it),
+		TEST(test_what_was_wiped_costs_nothing),
 		TEST(test_nothing_is_lost),
 		TEST(test_only_what_is_new_is_lost),
 		TEST(test_only_what_moves_is_lost),

@@ -309,22 +309,35 @@ static void test_resized(void **state)
 /* What a killed daemon had not overwritten yet may be anywhere. */
 static void test_what_is_wiped_does_not_outlive_it(void **state)
 {
-	const struct hbm_namespace_options wiped = {
-		.model = "wiped", .block_bytes = RESTART_BLOCK, .wipe_on_free = true};
-	uint32_t ns;
-
 	(void)state;
 	spawn_needs_soft();
 	restart_begin(in_hbm);
 	expect_nothing_more(10 * MIB);
 	restart_store(1, SOME);
-	assert_int_equal(hbm_namespace_open(restart_kv.hbm, &wiped, &ns), 0);
+	restart_store_wiped(1);
 	restart_kill();
 	assert_int_equal(restart_status().hbm_restored, 0);
 	assert_int_equal(restart_find_all(1, SOME), 0);
 	expect_nothing_more(10 * MIB);
 	restart_store(1, SOME);
 	assert_int_equal(restart_find_all(1, SOME), SOME);
+	restart_end();
+}
+
+/* Not when nothing of it was left. */
+static void test_what_was_wiped_costs_nothing(void **state)
+{
+	(void)state;
+	spawn_needs_soft();
+	restart_begin(in_hbm);
+	expect_nothing_more(10 * MIB);
+	restart_store(1, SOME);
+	restart_remove_wiped(restart_store_wiped(SOME / 2));
+	restart_await_wiped(1);
+	restart_kill();
+	assert_int_equal(restart_status().hbm_restored, SOME);
+	assert_int_equal(restart_find_all(1, SOME), SOME);
+	expect_nothing_more(10 * MIB);
 	restart_end();
 }
 
@@ -424,6 +437,7 @@ int main(void)
 		TEST(test_another_size),
 		TEST(test_resized),
 		TEST(test_what_is_wiped_does_not_outlive_it),
+		TEST(test_what_was_wiped_costs_nothing),
 		TEST(test_what_is_lent_is_copied_anew),
 		TEST(test_nothing_is_lost),
 		TEST(test_only_what_is_new_is_lost),

@@ -119,6 +119,34 @@ void restart_pause_ms(long ms)
 	nanosleep(&time, NULL);
 }
 
+/* ---- what is wiped ---- */
+
+uint32_t restart_store_wiped(uint64_t count)
+{
+	const struct hbm_namespace_options wiped = {
+		.model = "wiped", .block_bytes = RESTART_BLOCK, .wipe_on_free = true};
+	uint32_t plain = restart_kv.ns, ns;
+
+	assert_int_equal(hbm_namespace_open(restart_kv.hbm, &wiped, &ns), 0);
+	restart_kv.ns = ns;
+	restart_store(1, count);
+	restart_kv.ns = plain;
+
+	return ns;
+}
+
+void restart_remove_wiped(uint32_t ns)
+{
+	assert_int_equal(hbm_namespace_drop(restart_kv.hbm, ns, 0, NULL), 0);
+	assert_int_equal(hbm_namespace_close(restart_kv.hbm, ns), 0);
+}
+
+void restart_await_wiped(unsigned times)
+{
+	while (spawn_log_lines(&daemon_, "memory has nothing of namespaces") < times)
+		restart_pause_ms(2);
+}
+
 /* ---- kills at any moment ---- */
 
 static struct seed *seed;

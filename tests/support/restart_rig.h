@@ -32,6 +32,15 @@ void restart_store(uint64_t first, uint64_t count);
 bool restart_find(uint64_t key);
 uint64_t restart_find_all(uint64_t first, uint64_t count); /* how many */
 
+/* ---- what is wiped ---- */
+
+/* A chain of blocks [1, count] of a namespace with wipe_on_free, which is not closed: its number. */
+uint32_t restart_store_wiped(uint64_t count);
+/* The namespace goes, with all its blocks. */
+void restart_remove_wiped(uint32_t ns);
+/* Daemons have said so often that nothing of such is left in memory. */
+void restart_await_wiped(unsigned times);
+
 /* ---- kills at any moment ---- */
 
 /* What may be missing afterwards of what was acknowledged. */
