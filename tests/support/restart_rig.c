@@ -99,6 +99,21 @@ uint64_t restart_find_all(uint64_t first, uint64_t count)
 	return found;
 }
 
+void restart_expect_checksums(uint64_t count)
+{
+	uint64_t found = 0;
+
+	for (long ms = 10; found < count && ms < 20000; ms *= 2) {
+		for (uint64_t key = 1; key <= count; key++)
+			if (!restart_find(key))
+				restart_store(key, 1);
+		restart_pause_ms(ms);
+		restart_kill();
+		found = restart_find_all(1, count);
+	}
+	assert_int_equal(found, count);
+}
+
 void restart_expect_rotten(uint64_t bad, uint64_t count)
 {
 	/* a hit, as long as nobody has looked */

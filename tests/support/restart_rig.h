@@ -25,6 +25,9 @@ struct hbm_wire_status restart_status(void);
 /* Of a chain [1, count] the block `bad` has other bytes than it had: a miss once it is loaded. */
 void restart_expect_rotten(uint64_t bad, uint64_t count);
 void restart_pause_ms(long ms);
+/* Blocks [1, count], each a root, get checksums without being asked for: in ever longer whiles, until
+ * a kill loses none of them. */
+void restart_expect_checksums(uint64_t count);
 
 /* A chain of blocks [first, first + count). */
 void restart_store(uint64_t first, uint64_t count);
