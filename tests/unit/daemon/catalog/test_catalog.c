@@ -93,26 +93,6 @@ static void let_go(void)
 
 /* ---- a catalog ---- */
 
-static void fill_store(void)
-{
-	struct catalog_store *store = NULL;
-	const struct catalog_store_options options = {
-		.path = path, .file = {1}, .blocks = COUNT, .namespaces = 4};
-	struct catalog_change changes[COUNT];
-	struct catalog_namespace ns = catalog_row_namespace(1);
-	const struct catalog_batch batch = {
-		.namespaces = &ns, .namespace_count = 1, .changes = changes, .change_count = COUNT};
-	char error[256] = "";
-
-	for (uint32_t i = 0; i < COUNT; i++)
-		changes[i] =
-			(struct catalog_change){.put = true, .block = catalog_row(1 + i, 0, 1 + i)};
-	if (catalog_store_open(&store, &options, &(struct reason){error, sizeof(error)}) != 0)
-		fail_msg("%s", error);
-	assert_int_equal(catalog_store_apply(store, &batch, true), 0);
-	catalog_store_close(store);
-}
-
 /* Called as blocks come back: no job is busy then. */
 static bool fits(void *arg, const struct namespace_identity *identity)
 {
@@ -199,7 +179,7 @@ static int setup(void **state)
 	snprintf(data, sizeof(data), "%s/data", folder);
 	fd = open(data, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
-	fill_store();
+	catalog_rows_store(path, COUNT);
 	assert_int_equal(loop_new(&loop, &(struct loop_options){.io_depth = 1}), 0);
 
 	return 0;

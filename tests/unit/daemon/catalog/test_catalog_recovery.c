@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What was read becomes blocks in slices that are bounded by count, whatever the phase; between
- * two of them a lookup finds what has come so far, and so it does while a catalog is opened on a
- * loop.
+ * two of them a lookup finds what has come so far.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,15 +10,7 @@
 
 #include <cmocka.h>
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-#include "daemon/catalog/catalog.h"
 #include "daemon/catalog/catalog_recovery.h"
-#include "daemon/catalog/catalog_store.h"
-#include "daemon/loop/loop.h"
 #include "tests/support/cache_rig.h"
 #include "tests/support/catalog_rows.h"
 
@@ -52,8 +43,6 @@ static int teardown(void **state)
 
 	return 0;
 }
-
-/* ---- slices ---- */
 
 static bool fits_if_even(void *arg, const struct namespace_identity *identity)
 {
@@ -171,112 +160,10 @@ static void test_slices_are_bounded(void **state)
 	catalog_ids_close(&ids);
 }
 
-/* ---- on a loop ---- */
-
-static struct loop *loop;
-static struct catalog *catalog;
-static struct post post;
-static uint64_t lookups, hits, misses;
-
-/* A client's request in every turn. */
-static void look_up_again(struct post *self)
-{
-	uint16_t ns = 0;
-
-	for (uint16_t i = 1; i < 4 && ns == 0; i++)
-		ns = namespaces_get(rig.cache->namespaces, i) ? i : 0;
-	if (catalog_state(catalog) == CATALOG_RECOVERY && ns != 0) {
-		struct hbm_wire_key first = catalog_row_key(COUNT), last = catalog_row_key(1);
-
-		lookups++;
-		hits += cache_find(rig.cache, ns, &first) != 0;
-		misses += cache_find(rig.cache, ns, &last) == 0;
-	}
-
-	if (catalog_has_settled(catalog))
-		loop_stop(loop);
-	else
-		loop_post(loop, self);
-}
-
-static bool fits(void *arg, const struct namespace_identity *identity)
-{
-	(void)arg;
-	(void)identity;
-
-	return true;
-}
-
-static void progress(void *arg)
-{
-	(void)arg;
-}
-
-static void fill_store(const char *path)
-{
-	struct catalog_store *store = NULL;
-	const struct catalog_store_options options = {
-		.path = path, .file = {1}, .blocks = COUNT, .namespaces = 4};
-	struct catalog_change *changes = calloc(COUNT, sizeof(*changes));
-	struct catalog_namespace ns = catalog_row_namespace(1);
-	const struct catalog_batch batch = {
-		.namespaces = &ns, .namespace_count = 1, .changes = changes, .change_count = COUNT};
-	char error[256] = "";
-
-	for (uint32_t i = 0; i < COUNT; i++)
-		changes[i] =
-			(struct catalog_change){.put = true, .block = catalog_row(1 + i, 0, 1 + i)};
-	if (catalog_store_open(&store, &options, &(struct reason){error, sizeof(error)}) != 0)
-		fail_msg("%s", error);
-	assert_int_equal(catalog_store_apply(store, &batch, true), 0);
-	catalog_store_close(store);
-	free(changes);
-}
-
-static void test_lookups_are_answered(void **state)
-{
-	static const uint8_t file[CATALOG_FILE_ID] = {1};
-	char folder[] = "/tmp/hbmd-test.XXXXXX", path[64], name[80];
-
-	(void)state;
-	assert_non_null(mkdtemp(folder));
-	snprintf(path, sizeof(path), "%s/catalog", folder);
-	fill_store(path);
-	assert_int_equal(loop_new(&loop, &(struct loop_options){.io_depth = 1}), 0);
-	const struct catalog_options options = {.loop = loop,
-						.cache = rig.cache,
-						.path = path,
-						.file = file,
-						.fd = -1,
-						.checksums = true,
-						.commit_ns = 1,
-						.flush_ns = UINT64_MAX / 4,
-						.fits = fits,
-						.progress = progress};
-	lookups = hits = misses = 0;
-	assert_int_equal(catalog_open(&catalog, &options), 0);
-	post.run = look_up_again;
-	loop_post(loop, &post);
-	assert_int_equal(loop_run(loop), 0);
-	assert_int_equal(catalog_state(catalog), CATALOG_KEEPING);
-	assert_int_equal(catalog_figures(catalog).restored, COUNT);
-
-	/* The first to come was there before the last. */
-	assert_true(lookups >= 2);
-	assert_true(hits > 0 && misses > 0 && hits + misses > lookups);
-	catalog = catalog_close(catalog, false);
-	loop = loop_free(loop);
-	snprintf(name, sizeof(name), "%s-wal", path);
-	unlink(name);
-	unlink(path);
-	assert_int_equal(rmdir(folder), 0);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_slices_are_bounded, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_lookups_are_answered, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
