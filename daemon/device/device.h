@@ -67,6 +67,7 @@ struct device {
 	struct copy_queue *queues[3]; /* enum copy_direction */
 	struct slabs *slabs;          /* the slabs that back regions */
 	struct lend *lend;            /* what of them holds blocks for clients to map */
+	uint64_t tier_bytes;          /* of the HBM tier; the control worker's once it has jobs */
 	uint64_t errors;              /* failed device calls; atomic */
 	bool lost;                    /* after a sticky error, or without an answer; atomic */
 	bool broken;                  /* after a sticky error; atomic */

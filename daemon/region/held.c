@@ -4,8 +4,10 @@
 #include "daemon/region/held.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/region/region_kept.h"
 
 #define PROBE_FIRST_NS 50000000ull
 #define PROBE_LAST_NS 2000000000ull
@@ -74,12 +76,18 @@ static struct held_reading held_measure(const struct held *held)
 	if (r != CUDA_SUCCESS && !driver_error_is_sticky(r))
 		r = driver->cuMemGetInfo(&free_bytes, &total);
 
-	uint64_t used = total - free_bytes;
+	uint64_t used = total - free_bytes, own = held->created + held->device->tier_bytes;
 	return (struct held_reading){
 		.known = r == CUDA_SUCCESS,
 		.free = free_bytes,
-		.others = used > held->created ? used - held->created : 0,
+		.others = used > own ? used - own : 0,
 	};
+}
+
+static void held_keep_base(const struct held *held, const struct held_reading *reading)
+{
+	if (reading->known)
+		region_kept_set(held->kept, STATE_DEVICES, held->record, reading->others + 1);
 }
 
 CUresult held_create(struct held *held, CUmemGenericAllocationHandle *handle, uint64_t bytes)
@@ -107,6 +115,8 @@ CUresult held_release(struct held *held, CUmemGenericAllocationHandle handle, ui
 		return held_release_now(held, handle, bytes);
 
 	struct held_reading before = held_measure(held);
+	if (part->first)
+		held_keep_base(held, &before);
 	CUresult r = held_release_now(held, handle, bytes);
 	struct held_reading after = held_measure(held);
 
@@ -146,9 +156,18 @@ void held_charge(struct held_part *part, struct holder *holder)
 	ledger_charge_always(&part->charge, holder->payer, LEDGER_HELD, part->bytes);
 }
 
+/* What others had when nothing was held, plus one; 0: it is not known. */
+static uint64_t held_kept_base(const struct held *held)
+{
+	return region_kept_word(held->kept, STATE_DEVICES, held->record);
+}
+
 void held_adopt(struct held *held, struct held_part *part)
 {
-	held->guessed = true;
+	uint64_t base = held_kept_base(held);
+
+	held->guessed = base == 0;
+	part->others_before = base > 0 ? base - 1 : 0;
 	held_add(held, part);
 	held_probe(held);
 }
@@ -224,6 +243,8 @@ static void held_probe_done(struct job *job)
 	struct held *held = container_of(job, struct held, job);
 
 	held->probing = false;
+	if (list_empty(&held->parts.list) && held->releases == 0)
+		held_keep_base(held, &held->probe);
 	if (held->probe.known) {
 		held_guess_base(held);
 		held_return_shown(held);
@@ -259,8 +280,10 @@ static void held_fire(struct timer *timer)
 
 /* ---- Releases ---- */
 
-void held_release_begins(struct held_part *part)
+void held_release_begins(struct held *held, struct held_part *part)
 {
+	part->first = list_empty(&held->parts.list) && held->releases == 0;
+	held->releases++;
 	if (part->holder)
 		part->holder->releasing += part->bytes;
 }
@@ -270,6 +293,7 @@ bool held_release_ended(struct held *held, struct held_part *part, bool released
 	struct holder *holder = part->holder;
 	bool kept = released && part->kept;
 
+	held->releases--;
 	if (holder)
 		holder->releasing -= part->bytes;
 	if (holder && holder->gone)
@@ -300,6 +324,21 @@ void held_open(struct held *held, struct device *device, struct loop *loop,
 	held->timer.fire = held_fire;
 	held->timer_ns = PROBE_FIRST_NS;
 	tally_init(&held->parts);
+}
+
+void held_keep(struct held *held, const struct region_kept *kept)
+{
+	struct kept_device device;
+
+	memcpy(device.uuid, held->device->uuid.bytes, sizeof(device.uuid));
+	held->kept = kept;
+	region_kept_find_device(kept, &device, &held->record);
+}
+
+void held_begin(struct held *held)
+{
+	if (held->record != 0 && list_empty(&held->parts.list) && held_kept_base(held) == 0)
+		held_probe(held);
 }
 
 bool held_has_orphans(const struct held *held)

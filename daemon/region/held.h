@@ -5,9 +5,10 @@
  * message it came with.
  *
  * The driver does not say who holds what. It says how much of the device is free
- * (cuMemGetInfo), and the daemon knows what it has itself; the rest is what others have:
+ * (cuMemGetInfo), and the daemon knows what it has itself, in its pool and its HBM tier; the rest
+ * is what others have:
  *
- * 	others = total - free - created
+ * 	others = total - free - created - tier
  *
  * Around each release `others` is measured on the control worker. Grown by more than half
  * of what was released: that memory is held. `base` is what others had when nothing was
@@ -21,6 +22,10 @@
  * it or nothing is held; what they free meanwhile hides as much that is held. Without them
  * the account is exact. That a driver says so is tried by tests/gpu/gpu_claims.c.
  *
+ * `base` outlives the daemon (region_kept.h), so that what clients let go of while none runs does not
+ * count. A daemon that is killed between the first release since nothing was held and its
+ * measurement leaves the base of before.
+ *
  * Each part is charged to its holder while the holder's process lives. After that no
  * session is charged: the part counts as free as soon as the device has room for all that is
  * not created.
@@ -31,6 +36,8 @@
 #include "daemon/base/tally.h"
 #include "daemon/device/device.h"
 #include "daemon/ledger/ledger.h"
+
+struct region_kept;
 
 /* Who is charged for what it was handed, gave back, and holds: one of each session. */
 struct holder {
@@ -53,7 +60,8 @@ struct held_part {
 	struct list link, by_holder;
 	uint32_t mark; /* in held->parts */
 	struct charge charge;
-	bool kept; /* others had as much more after its release */
+	bool first; /* nothing is held or being released: the base is measured with it */
+	bool kept;  /* others had as much more after its release */
 	uint64_t others_before;
 };
 
@@ -73,7 +81,10 @@ struct held {
 	struct tally parts; /* in the order of their release */
 	const char *fault;  /* of those that the check has passed, or NULL */
 	uint64_t base;
-	bool guessed; /* the base, for there were parts before anything was measured */
+	bool guessed;      /* the base, for there were parts before anything was measured */
+	uint64_t releases; /* that have begun, and not ended */
+	const struct region_kept *kept;
+	uint32_t record; /* of the device there */
 	struct timer timer;
 	uint64_t timer_ns;
 	bool probing, again, closed;
@@ -96,6 +107,10 @@ void holder_end(struct holder *holder);
  * release the control worker has been asked for. */
 void held_open(struct held *held, struct device *device, struct loop *loop,
 	       const uint64_t *pool_uncreated, const uint64_t *pool_releasing);
+/* Where the base is kept, NULL: nowhere; before anything else. */
+void held_keep(struct held *held, const struct region_kept *kept);
+/* After what has been adopted: a base that is not known is measured, if nothing is held. */
+void held_begin(struct held *held);
 /* Whether something is held whose holder is gone. */
 bool held_has_orphans(const struct held *held);
 /* For the time after loop_run(): no more timers and no more probes. */
@@ -110,13 +125,13 @@ CUresult held_release(struct held *held, CUmemGenericAllocationHandle handle, ui
 		      struct held_part *part);
 
 /* The release of the part is posted to the control worker. */
-void held_release_begins(struct held_part *part);
+void held_release_begins(struct held *held, struct held_part *part);
 /* Its release is done, or has failed: whether the part is held. If so it belongs to `held`
  * until returned(). */
 bool held_release_ended(struct held *held, struct held_part *part, bool released);
 /* A part of an earlier daemon is held still, as far as is known; without a holder. Before anything
- * else is done with it. What others had before is not known: it is taken for what they have
- * beside all parts, and rises with that. */
+ * else is done with it. A base that was not kept is taken for what others have beside all parts,
+ * and rises with that. */
 void held_adopt(struct held *held, struct held_part *part);
 /* It has a holder, which is charged. */
 void held_charge(struct held_part *part, struct holder *holder);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/region/region_kept.h"
 
+#include <string.h>
+
 #include "daemon/ledger/ledger.h"
 
 static struct state_shape region_kept_shape(size_t bytes, uint64_t capacity)
@@ -24,6 +26,7 @@ void region_kept_shapes(const struct ledger *ledger, struct state_shape shapes[S
 	/* one more while one is replaced */
 	shapes[STATE_PUBLICATIONS] =
 		region_kept_shape(sizeof(struct kept_publication), publications + 1);
+	shapes[STATE_DEVICES] = region_kept_shape(sizeof(struct kept_device), KEPT_DEVICES);
 }
 
 int region_kept_add(const struct region_kept *kept, enum state_table table, const void *body,
@@ -72,6 +75,29 @@ void region_kept_set(const struct region_kept *kept, enum state_table table, uin
 {
 	if (kept && kept->state && member != 0)
 		state_set_word(kept->state, table, member - 1, word);
+}
+
+uint64_t region_kept_word(const struct region_kept *kept, enum state_table table, uint32_t member)
+{
+	return kept && kept->state && member != 0 ? state_word(kept->state, table, member - 1) : 0;
+}
+
+void region_kept_find_device(const struct region_kept *kept, const struct kept_device *device,
+			     uint32_t *member)
+{
+	*member = 0;
+	if (!kept || !kept->state)
+		return;
+
+	for (uint32_t i = 0; (i = state_next(kept->state, STATE_DEVICES, i)) != STATE_NONE; i++) {
+		if (memcmp(state_body(kept->state, STATE_DEVICES, i), device, sizeof(*device)) != 0)
+			continue;
+
+		*member = i + 1;
+		return;
+	}
+
+	(void)region_kept_add(kept, STATE_DEVICES, device, 0, member);
 }
 
 void region_kept_drop(const struct region_kept *kept, enum state_table table, uint32_t *member)

@@ -11,6 +11,7 @@
  * 	slot		it is mapped				it has lost its slab
  * 	reservation	the first of its session and device	the session has ended
  * 	publication	it has its slots			it is closed
+ * 	device		there is a pool of it			the state is no more
  *
  * A record is there before a reply says so, and gone before a reply says that; what was under
  * way when the daemon was killed is settled with the client when it comes back. The word of a slab says whether it is released, and which session may
@@ -44,6 +45,8 @@ struct region_kept {
 /* As many regions, slots and slabs as there may be: a request for more is refused. Those of slabs
  * are 512 GiB of the smallest ones. */
 enum { KEPT_SLABS = 1 << 18, KEPT_SLOTS = 1 << 20, KEPT_MOST = 1 << 20 };
+/* More than there are, for some that are taken out. */
+enum { KEPT_DEVICES = 2 * (HBM_WIRE_DEVICES_MAX + 1) };
 /* Of a region: what limits.address_space may be. */
 #define KEPT_ADDRESS_SPACE (UINT64_C(64) << 40)
 
@@ -100,6 +103,12 @@ struct kept_publication {
 	char tenant[HBM_WIRE_NAME_BYTES]; /* "": of a user that none has */
 };
 
+/* The word: what processes but the daemon had of it when nothing of it was held (held.h), plus one;
+ * 0: that was not measured. */
+struct kept_device {
+	uint8_t uuid[16];
+};
+
 /* ---- What is kept has a member for it: the index of its record, plus one; 0: none. ---- */
 
 /* Adds a record, which the member then is of: HBM_OK, also where nothing is kept; HBM_LIMIT: there
@@ -111,9 +120,15 @@ int region_kept_park_guest(const struct region_kept *kept, uint32_t member, int 
 /* The descriptor that an earlier daemon has parked, the caller's; -1: there is none. */
 int region_kept_claim_guest(const struct region_kept *kept, uint32_t member);
 void region_kept_drop_guest(const struct region_kept *kept, uint32_t member);
+/* Any thread, as long as no other changes the record. */
 void region_kept_set(const struct region_kept *kept, enum state_table table, uint32_t member,
 		     uint64_t word);
 void region_kept_drop(const struct region_kept *kept, enum state_table table, uint32_t *member);
+/* Of a record that is there; 0 without. */
+uint64_t region_kept_word(const struct region_kept *kept, enum state_table table, uint32_t member);
+/* The record of that device, which may be new; where there is no room it has none. */
+void region_kept_find_device(const struct region_kept *kept, const struct kept_device *device,
+			     uint32_t *member);
 /* A number that is higher with each daemon that has the state; 0: nothing is kept. */
 uint64_t region_kept_starts(const struct region_kept *kept);
 /* No region is given a number up to that one again. */

@@ -153,7 +153,7 @@ static void slab_retire(struct slabs *slabs, struct slab *slab)
 	if (slab->exported) {
 		slabs->retired_ns = clock_now();
 		slab->part.bytes = slab->bytes;
-		held_release_begins(&slab->part);
+		held_release_begins(&slabs->held, &slab->part);
 	} else {
 		slabs->releasing += slab->bytes;
 	}
@@ -358,6 +358,7 @@ int slabs_open_kept(struct slabs **out, struct device *device, struct loop *loop
 	slabs->retry.fire = slab_retry_fire;
 	slabs->retry_ns = RETRY_FIRST_NS;
 	slabs->kept = kept;
+	held_keep(&slabs->held, kept);
 	int r = slab_adopt_all(slabs);
 	if (r < 0) {
 		slabs_close(slabs);
@@ -365,6 +366,7 @@ int slabs_open_kept(struct slabs **out, struct device *device, struct loop *loop
 	}
 
 	*out = slabs;
+	held_begin(&slabs->held);
 	slab_pump(slabs);
 
 	return 0;

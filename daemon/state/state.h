@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define STATE_VERSION 4 /* of all of it: one with another is refused */
+#define STATE_VERSION 5 /* of all of it: one with another is refused */
 #define STATE_NONE UINT32_MAX
 #define STATE_CAPACITY_MAX (1u << 30) /* records of a table */
 
@@ -38,6 +38,7 @@ enum state_table {
 	STATE_TIER_PIECES, /* the memory of HBM tiers */
 	STATE_PINS,        /* that operators keep */
 	STATE_RETAINED,    /* blocks */
+	STATE_DEVICES,     /* what others have of their memory */
 	STATE_TABLES       /* how many */
 };
 

@@ -23,10 +23,11 @@ struct hbm_memory {
 	uint64_t *pieces;    /* [count]: what is mapped, from the start; there is room for all */
 	uint64_t count;
 	struct hbm_kept kept;
-	uint64_t piece; /* that the job makes or takes away */
-	bool of_before; /* the daemon before has made it */
-	int fd;         /* its descriptor; -1: none */
-	double rate;    /* the job's, as is the following */
+	uint64_t piece;   /* that the job makes or takes away */
+	bool of_before;   /* the daemon before has made it */
+	int fd;           /* its descriptor; -1: none */
+	double rate;      /* the job's, as are the following */
+	uint64_t claimed; /* bytes of before: until they are mapped they are parked */
 	CUresult result;
 	bool in_flight; /* the job is posted */
 	bool failed;    /* no more will come */
@@ -50,6 +51,13 @@ static CUresult hbm_memory_take_over(struct hbm_memory *hbm)
 	return r == CUDA_SUCCESS ? device_memory_extend_with(&hbm->memory, hbm->piece, handle) : r;
 }
 
+static void hbm_memory_tell(const struct hbm_memory *hbm)
+{
+	uint64_t mapped = hbm->memory.mapped;
+
+	hbm->device->tier_bytes = mapped > hbm->claimed ? mapped : hbm->claimed;
+}
+
 static void hbm_memory_run(struct job *job)
 {
 	struct hbm_memory *hbm = container_of(job, struct hbm_memory, job);
@@ -61,6 +69,9 @@ static void hbm_memory_run(struct job *job)
 							hbm->kept.number != 0 ? &hbm->fd : NULL);
 	if (hbm->result == CUDA_SUCCESS && first)
 		hbm->rate = probe_device(hbm->device, hbm->memory.address, hbm->memory.mapped);
+	if (!hbm->of_before || hbm->result != CUDA_SUCCESS)
+		hbm->claimed = 0; /* no more of it comes */
+	hbm_memory_tell(hbm);
 }
 
 static void hbm_memory_done(struct job *job);
@@ -184,6 +195,8 @@ CUresult hbm_memory_open(struct hbm_memory **out, const struct hbm_memory_option
 
 	options->tier->base = hbm->memory.address;
 	options->tier->memory = hbm;
+	hbm->claimed = hbm->kept.before;
+	hbm_memory_tell(hbm);
 	hbm_memory_post(hbm);
 	*out = hbm;
 
@@ -278,6 +291,8 @@ static void hbm_memory_run_cut(struct job *job)
 	struct hbm_memory *hbm = container_of(job, struct hbm_memory, job);
 
 	hbm->result = device_memory_cut(&hbm->memory, hbm->piece);
+	hbm->claimed = 0;
+	hbm_memory_tell(hbm);
 }
 
 static void hbm_memory_give_next(struct hbm_memory *hbm);

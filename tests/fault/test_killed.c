@@ -236,11 +236,11 @@ static void check_kept(unsigned fds, unsigned stored)
 {
 	keeper_kill(&daemon_);
 	expect_not_wrong(work_client(&daemon_));
-	keeper_settle(&daemon_, 0);
+	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));
 	work_clear(&daemon_);
 	assert_int_equal(work_client(&daemon_), WORK_CLEAN);
-	keeper_settle(&daemon_, 0);
+	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));
 
 	struct spawn view = keeper_view(&daemon_);

@@ -260,6 +260,7 @@ union record {
 	struct namespace_record ns;
 	struct block_record block;
 	struct hbm_kept_record piece;
+	struct kept_device device;
 };
 
 /* Its word. */
@@ -287,6 +288,9 @@ static uint64_t make_record(struct fuzz_input *input, enum state_table table, un
 	case STATE_TIER_PIECES:
 		make_piece(input, &record->piece);
 		return 0;
+	case STATE_DEVICES:
+		fill_uuid(input, record->device.uuid);
+		return some(input, 8) * SLAB;
 	default:
 		return make_block(input, &record->block);
 	}

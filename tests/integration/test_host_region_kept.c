@@ -113,7 +113,7 @@ static int kept_setup(void **state)
 static int kept_teardown(void **state)
 {
 	host_hbm = hbm_close(host_hbm);
-	keeper_settle(&daemon_, 0);
+	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));
 	assert_int_equal(spawn_stop(&daemon_), 0);
 

@@ -83,7 +83,7 @@ static void start(const char *const *with)
 static void finish(void)
 {
 	spawn_wait_warm(&daemon_);
-	keeper_settle(&daemon_, KILLS * SLAB_BYTES);
+	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));
 	assert_int_equal(spawn_log_lines(&daemon_, "error"), 0);
 	assert_int_equal(spawn_stop(&daemon_), 0);

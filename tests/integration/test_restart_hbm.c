@@ -389,7 +389,7 @@ static void test_what_is_lent_is_copied_anew(void **state)
 	assert_int_equal(hbm_return(one.hbm, &loan, 1), 0);
 	kv_close(&other);
 	kv_close(&one);
-	keeper_settle(&daemon_, 2 * MIB);
+	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));
 	assert_int_equal(spawn_stop(&daemon_), 0);
 }

@@ -139,7 +139,7 @@ static void play(const char *layout)
 		if (tolds[i].sequence)
 			close_it(&tolds[i]);
 	pool_rig_close(&rig);
-	keeper_settle(&daemon_, KILLS * (UINT64_C(2) << 20));
+	spawn_settle(&daemon_);
 	assert_true(spawn_balanced(&daemon_));
 }
 

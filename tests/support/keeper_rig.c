@@ -17,8 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SETTLE_STEPS = 400, SETTLE_US = 50000 };
-
 #define WAIT_MS 30000
 #define STEP_US 500
 /* Of the keeper itself: its signals and its socket, beside standard input and output. */
@@ -125,40 +123,4 @@ unsigned keeper_stored(const struct spawn *spawn)
 	assert_true(count >= OWN_FDS + 2); /* "." and ".." */
 
 	return count - 2 - OWN_FDS;
-}
-
-/* ---- Coming to rest ---- */
-
-struct rest {
-	bool busy;
-	uint64_t held;
-};
-
-static int add_rest(const void *record, size_t bytes, void *arg)
-{
-	const struct hbm_wire_account *account = record;
-	struct rest *rest = arg;
-
-	(void)bytes;
-	rest->busy |= account->moving > 0 || account->quarantined > 0 ||
-		      (strstr(account->pool, "regions") && account->placed > 0);
-	rest->held += account->held;
-
-	return 0;
-}
-
-void keeper_settle(const struct spawn *spawn, uint64_t most_held)
-{
-	struct hbm *hbm = spawn_connect(spawn);
-	struct rest rest = {.busy = true};
-
-	for (int i = 0; (rest.busy || rest.held > most_held) && i < SETTLE_STEPS; i++) {
-		rest = (struct rest){.busy = false};
-		assert_int_equal(hbm_query(hbm, HBM_QUERY_VERIFY, add_rest, &rest), 0);
-		usleep(SETTLE_US);
-	}
-
-	hbm_close(hbm);
-	assert_false(rest.busy);
-	assert_in_range(rest.held, 0, most_held);
 }

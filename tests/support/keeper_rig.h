@@ -31,10 +31,6 @@ void keeper_await_next(struct spawn *spawn, pid_t before);
 void keeper_kill(struct spawn *spawn);
 /* The daemon is ended by SIGTERM and started again, as for an upgrade. */
 void keeper_renew(struct spawn *spawn);
-/* As spawn_settle(), but for memory that this process gave back while no daemon ran: how much of it
- * the device had then is not known any more, so that it counts as held until this process ends. Of
- * that there are at most so many bytes: a slab for each kill. */
-void keeper_settle(const struct spawn *spawn, uint64_t most_held);
 /* The daemon as spawn_fds() and others that look at a process want it: a copy of spawn with its
  * pid, not to be started, stopped or freed. */
 struct spawn keeper_view(const struct spawn *spawn);

@@ -184,6 +184,49 @@ static bool one_is_held(void *arg)
 	return books_of(arg, 0).held == SLAB;
 }
 
+static bool none_is_held(void *arg)
+{
+	return books_of(arg, 0).held == 0;
+}
+
+/* What it lets go of while no daemon runs is free, and what it keeps is not, whatever others have
+ * had of the device before. */
+static void test_what_is_let_go_of_meanwhile_is_free(void **state)
+{
+	struct restore_rig *rig = *state;
+	struct region *region = restore_rig_make(rig, 0, 0, 4);
+	struct device *device = &rig->pool.devices->list[0];
+	CUmemAllocationProp prop = device_allocation(device);
+	CUmemGenericAllocationHandle handle;
+	int others, fds[3];
+
+	/* another process, which keeps it by a descriptor alone */
+	assert_int_equal(device->driver->cuMemCreate(&handle, 2 * SLAB, &prop, 0), CUDA_SUCCESS);
+	assert_int_equal(device->driver->cuMemExportToShareableHandle(
+				 &others, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
+			 CUDA_SUCCESS);
+	assert_int_equal(device->driver->cuMemRelease(handle), CUDA_SUCCESS);
+
+	assert_int_equal(restore_rig_commit(rig, region, 0, 3, fds), HBM_OK);
+	assert_int_equal(restore_rig_decommit(rig, region, 0, 2), HBM_OK);
+	restore_rig_run(rig);
+	assert_int_equal(books_of(rig, 0).held, 2 * SLAB);
+	close(fds[1]);
+	restore_rig_kill(rig);
+	assert_int_equal(ledger_used(&rig->clients[0].payer, LEDGER_HELD), 2 * SLAB);
+	pool_run(&rig->pool, one_is_held, rig);
+	assert_int_equal(ledger_used(&rig->clients[0].payer, LEDGER_HELD), SLAB);
+
+	close(fds[0]);
+	restore_rig_kill(rig);
+	pool_run(&rig->pool, none_is_held, rig);
+	assert_int_equal(ledger_used(&rig->clients[0].payer, LEDGER_HELD), 0);
+	assert_int_equal(ledger_used(&rig->user->payer, LEDGER_MEMORY), SLAB);
+	close(fds[2]);
+	close(others);
+	restore_rig_run_free(rig);
+}
+
 /* Killed while it is being released: nobody knows yet whether the client holds it. */
 static void test_what_was_being_released_is_held(void **state)
 {
@@ -505,6 +548,7 @@ int main(void)
 		TEST(test_a_client_s_mapping_goes_on),
 		TEST(test_what_nobody_has_is_free),
 		TEST(test_what_was_given_back_is_held),
+		TEST(test_what_is_let_go_of_meanwhile_is_free),
 		TEST(test_what_was_being_released_is_held),
 		TEST(test_a_lost_slab),
 		TEST(test_a_slab_that_is_not_imported),
