@@ -62,6 +62,18 @@ static bool registration_is_of(const struct registration *registration, const st
 	       (registration->flags & CU_MEMHOSTREGISTER_PORTABLE) != 0;
 }
 
+/* The one that begins there: only its start has flags and a device pointer. */
+static struct registration *registration_of(const void *address, const struct device *device)
+{
+	struct registration *registration = registration_at((uint64_t)(uintptr_t)address);
+
+	if (registration == NULL || registration->address != (uint64_t)(uintptr_t)address ||
+	    !registration_is_of(registration, device))
+		return NULL;
+
+	return registration;
+}
+
 static CUresult registration_allows(const struct registration *registration, uint64_t address,
 				    uint64_t bytes, const struct device *device, bool write)
 {
@@ -240,9 +252,8 @@ CUresult cuMemHostUnregister(void *address)
 	if (result != CUDA_SUCCESS)
 		return result;
 
-	registration = registration_at((uint64_t)(uintptr_t)address);
-	if (registration == NULL || registration->address != (uint64_t)(uintptr_t)address ||
-	    !registration_is_of(registration, device))
+	registration = registration_of(address, device);
+	if (registration == NULL)
 		return CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
 
 	if (registration->uses != 0)
@@ -272,12 +283,8 @@ CUresult cuMemHostGetDevicePointer(CUdeviceptr *device_address, void *address, u
 	if (result != CUDA_SUCCESS)
 		return result;
 
-	registration = registration_at((uint64_t)(uintptr_t)address);
-
-	/* Only the start of a registration has flags and a device pointer. */
-	if (registration == NULL || registration->address != (uint64_t)(uintptr_t)address ||
-	    (registration->flags & CU_MEMHOSTREGISTER_DEVICEMAP) == 0 ||
-	    !registration_is_of(registration, device))
+	registration = registration_of(address, device);
+	if (registration == NULL || (registration->flags & CU_MEMHOSTREGISTER_DEVICEMAP) == 0)
 		return CUDA_ERROR_INVALID_VALUE;
 
 	*device_address = SOFT_ALIASES + registration->address;
