@@ -174,13 +174,15 @@ static bool layout_group_layers(struct hbm_layout *layout)
 
 /* ---- Buffers ---- */
 
-static uint64_t layout_gcd(uint64_t a, uint64_t b)
+uint64_t hbm_layout_gcd(uint64_t a, uint64_t b)
 {
 	while (b) {
 		const uint64_t rest = a % b;
+
 		a = b;
 		b = rest;
 	}
+
 	return a;
 }
 
@@ -211,7 +213,7 @@ static uint64_t layout_buffer_waste(const struct hbm_layout_options *options,
 				    const struct hbm_buffer *buffer)
 {
 	const uint64_t step = buffer->step_bytes, page = buffer->page_tokens * buffer->token_bytes,
-		       slack = step - layout_gcd(page, step);
+		       slack = step - hbm_layout_gcd(page, step);
 
 	if (buffer->window == 0 || options->max_tokens <= buffer->window)
 		return page - buffer->token_bytes + slack;
@@ -307,7 +309,7 @@ static bool layout_size_slot(struct hbm_layout *layout)
 		if (layout->options.order == HBM_ORDER_BLOCK)
 			row *= group->parts;
 		if (!checked_mul(row, page_tokens, &page) ||
-		    !checked_mul(unit, page / layout_gcd(unit, page), &unit))
+		    !checked_mul(unit, page / hbm_layout_gcd(unit, page), &unit))
 			return false;
 	}
 

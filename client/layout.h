@@ -42,6 +42,8 @@ struct hbm_layout {
 /* Writes the sentence, unless error_size is 0, and returns HBM_INVALID. */
 int hbm_layout_fail(char *error, size_t error_size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* The greatest number that divides both. */
+uint64_t hbm_layout_gcd(uint64_t a, uint64_t b);
 /* Bytes of a token in one part of a layer. */
 uint64_t hbm_layout_plane_bytes(const struct hbm_layer *layer);
 /* Bytes from the start of a page to that of the next in a layer's buffers. */

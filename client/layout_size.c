@@ -10,19 +10,6 @@ static uint64_t layout_size_min(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* The greatest that divides both. */
-static uint64_t layout_size_divisor(uint64_t a, uint64_t b)
-{
-	while (b) {
-		const uint64_t rest = a % b;
-
-		a = b;
-		b = rest;
-	}
-
-	return a;
-}
-
 void hbm_layout_facts(const struct hbm_layout *layout, struct hbm_layout_facts *facts)
 {
 	struct hbm_layout_use longest;
@@ -93,7 +80,7 @@ static uint64_t layout_size_step_tokens(const struct hbm_buffer *buffer)
 	/* A page is mapped as a whole, and a slab is 2 MiB times a power of two. */
 	const uint64_t page_bytes = buffer->page_tokens * buffer->token_bytes;
 
-	return buffer->step_bytes / layout_size_divisor(buffer->step_bytes, page_bytes) *
+	return buffer->step_bytes / hbm_layout_gcd(buffer->step_bytes, page_bytes) *
 	       buffer->page_tokens;
 }
 
@@ -105,7 +92,7 @@ uint64_t hbm_layout_block_tokens(const struct hbm_layout *layout)
 		const uint64_t step = layout_size_step_tokens(&layout->buffers[i]);
 		if (step == 0)
 			return 0;
-		if (!checked_mul(tokens / layout_size_divisor(tokens, step), step, &tokens))
+		if (!checked_mul(tokens / hbm_layout_gcd(tokens, step), step, &tokens))
 			return 0;
 	}
 
