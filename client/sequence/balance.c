@@ -66,19 +66,6 @@ static bool balance_is_before(const struct hbm_sequence *one, const struct hbm_s
 	return one->slot > other->slot;
 }
 
-/* What only it has. */
-static uint64_t balance_bytes(const struct hbm_sequence *sequence)
-{
-	const struct hbm_pool *pool = sequence->pool;
-	uint64_t bytes = 0;
-
-	for (uint64_t at = 0; at < pool->slot_bytes; at += pool->slab)
-		if (hbm_slot_owns(pool, sequence->slot, at))
-			bytes += pool->slab;
-
-	return bytes;
-}
-
 /* The next to go; NULL: there is none. */
 static struct hbm_sequence *balance_choose(struct hbm_pool *pool)
 {
@@ -104,7 +91,7 @@ int hbm_balance_begin(struct hbm_pool *pool, enum hbm_tier tier, struct hbm_swit
 	*change = NULL;
 	if (!sequence)
 		return 0;
-	*bytes = balance_bytes(sequence);
+	*bytes = hbm_slot_owned_bytes(pool, sequence->slot);
 
 	int r = hbm_switch_begin(pool, &options, change);
 	if (r == 0)

@@ -367,18 +367,6 @@ int hbm_credit_leave(struct hbm_pool *pool)
 
 /* ---- Switches ---- */
 
-static uint64_t credit_owned(const struct hbm_sequence *sequence)
-{
-	const struct hbm_pool *pool = sequence->pool;
-	uint64_t bytes = 0;
-
-	for (uint64_t at = 0; at < pool->slot_bytes; at += pool->slab)
-		if (hbm_slot_owns(pool, sequence->slot, at))
-			bytes += pool->slab;
-
-	return bytes;
-}
-
 /* To undo it takes what those that go out may still have; to end it, what those that come in
  * are to have, beyond what the others leave. */
 int hbm_credit_hold(struct hbm_pool *pool, struct hbm_sequence *const *out, size_t out_count,
@@ -398,7 +386,7 @@ int hbm_credit_hold(struct hbm_pool *pool, struct hbm_sequence *const *out, size
 		return 0;
 
 	for (size_t i = 0; i < out_count; i++) {
-		leaving += credit_owned(out[i]);
+		leaving += hbm_slot_owned_bytes(pool, out[i]->slot);
 		credit_set(out[i], 0);
 	}
 	*held = credit_max(unused, coming > leaving ? coming - leaving : 0);

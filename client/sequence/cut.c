@@ -62,9 +62,7 @@ static int cut_truncate(struct hbm_sequence *sequence, uint64_t tokens)
 				     (unsigned long long)sequence->slid,
 				     (unsigned long long)tokens);
 
-	r = hbm_prefix_map(sequence);
-	if (r == 0)
-		r = hbm_prefix_map_forks(sequence);
+	r = hbm_prefix_map_both(sequence);
 	if (r)
 		return r;
 
@@ -128,9 +126,7 @@ static int cut_slide(struct hbm_sequence *sequence, uint64_t first)
 			(unsigned long long)sequence->first, (unsigned long long)sequence->tokens,
 			(unsigned long long)first);
 
-	r = hbm_prefix_map(sequence);
-	if (r == 0)
-		r = hbm_prefix_map_forks(sequence);
+	r = hbm_prefix_map_both(sequence);
 	if (r)
 		return r;
 

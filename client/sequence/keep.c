@@ -278,9 +278,7 @@ static int keep_all(const struct keep *keep)
 {
 	int r = keep_check(keep);
 	if (r == 0)
-		r = hbm_prefix_map(keep->sequence);
-	if (r == 0)
-		r = hbm_prefix_map_forks(keep->sequence);
+		r = hbm_prefix_map_both(keep->sequence);
 	if (r)
 		return r;
 

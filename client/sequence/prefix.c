@@ -135,3 +135,20 @@ int hbm_prefix_map_forks(struct hbm_sequence *source)
 
 	return r;
 }
+
+int hbm_prefix_map_both(struct hbm_sequence *sequence)
+{
+	int r = hbm_prefix_map(sequence);
+
+	return r ? r : hbm_prefix_map_forks(sequence);
+}
+
+int hbm_prefix_map_all(struct hbm_sequence *const *sequences, size_t count)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = hbm_prefix_map_both(sequences[i]);
+
+	return r;
+}

@@ -10,6 +10,8 @@
  */
 #pragma once
 
+#include <stddef.h>
+
 struct hbm_pool;
 struct hbm_sequence;
 
@@ -19,3 +21,7 @@ void hbm_prefix_record(struct hbm_sequence *sequence, struct hbm_sequence *sourc
 int hbm_prefix_map(struct hbm_sequence *sequence);
 /* The same for all forks of a source: before its slabs change. */
 int hbm_prefix_map_forks(struct hbm_sequence *source);
+/* Both: what is in its slot then is what it has, and all that is shared with it is mapped. */
+int hbm_prefix_map_both(struct hbm_sequence *sequence);
+/* The same of each; ends at the first that fails. */
+int hbm_prefix_map_all(struct hbm_sequence *const *sequences, size_t count);

@@ -410,26 +410,13 @@ static int reorder_check(struct hbm_pool *pool, struct hbm_sequence *const *sequ
 	return 0;
 }
 
-static int reorder_map_prefixes(struct hbm_sequence *const *sequences, size_t count)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < count && r == 0; i++) {
-		r = hbm_prefix_map(sequences[i]);
-		if (r == 0)
-			r = hbm_prefix_map_forks(sequences[i]);
-	}
-
-	return r;
-}
-
 static int reorder_all(struct hbm_pool *pool, struct hbm_sequence *const *sequences,
 		       const uint32_t *from, size_t count)
 {
 	struct reorder reorder = {.pool = pool};
 	int r = reorder_check(pool, sequences, from, count);
 	if (r == 0)
-		r = reorder_map_prefixes(sequences, count);
+		r = hbm_prefix_map_all(sequences, count);
 	if (r)
 		return r;
 

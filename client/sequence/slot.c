@@ -32,6 +32,17 @@ bool hbm_slot_owns(const struct hbm_pool *pool, const struct slot *slot, uint64_
 	return hbm_slot_has(pool, slot, offset) && !hbm_page_is_shared(pool, &slot->pages, offset);
 }
 
+uint64_t hbm_slot_owned_bytes(const struct hbm_pool *pool, const struct slot *slot)
+{
+	uint64_t bytes = 0;
+
+	for (uint64_t at = 0; at < pool->slot_bytes; at += pool->slab)
+		if (hbm_slot_owns(pool, slot, at))
+			bytes += pool->slab;
+
+	return bytes;
+}
+
 uint32_t hbm_slot_share_flags(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset)
 {
 	return hbm_page_is_borrowed(pool, &slot->pages, offset) ? HBM_SHARE_READ_ONLY : 0;

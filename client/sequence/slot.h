@@ -32,6 +32,8 @@ uint64_t hbm_slot_offset(const struct hbm_pool *pool, const struct slot *slot);
 /* Whether a slab is mapped; and nowhere else, so that it may be written. Offset in the slot. */
 bool hbm_slot_has(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset);
 bool hbm_slot_owns(const struct hbm_pool *pool, const struct slot *slot, uint64_t offset);
+/* The bytes of all slabs that are mapped nowhere else. */
+uint64_t hbm_slot_owned_bytes(const struct hbm_pool *pool, const struct slot *slot);
 /* How it is to be mapped where another slot gets it, too: flags of a share. */
 uint32_t hbm_slot_share_flags(const struct hbm_pool *pool, const struct slot *slot,
 			      uint64_t offset);

@@ -66,20 +66,6 @@ static void suspend_forget_pages(struct hbm_sequence *sequence)
 	}
 }
 
-/* All that is shared is mapped, here and in forks: what is in a slot is what its sequence has. */
-static int suspend_map_prefixes(struct hbm_sequence *const *sequences, size_t count)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < count && r == 0; i++) {
-		r = hbm_prefix_map(sequences[i]);
-		if (r == 0)
-			r = hbm_prefix_map_forks(sequences[i]);
-	}
-
-	return r;
-}
-
 /* No step and no map-ahead takes place in them from now on. */
 static void suspend_stop(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count)
 {
@@ -95,7 +81,7 @@ static void suspend_stop(struct hbm_pool *pool, struct hbm_sequence *const *sequ
 int hbm_suspend_plan(struct hbm_pool *pool, struct hbm_sequence *const *sequences, size_t count,
 		     enum hbm_tier tier, struct carry *departure)
 {
-	int r = suspend_map_prefixes(sequences, count);
+	int r = hbm_prefix_map_all(sequences, count);
 	bool planned = true;
 
 	if (r)
