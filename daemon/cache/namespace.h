@@ -66,6 +66,7 @@ struct namespace
 	uint32_t record;  /* in the state; STATE_NONE: it has none */
 	uint64_t closed;  /* when it was open last, as a count of such moments */
 	uint64_t catalog; /* its id in the catalog (catalog.h), which sets it; 0: none */
+	uint64_t forgets; /* the last of its durable blocks that was dropped: catalog_forgets() */
 	/* Its blocks are being dropped (serve_drop.c), or NULL. Meanwhile it counts as
 	 * empty and accepts no blocks. */
 	struct namespace_drop *drop;

@@ -46,7 +46,8 @@ struct catalog {
 	/* How many changes are taken when those of all durable blocks that were dropped are; 0: they
 	 * are flushed. */
 	uint64_t forget_until;
-	uint64_t records; /* before the transaction that is in flight */
+	uint64_t forgets, forgotten; /* such blocks, so far; of them, up to which all are */
+	uint64_t records;            /* before the transaction that is in flight */
 	uint64_t failures;
 	uint64_t durable;
 };
@@ -101,6 +102,16 @@ static void catalog_uncopied(struct block_listener *listener, uint32_t number)
 	catalog_mark(container_of(listener, struct catalog, listener), number);
 }
 
+/* A durable block, whose record has to go. */
+static void catalog_forget(struct catalog *catalog, uint32_t number)
+{
+	const struct cache *cache = catalog->options.cache;
+
+	catalog_set_forget_until(catalog);
+	namespaces_get(cache->namespaces, cache_block(cache, number)->ns)->forgets =
+		++catalog->forgets;
+}
+
 static void catalog_dropped(struct block_listener *listener, uint32_t number)
 {
 	struct catalog *catalog = container_of(listener, struct catalog, listener);
@@ -110,7 +121,7 @@ static void catalog_dropped(struct block_listener *listener, uint32_t number)
 
 	catalog_mark(catalog, number);
 	if (cache_block(catalog->options.cache, number)->durable)
-		catalog_set_forget_until(catalog);
+		catalog_forget(catalog, number);
 }
 
 /* ---- transactions ---- */
@@ -159,6 +170,16 @@ static void catalog_fail(struct catalog *catalog)
 		catalog_left_fail(&catalog->left, catalog->data_failed);
 }
 
+/* A flush has all that was taken so far. */
+static void catalog_end_forgetting(struct catalog *catalog)
+{
+	if (catalog->forget_until > catalog->changes.taken)
+		return;
+
+	catalog->forget_until = 0;
+	catalog->forgotten = catalog->forgets;
+}
+
 static void catalog_succeed(struct catalog *catalog)
 {
 	if (catalog->retry_ns != 0)
@@ -168,8 +189,7 @@ static void catalog_succeed(struct catalog *catalog)
 	catalog->unflushed += catalog->made->batch.change_count;
 	if (catalog->flush) {
 		catalog->unflushed = 0;
-		if (catalog->forget_until <= catalog->changes.taken)
-			catalog->forget_until = 0;
+		catalog_end_forgetting(catalog);
 		catalog->flushed_ns = clock_now();
 		catalog->durable += list_length(&catalog->waits.flushing);
 		for (uint32_t i = 0; i < catalog->made->batch.change_count; i++)
@@ -532,9 +552,16 @@ enum catalog_state catalog_state(const struct catalog *catalog)
 	return catalog->state;
 }
 
-bool catalog_has_to_forget(const struct catalog *catalog)
+uint64_t catalog_forgets(const struct catalog *catalog)
 {
-	return catalog->forget_until != 0 && catalog->state != CATALOG_WITHOUT;
+	return catalog ? catalog->forgets : 0;
+}
+
+bool catalog_has_to_forget(const struct catalog *catalog, const struct namespace *ns,
+			   uint64_t since)
+{
+	return catalog && catalog->state != CATALOG_WITHOUT &&
+	       ns->forgets > (since > catalog->forgotten ? since : catalog->forgotten);
 }
 
 struct catalog_figures catalog_figures(const struct catalog *catalog)

@@ -104,9 +104,12 @@ void catalog_await(struct catalog *catalog, struct catalog_wait *wait);
 /* The calls of the barrier are set; one may be called from within, as without a file there is nothing
  * to wait for. Otherwise one is called once, unless the catalog is closed first. */
 void catalog_flush_all(struct catalog *catalog, struct catalog_barrier *barrier);
-/* Whether a durable block was dropped whose record is not off the disk: until a flush it may be found
- * again after a restart. */
-bool catalog_has_to_forget(const struct catalog *catalog);
+/* How many durable blocks with a record were dropped so far; of no catalog 0. */
+uint64_t catalog_forgets(const struct catalog *catalog);
+/* Whether one of that namespace was, after so many of all, whose record is not off the disk: until a
+ * flush it may be found again after a restart. */
+bool catalog_has_to_forget(const struct catalog *catalog, const struct namespace *ns,
+			   uint64_t since);
 struct catalog_figures catalog_figures(const struct catalog *catalog);
 
 /* The most memory that it takes for so many blocks. */

@@ -32,6 +32,7 @@ struct keys {
 	/* REMOVE */
 	struct cache_drop_wait drops;
 	struct catalog_barrier forgotten;
+	uint64_t forgets; /* catalog_forgets(), when it came */
 	/* PIN, UNPIN */
 	struct list *pins;
 	struct payer *payer;
@@ -462,15 +463,16 @@ static void keys_not_forgotten(struct catalog_barrier *barrier)
 	keys_end(keys);
 }
 
-/* A durable block is gone when its record is off the disk. */
+/* A durable block is gone when its record is off the disk: those of others are not waited for. */
 static void keys_forget(struct keys *keys)
 {
 	struct catalog *catalog = keys->hbmd->catalog;
+	const struct namespace *ns = namespaces_get(keys->hbmd->cache->namespaces, keys->ns);
 	bool removes = keys->message->header.opcode == HBM_WIRE_REMOVE && keys->reply.done > 0;
 
 	keys->forgotten =
 		(struct catalog_barrier){.done = keys_forgotten, .failed = keys_not_forgotten};
-	if (removes && catalog && catalog_has_to_forget(catalog))
+	if (removes && catalog_has_to_forget(catalog, ns, keys->forgets))
 		catalog_flush_all(catalog, &keys->forgotten);
 	else
 		keys_end(keys);
@@ -576,6 +578,7 @@ void keys_begin(struct hbmd *hbmd, struct request *request)
 			      .message = message,
 			      .ns = (uint16_t)message->ns,
 			      .reply.count = message->count};
+	keys->forgets = catalog_forgets(hbmd->catalog);
 	namespaces_ref(hbmd->cache->namespaces, keys->ns);
 	request_charge(request, size);
 	if (!keys_set_phase(keys)) {

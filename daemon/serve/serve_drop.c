@@ -128,10 +128,11 @@ static void serve_drop_not_forgotten(struct catalog_barrier *barrier)
 static void serve_drop_forget(struct namespace_drop *drop)
 {
 	struct catalog *catalog = drop->hbmd->catalog;
+	const struct namespace *ns = namespaces_get(drop->hbmd->cache->namespaces, drop->walk.ns);
 
 	drop->forgotten = (struct catalog_barrier){.done = serve_drop_forgotten,
 						   .failed = serve_drop_not_forgotten};
-	if (!list_empty(&drop->requests) && catalog && catalog_has_to_forget(catalog))
+	if (!list_empty(&drop->requests) && catalog_has_to_forget(catalog, ns, 0))
 		catalog_flush_all(catalog, &drop->forgotten);
 	else
 		serve_drop_end(drop, HBM_OK);

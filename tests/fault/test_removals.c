@@ -215,6 +215,39 @@ static void test_the_disk_fails(void **state)
 	catalog_stage_finish();
 }
 
+/* Others' durable blocks may be on the disk still: whose are not durable wait for nothing, in the
+ * same namespace or another. */
+static void test_only_those_of_the_request_are_waited_for(void **state)
+{
+	const struct hbm_namespace_options options = {.model = "other",
+						      .block_bytes = CATALOG_STAGE_BLOCK};
+	struct hbm_amount dropped;
+
+	(void)state;
+	begin(slow);
+	assert_int_equal(kv_store_roots(&kv, 0, 1, COUNT, &durable, results), 0);
+	kv_stage_store(201, COUNT, 0);
+	uint32_t first = kv.ns;
+	assert_int_equal(hbm_namespace_open(kv.hbm, &options, &kv.ns), 0);
+	kv_stage_store(301, COUNT, 0);
+	kv_stage_store(401, COUNT, 0);
+	disk_fail(&disk, DISK_CATALOG, DISK_FLUSH, 1, UINT64_MAX, EIO);
+
+	kv.ns = first;
+	remove_all(1, HBM_IO);
+	remove_all(201, HBM_OK);
+	assert_int_equal(hbm_namespace_open(kv.hbm, &options, &kv.ns), 0);
+	remove_all(301, HBM_OK);
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, &dropped), HBM_OK);
+	assert_int_equal(dropped.blocks, COUNT);
+
+	/* but a namespace is dropped when all that it had is */
+	kv.ns = first;
+	assert_int_equal(hbm_namespace_drop(kv.hbm, kv.ns, 0, &dropped), HBM_IO);
+	disk_mend(&disk);
+	catalog_stage_finish();
+}
+
 /* ---- A client that dies ---- */
 
 /* A client that waits for it, in a process of its own. */
@@ -295,6 +328,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_namespace_does_not_come_back, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_the_disk_fails, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_only_those_of_the_request_are_waited_for,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_its_client_dies, setup, teardown),
 	};
 
