@@ -172,9 +172,10 @@ class FakeCuda:
 def test_kv_cache_in_regions(daemon, model, monkeypatch):  # noqa: F811
     cuda = FakeCuda(monkeypatch)
     with engine(model, daemon, kv_in_regions=True) as first:
+        ((connection, device),) = cuda.used
+        assert (device, connection.closed) == (0, False)
         with first.ranks[0].connector.get_mem_pool_context():
-            ((connection, device),) = cuda.used
-            assert (device, connection.closed) == (0, False)
+            assert cuda.used[1:] == [(connection, device)], "one connection has all of it"
         assert first.generate("a", prompt(2))
     assert not connection.closed, "torch frees memory whenever it likes"
     with engine(model, daemon) as second:

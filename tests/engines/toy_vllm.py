@@ -13,7 +13,7 @@ import hashlib
 import json
 import pickle
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest.mock import patch
 
 import torch
@@ -200,8 +200,9 @@ class _Rank:
         self.rank = rank
         self.kv = kv
         self.layout = layout
-        self.caches = _caches(kv, layout)
         self.connector = KVConnectorFactory.create_connector(config, KVConnectorRole.WORKER, kv)
+        with self.connector.get_mem_pool_context() or nullcontext():
+            self.caches = _caches(kv, layout)
         self.connector.register_kv_caches(self.caches)
         self.tables = {}  # of each request: its blocks, by group
         self.tokens = {}

@@ -135,7 +135,8 @@ def load_model(
 
 def region_of(connection: Connection, address: Union[int, torch.Tensor]) -> Optional[Tuple[Region, int]]:
     """The region that the allocator made for an address, or a tensor, and the offset in it: for
-    ``store()`` and ``load()`` of what torch has allocated. ``None``: it has made none. The memory is
+    ``store()`` and ``load()`` of what torch has allocated. On the soft device the host's address
+    counts, too. ``None``: it has made none. The memory is
     kept as long as the region is."""
     number = address.data_ptr() if isinstance(address, torch.Tensor) else address
     return _native.allocation(Region, connection, number)

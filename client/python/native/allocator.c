@@ -178,6 +178,18 @@ static PyObject *allocator_use(PyObject *module, PyObject *connection)
 	Py_RETURN_NONE;
 }
 
+/* Where an address is in one that torch has: the device's, or on the soft device the host's. */
+static bool allocation_has(const struct allocation *allocation, uint64_t address, uint64_t *offset)
+{
+	const void *host = hbm_region_host(allocation->region);
+
+	*offset = address - allocation->address;
+	if (*offset >= allocation->bytes && host)
+		*offset = address - (uintptr_t)host;
+
+	return !allocation->freed && *offset < allocation->bytes;
+}
+
 /* allocation(class of regions, connection, address): (a region, an offset in it), or None */
 static PyObject *allocator_find(PyObject *module, PyObject *args)
 {
@@ -185,7 +197,7 @@ static PyObject *allocator_find(PyObject *module, PyObject *args)
 	PyObject *class, *connection, *number, *region;
 	struct core *core;
 	struct call call;
-	uint64_t address;
+	uint64_t address, offset = 0;
 
 	(void)module;
 	if (!PyArg_ParseTuple(args, "OOO", &class, &connection, &number) ||
@@ -195,8 +207,7 @@ static PyObject *allocator_find(PyObject *module, PyObject *args)
 	if (!core || !core_enter(&call, core))
 		return NULL;
 	for (struct allocation *each = core->allocations; each && !found; each = each->next)
-		if (!each->freed && address >= each->address &&
-		    address - each->address < each->bytes)
+		if (allocation_has(each, address, &offset))
 			found = each;
 	if (found)
 		found->uses++;
@@ -211,7 +222,7 @@ static PyObject *allocator_find(PyObject *module, PyObject *args)
 		return NULL;
 	}
 
-	return Py_BuildValue("NK", region, (unsigned long long)(address - found->address));
+	return Py_BuildValue("NK", region, (unsigned long long)offset);
 }
 
 bool native_add_allocator(PyObject *module)

@@ -22,10 +22,14 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     SupportsHMA,
 )
 
+import hbm
+
+from .bound import Bound
 from .courier import Courier
 from .geometry import Told, gathered, geometry
+from .holds import Holds
 from .matcher import Matcher
-from .orders import Orders
+from .orders import WORKER_METADATA, Orders, Stored
 from .pool import KvPool, check
 from .staging import Staging
 from .transfers import Outcome, Transfers
@@ -66,7 +70,8 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
     stores may have which are not over; what is beyond that is not stored. staging_bytes: of these,
     in memory of the daemon, where it is copied once less; each worker needs so much more of it.
     prompt_only: blocks of generated tokens
-    are not stored. kv_in_regions: on a GPU, the KV cache is allocated in regions of the daemon.
+    are not stored. kv_in_regions: on a GPU, the KV cache is allocated in regions of the daemon, which
+    reads and writes blocks there, without host memory in between.
     """
 
     if CacheHitSource is not None:
@@ -86,6 +91,8 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
         self._courier: Courier | None = None
         self._load_errors: set[int] = set()
         self._pool: KvPool | None = None
+        self._block_pool: Any = None
+        self._holds: Holds | None = None
         if options["kv_in_regions"]:
             check(vllm_config)
             if role == KVConnectorRole.WORKER:
@@ -106,6 +113,19 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
             staging,
             window=options["load_bytes"],
             store_bytes=options["store_bytes"],
+            pool=self._pool,
+            bind=self._bind,
+        )
+
+    def _bind(self, connection: hbm.Connection) -> Bound:
+        rank = self._vllm_config.parallel_config.rank
+        return Bound(
+            self._geometry.namespaces,
+            connection,
+            socket=self._options["socket"],
+            name=f"vllm-rank-{rank}-look",
+            timeout_ms=self._options["timeout_ms"],
+            window=self._options["load_bytes"],
         )
 
     def _connect(
@@ -127,6 +147,9 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
 
     # ---- The scheduler's side ----
 
+    def bind_gpu_block_pool(self, gpu_block_pool: Any) -> None:
+        self._block_pool = gpu_block_pool
+
     def set_xfer_handshake_metadata_pp_aware(self, metadata: dict[tuple[int, int], Told]) -> None:
         """Of all ranks, by stage of the pipeline and rank in it. Again when the engine has woken."""
         if self._geometry.why_not is not None or self._matcher is not None:
@@ -135,6 +158,8 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
         if why_not is not None:
             log.warning("hbmd is not used for this engine: %s", why_not)
             return
+        if self._options["kv_in_regions"] and self._block_pool is not None and WORKER_METADATA:
+            self._holds = Holds(self._block_pool, len(metadata))
         self._courier = self._connect([n for rank in ranks for n in rank], "vllm-scheduler")
         self._matcher = Matcher(
             self._geometry,
@@ -142,6 +167,7 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
             ranks=len(ranks),
             timeout_s=self._options["lookup_timeout_ms"] / 1000,
             prompt_only=self._options["prompt_only"],
+            holds=self._holds,
         )
 
     def set_xfer_handshake_metadata(self, metadata: dict[int, Told]) -> None:
@@ -168,6 +194,9 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
         return self._matcher.step(scheduler_output)
 
     def update_connector_output(self, connector_output: Any) -> None:
+        told = getattr(connector_output, "kv_connector_worker_meta", None)
+        if self._holds is not None and isinstance(told, Stored):
+            self._holds.over(told.workers)
         if self._matcher is not None:
             failed = set(getattr(connector_output, "failed_recving", None) or ())
             self._matcher.ended(
@@ -184,7 +213,7 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
     def request_finished_all_groups(
         self, request: Any, block_ids: tuple[list[int], ...]
     ) -> tuple[bool, dict[str, Any] | None]:
-        """Its blocks are free at once: a store has a copy of its own."""
+        """Its blocks are free at once: a store has a copy of its own, or holds them."""
         if self._matcher is not None:
             self._matcher.forget(request)
         return False, None
@@ -240,11 +269,16 @@ class HbmConnector(KVConnectorBase_V1, SupportsHMA):
         groups, numbers of blocks do not say whose they are."""
         return _Results is not None and len(self._kv_cache_config.kv_cache_groups) > 1
 
+    def build_connector_worker_meta(self) -> Stored | None:
+        return None if self._transfers is None else self._transfers.stored()
+
     def get_block_ids_with_load_errors(self) -> set[int]:
         errors, self._load_errors = self._load_errors, set()
         return errors
 
     def shutdown(self) -> None:
+        if self._transfers is not None:
+            self._transfers.close()
         if self._courier is not None:
             self._courier.close()
 

@@ -250,19 +250,23 @@ class Courier:
     def _sleep(self) -> None:
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
-        timeout: float | None = None
-        if self._connection is None:
-            timeout = max(0.0, self._next_attempt - time.monotonic())
-        else:
+        if self._connection is not None:
             poller.register(self._connection.fileno(), select.POLLIN)
-            if self._flight:
-                timeout = min(1.0, self._timeout)
-
+        timeout = self._longest_sleep()
         poller.poll(None if timeout is None else timeout * 1000)
         try:
             os.eventfd_read(self._wake)
         except BlockingIOError:
             pass
+
+    def _longest_sleep(self) -> float | None:
+        """How long it sleeps at most, in seconds; None: until something happens."""
+        if self._connection is None:
+            return max(0.0, self._next_attempt - time.monotonic())
+        return min(1.0, self._timeout) if self._flight else None
+
+    def _open(self) -> Any:
+        return hbm.Connection(**self._connect_args)
 
     def _connect(self) -> None:
         if self._closing or time.monotonic() < self._next_attempt:
@@ -271,7 +275,7 @@ class Courier:
 
         connection = None
         try:
-            connection = hbm.Connection(**self._connect_args)
+            connection = self._open()
             self._namespaces = [connection.namespace(**n) for n in self._namespace_args]
             if self._beside is not None:
                 self._beside.begin(connection)
@@ -363,10 +367,11 @@ class Courier:
 
     def _refused(self, job: Job, error: Exception) -> None:
         """The job as a whole. Each reason is logged once, or that the connection has ended."""
-        self._result(job, None, str(error))
         if isinstance(error, hbm.ConnectionLost):
             self._ended_with = str(error)
+            self._fail(job, str(error))
             return
+        self._fail(job, str(error))
         why = f"hbmd refuses to {job.kind}: {error}"
         if why not in self._refusals and len(self._refusals) < _REFUSALS:
             self._refusals.add(why)
@@ -384,8 +389,12 @@ class Courier:
         self._disconnect()
         jobs, self._flight, self._flight_bytes = list(self._flight.values()), {}, 0
         for job in jobs:
-            self._result(job, None, why)
+            self._fail(job, why)
         self._next_attempt = time.monotonic() + self._retry
+
+    def _fail(self, job: Job, why: str) -> None:
+        """It began, and has failed as a whole."""
+        self._result(job, None, why)
 
     def _disconnect(self) -> None:
         connection, self._connection, self._namespaces = self._connection, None, []

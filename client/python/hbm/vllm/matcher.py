@@ -21,6 +21,7 @@ import hbm
 
 from .courier import Courier
 from .geometry import Geometry
+from .holds import Holds
 from .orders import Orders, Part
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class _Request:
 class Matcher:
     """ranks: how many have parts of their own; the courier's namespaces are of rank 0 those of all
     groups, of rank 1 those of all groups, and so on. timeout_s: how long a request waits for the
-    answer to its look-up."""
+    answer to its look-up. holds: what holds the blocks of stores; None: they have copies."""
 
     def __init__(
         self,
@@ -56,12 +57,14 @@ class Matcher:
         ranks: int,
         timeout_s: float,
         prompt_only: bool,
+        holds: Holds | None = None,
     ) -> None:
         self._geometry = geometry
         self._courier = courier
         self._ranks = ranks
         self._timeout = timeout_s
         self._prompt_only = prompt_only
+        self._holds = holds
         self._requests: dict[str, _Request] = {}
         self._orders = Orders()
 
@@ -226,6 +229,8 @@ class Matcher:
                     part.add(keys[i], block, parent)
             state.stored[place] = max(first, last)
             if part.blocks:
+                if self._holds is not None:
+                    part.held = self._holds.hold(part.blocks)
                 self._orders.stores.append(part)
 
     @staticmethod

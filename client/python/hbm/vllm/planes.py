@@ -24,7 +24,7 @@ class Planes:
     """Of one group."""
 
     def __init__(self, planes: Sequence[torch.Tensor]) -> None:
-        self._planes = list(planes)
+        self.planes = list(planes)
         self.device = planes[0].device
         self.nbytes = sum(plane.shape[1] for plane in planes)
 
@@ -32,7 +32,7 @@ class Planes:
         """Copies blocks to the rows of `staging`; on a GPU it is queued on the stream."""
         index = torch.tensor(blocks, dtype=torch.int64, device=self.device)
         at = 0
-        for plane in self._planes:
+        for plane in self.planes:
             page = plane.shape[1]
             staging[:, at : at + page].copy_(plane.index_select(0, index), non_blocking=True)
             at += page
@@ -44,7 +44,7 @@ class Planes:
         index = torch.tensor(blocks, dtype=torch.int64, device=self.device)
         chosen = staging if len(rows) == len(staging) else staging[list(rows)]
         at = 0
-        for plane in self._planes:
+        for plane in self.planes:
             page = plane.shape[1]
             part = chosen[:, at : at + page].to(self.device, non_blocking=True)
             plane.index_copy_(0, index, part)

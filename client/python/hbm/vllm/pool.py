@@ -3,7 +3,8 @@
 
 Each allocation is a region of hbmd (hbm.torch.use_allocator()), charged to the engine like any
 other region. GPUs alone: torch has no pools of memory for others. It has a connection of its own,
-which lives as long as the memory: a torch that frees some later finds it.
+which lives as long as the memory: a torch that frees some later finds it. Blocks are stored and loaded
+by that connection (hbm.vllm.bound).
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ class KvPool:
         self._socket, self._name = socket, name
         self._connection: hbm.Connection | None = None
 
+    @property
+    def connection(self) -> hbm.Connection | None:
+        """That has the memory; None: there is none."""
+        return self._connection
+
     def context(self) -> AbstractContextManager[Any] | None:
         """None: it cannot be, and why is logged: vLLM's own memory is used."""
         why = self._connect()
@@ -45,6 +51,8 @@ class KvPool:
         return use_allocator(self._connection, device=self._device)
 
     def _connect(self) -> str | None:
+        if self._connection is not None:
+            return None
         if not torch.cuda.is_available():
             return "torch has no GPU here"
         try:

@@ -6,6 +6,11 @@ is over, so that the engine may use them for anything after it; the rows are sen
 receives into rows, and copies them to its blocks only when they have come: whatever becomes of
 the daemon or of a request that was given up, nothing is written to a block late.
 
+Where the KV cache is in regions the daemon reads and writes blocks where they are (hbm.vllm.direct), as
+long as the connection lasts that has them. Then the scheduler's side holds the blocks of a store until
+all workers have said that it is over, and a load has no result before the daemon has let go of
+its blocks (hbm.vllm.bound).
+
 A load is cut into pieces, so that it needs no more staging memory than the courier's window,
 however long the prompt is. Its request is reported once, when all pieces have ended.
 """
@@ -13,17 +18,21 @@ however long the prompt is. Its request is reported once, when all pieces have e
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import torch
 
 import hbm
 
+from .bound import Bound
 from .courier import Courier, Result
+from .direct import Direct, direct_of
 from .geometry import Geometry
-from .orders import Orders, Part
+from .orders import Orders, Part, Stored
 from .planes import Planes, planes_of
+from .pool import KvPool
 from .staging import Rows, Staging
 
 log = logging.getLogger(__name__)
@@ -48,7 +57,8 @@ class Outcome:
 
 class Transfers:
     """window: bytes of staging for loads. store_bytes: what stores may have
-    of it; a store beyond that is left out."""
+    of it; a store beyond that is left out. pool: the KV cache may be in regions of its
+    connection; bind: makes what moves blocks by that."""
 
     def __init__(
         self,
@@ -58,6 +68,8 @@ class Transfers:
         *,
         window: int,
         store_bytes: int,
+        pool: KvPool | None = None,
+        bind: Callable[[hbm.Connection], Bound] | None = None,
     ) -> None:
         self._geometry = geometry
         self._courier = courier
@@ -67,6 +79,10 @@ class Transfers:
         self._storing = 0
         self._left_out = False
         self._planes: list[Planes] = []
+        self._pool, self._bind = pool, bind
+        self._direct: list[Direct] = []  # of each group, if all KV is in regions
+        self._bound: Bound | None = None
+        self._over: Counter[int] = Counter()  # stores whose blocks were held
         self._stream: Any = None
         self._outcome = Outcome()
 
@@ -81,6 +97,33 @@ class Transfers:
         self._planes = planes
         if planes[0].device.type == "cuda":
             self._stream = torch.cuda.Stream(planes[0].device)
+        if self._pool is not None and self._pool.connection is not None:
+            self._use_regions(self._pool.connection)
+
+    def _use_regions(self, connection: hbm.Connection) -> None:
+        from hbm.torch import region_of
+
+        found = [
+            direct_of(planes.planes, lambda plane: region_of(connection, plane))
+            for planes in self._planes
+        ]
+        if None in found:
+            log.warning("part of the KV cache is in no region: it is copied by way of host memory")
+            return
+        self.close()  # what was registered before
+        self._direct = [each for each in found if each is not None]
+        self._bound = self._bind(connection)
+
+    def _direct_of(self, place: int) -> Direct | None:
+        """Of a group, if the daemon has its memory."""
+        if self._bound is None or not self._bound.usable:
+            return None
+        return self._direct[place]
+
+    def close(self) -> None:
+        if self._bound is not None:
+            self._bound.close()
+        self._direct = []  # torch's memory may go
 
     # ---- Loads ----
 
@@ -103,6 +146,7 @@ class Transfers:
 
     def _begin(self, load: _Load, piece: Part) -> None:
         planes = self._planes[piece.group]
+        direct = self._direct_of(piece.group)
         rows: list[Rows] = []
         # What the engine has queued for blocks that it has just given to this request, as zeroing
         # them, comes first.
@@ -112,6 +156,10 @@ class Transfers:
             queued.record()
 
         def where() -> Any:
+            if direct is not None:
+                if queued is not None:
+                    queued.synchronize()
+                return direct.where(piece.blocks)
             rows.append(self._staging.take(len(piece.blocks), planes.nbytes))
             return rows[0].where()
 
@@ -119,13 +167,14 @@ class Transfers:
             came = [i for i, good in enumerate(present) if good]
             self._scatter(planes, rows[0].memory, came, [piece.blocks[i] for i in came], queued)
 
-        self._courier.load(
+        courier = self._courier if direct is None else self._bound
+        courier.load(
             (load, piece),
             piece.keys,
             where,
             nbytes=len(piece.blocks) * planes.nbytes,
             namespace=piece.group,
-            then=then,
+            then=then if direct is None else None,
         )
 
     def _scatter(
@@ -148,24 +197,27 @@ class Transfers:
     # ---- Stores ----
 
     def store(self, orders: Orders) -> None:
-        if not self._geometry.stores:
-            return
         for part in orders.stores:
-            self._store(part)
+            if not self._geometry.stores or not self._store(part):
+                self._over[part.held] += 1
 
-    def _store(self, part: Part) -> None:
+    def _store(self, part: Part) -> bool:
+        """False: its blocks need not be held."""
         planes = self._planes[part.group]
         nbytes = len(part.blocks) * planes.nbytes
         if self._storing and self._storing + nbytes > self._store_limit:
             if not self._left_out:
                 log.warning("stores to hbmd are left out: those before them are not over yet")
             self._left_out = True
-            return
+            return False
 
         self._left_out = False
-        rows = self._staging.take(len(part.blocks), planes.nbytes)
-        planes.gather(part.blocks, rows.memory)
-        copied = None
+        direct = self._direct_of(part.group) if part.held else None
+        courier = self._courier if direct is None else self._bound
+        if direct is None:
+            rows = self._staging.take(len(part.blocks), planes.nbytes)
+            planes.gather(part.blocks, rows.memory)
+        copied = None  # or written
         if self._stream is not None:
             copied = torch.cuda.Event()
             copied.record()
@@ -173,24 +225,34 @@ class Transfers:
         def where() -> Any:
             if copied is not None:
                 copied.synchronize()
-            return rows.where()
+            return rows.where() if direct is None else direct.where(part.blocks)
 
         self._storing += nbytes
-        self._courier.store(
-            None, part.keys, where, nbytes=nbytes, parents=part.parents, namespace=part.group
+        held = 0 if direct is None else part.held
+        courier.store(
+            held, part.keys, where, nbytes=nbytes, parents=part.parents, namespace=part.group
         )
+        return held != 0
 
     # ---- Both ----
 
     def collect(self) -> Outcome:
         """What has ended since the last call."""
-        for result in self._courier.finished():
+        bound = [] if self._bound is None else self._bound.finished()
+        for result in [*self._courier.finished(), *bound]:
             if result.kind == "store":
                 self._storing -= result.nbytes
+                self._over[result.tag] += 1
             else:
                 self._loaded(result)
         outcome, self._outcome = self._outcome, Outcome()
         return outcome
+
+    def stored(self) -> Stored | None:
+        """The stores that are over since the last call, of those whose blocks were held."""
+        over, self._over = self._over, Counter()
+        del over[0]
+        return Stored(over) if over else None
 
     def _loaded(self, result: Result) -> None:
         load, piece = result.tag
