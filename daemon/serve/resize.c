@@ -98,7 +98,8 @@ static void resize_log(const struct resize *resize)
 
 	snprintf(fields, sizeof(fields), "HBMD_TIER=%s", name);
 	if (resize->status != HBM_OK)
-		log_warning("%s; the tier has %llu MiB again", resize->why, to);
+		log_warning("%s; the tier has %llu MiB%s", resize->why, to,
+			    tier->capacity == resize->from ? " again" : "");
 	else if (resize->done)
 		log_event(LOG_EVENT_RESIZED, LOG_NOTICE, fields,
 			  "%s: resized from %llu to %llu MiB in %.1f s", name, from, to, s);
@@ -115,16 +116,32 @@ static void resize_end(struct resize *resize)
 
 /* ---- the steps ---- */
 
+static bool resize_is_late(const struct resize *resize)
+{
+	return resize->backing->is_late && resize->backing->is_late(resize->hbmd);
+}
+
+/* The tier keeps its new size, because what has been given up may go at any moment. */
 static void resize_given_back(void *arg)
 {
 	struct resize *resize = arg;
 
 	if (resize->stopped)
 		return;
-	if (resize->again)
+	if (resize->again) {
 		resize_go(resize);
-	else
-		resize_end(resize);
+		return;
+	}
+
+	if (resize->status == HBM_OK && resize_is_late(resize)) {
+		resize->status = HBM_IO;
+		snprintf(resize->why, sizeof(resize->why),
+			 "%s: the disk does not answer: the tier has the new size, and what is "
+			 "behind "
+			 "it not yet",
+			 tier_name(resize->tier->kind));
+	}
+	resize_end(resize);
 }
 
 static void resize_give_up(struct resize *resize, enum vacate_end end)
@@ -220,10 +237,13 @@ static void resize_poll(struct timer *timer)
 	}
 
 	uint64_t lacking = tier_retire_to(tier, resize_extents(tier, resize->to));
-	if (lacking > 0) {
+	if (lacking > 0 && resize_is_late(resize))
+		resize_undo(resize, HBM_IO, "%s: the disk does not answer", tier_name(tier->kind));
+	else if (lacking > 0)
 		resize_undo(resize, HBM_NO_SPACE,
 			    "%s: cannot allocate %llu bytes more; see the log",
 			    tier_name(tier->kind), (unsigned long long)lacking);
+	if (lacking > 0) {
 		(void)tier_retire_to(tier, resize_extents(tier, resize->to));
 		tier->capacity = resize->to;
 	}

@@ -18,7 +18,8 @@
  *
  * What is refused changes nothing: a size that the pinned blocks do not fit into, or for which there
  * is no memory, by what can be known before. Where memory turns out to be missing, the tier gets
- * its old size back, and the request is refused then.
+ * its old size back, and the request is refused then. So it is where a disk does not answer for
+ * nvme.timeout_ms, but that what goes is gone: the tier keeps its new size.
  *
  * Another request for the same tier takes the place of the one that goes on, which is answered with
  * HBM_CANCELLED. A size lasts until the daemon restarts; then it is the configuration's.

@@ -183,6 +183,11 @@ static bool resize_backing_nvme_is_settled(const struct hbmd *hbmd, const struct
 	return !tier->claiming && nvme_file_settled(hbmd->nvme);
 }
 
+static bool resize_backing_nvme_is_late(const struct hbmd *hbmd)
+{
+	return nvme_file_is_late(hbmd->nvme);
+}
+
 /* Each block that has moved has its record, so that the file can be cut. */
 static void resize_backing_flushed(struct catalog_barrier *barrier)
 {
@@ -225,6 +230,7 @@ static const struct resize_backing resize_backing_nvme = {
 	.check = resize_backing_check_nvme,
 	.grow = resize_backing_grow_nvme,
 	.is_settled = resize_backing_nvme_is_settled,
+	.is_late = resize_backing_nvme_is_late,
 	.give_back = resize_backing_give_back_nvme,
 };
 

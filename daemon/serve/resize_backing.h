@@ -15,6 +15,8 @@ struct resize_backing {
 	void (*grow)(struct hbmd *hbmd, struct tier *tier, uint64_t bytes);
 	/* Whether nothing is being added, at the start or later. */
 	bool (*is_settled)(const struct hbmd *hbmd, const struct tier *tier);
+	/* Whether what was begun last takes too long, and is not waited for. NULL: that is not so. */
+	bool (*is_late)(const struct hbmd *hbmd);
 	/* Gives back the memory of what is away: given_back() is called once, maybe from within. */
 	void (*give_back)(struct hbmd *hbmd, struct tier *tier, void (*given_back)(void *arg),
 			  void *arg);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/tier/nvme_file.h"
 
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/base/reason.h"
 #include "daemon/config/config.h"
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define MS UINT64_C(1000000)
 #define FILL_STEP (64ull << 20) /* bytes that become usable at a time; a tenth logs a line */
 
 struct nvme_file {
@@ -25,16 +27,22 @@ struct nvme_file {
 	void *arg;
 	struct worker *worker;
 	struct job fill;
-	uint64_t size;            /* bytes that it is to have; the claim's are those of the label */
-	uint64_t filled, filling; /* usable bytes; end of the step in flight */
-	bool grows;               /* the next step begins with allocating */
+	uint64_t size;   /* bytes that it is to have; the claim's are those of the label */
+	uint64_t filled; /* usable bytes */
+	uint64_t from, filling, of; /* of the step in flight: its begin and end; the size then */
+	bool grows;                 /* the next step begins with allocating */
 	struct job shrink;
+	bool shrinking;  /* it is posted */
 	uint64_t shrunk; /* the size that it is cut to */
 	int shrink_error;
-	void (*cut)(void *arg);
+	void (*cut)(void *arg); /* NULL: no one waits */
 	void *cut_arg;
-	int fill_error;   /* the worker's while a step is in flight */
-	double read_rate; /* the worker's during the first step */
+	struct timer watch;
+	uint64_t timeout_ns;
+	_Atomic uint64_t alive_ns; /* when the worker's step last got on */
+	_Atomic bool late;         /* no one waits for it any more, and it has not ended */
+	int fill_error;            /* the worker's while a step is in flight */
+	double read_rate;          /* the worker's during the first step */
 	struct job label;
 	int label_error;       /* the worker's while it writes the label */
 	bool labelling, wipes; /* the label is being written; it says so */
@@ -43,6 +51,47 @@ struct nvme_file {
 	atomic_bool stop;
 };
 
+/* ---- a disk that does not answer ---- */
+
+/* Of another size: what is done at the start may take as long as it does. */
+static void nvme_file_watch(struct nvme_file *nvme)
+{
+	uint64_t now = clock_now();
+
+	atomic_store(&nvme->alive_ns, now);
+	loop_timer_set(nvme->loop, &nvme->watch, now + nvme->timeout_ns);
+}
+
+static void nvme_file_alive(struct nvme_file *nvme)
+{
+	atomic_store(&nvme->alive_ns, clock_now());
+}
+
+static void nvme_file_end_shrink(struct nvme_file *nvme, int r);
+static void nvme_file_stop_growing(struct nvme_file *nvme, int r);
+
+static void nvme_file_look(struct timer *timer)
+{
+	struct nvme_file *nvme = container_of(timer, struct nvme_file, watch);
+	uint64_t until = atomic_load(&nvme->alive_ns) + nvme->timeout_ns;
+
+	if (clock_now() < until) {
+		loop_timer_set(nvme->loop, timer, until);
+		return;
+	}
+
+	atomic_store(&nvme->late, true);
+	if (nvme->shrinking)
+		nvme_file_end_shrink(nvme, -ETIMEDOUT);
+	else
+		nvme_file_stop_growing(nvme, -ETIMEDOUT);
+}
+
+bool nvme_file_is_late(const struct nvme_file *nvme)
+{
+	return atomic_load(&nvme->late);
+}
+
 /* ---- filling ---- */
 
 static void nvme_file_fill_step(struct job *job)
@@ -50,12 +99,13 @@ static void nvme_file_fill_step(struct job *job)
 	struct nvme_file *nvme = container_of(job, struct nvme_file, fill);
 
 	if (nvme->grows)
-		nvme->fill_error = nvme_claim_lengthen(nvme->claim, nvme->size);
+		nvme->fill_error = nvme_claim_lengthen(nvme->claim, nvme->of);
 	nvme->grows = false;
+	nvme_file_alive(nvme);
 
-	uint64_t at = nvme->claim->is_device ? nvme->filling : nvme->filled;
+	uint64_t at = nvme->claim->is_device ? nvme->filling : nvme->from;
 	while (at < nvme->filling && nvme->fill_error == 0) {
-		if (atomic_load(&nvme->stop))
+		if (atomic_load(&nvme->stop) || atomic_load(&nvme->late))
 			return;
 		uint64_t left = nvme->filling - at;
 		ssize_t n = pwrite(nvme->claim->fd, nvme->claim->zeros,
@@ -64,37 +114,46 @@ static void nvme_file_fill_step(struct job *job)
 			at += (uint64_t)n;
 		else if (n == 0 || errno != EINTR)
 			nvme->fill_error = n == 0 ? -ENOSPC : -errno;
+		nvme_file_alive(nvme);
 	}
 
 	/* From now on it is found again, whenever this ends. */
 	if (nvme->fill_error == 0)
 		nvme->fill_error = nvme_claim_label(nvme->claim, nvme->filling);
-	if (nvme->fill_error == 0 && nvme->filling == nvme->size)
-		nvme->claim->size = nvme->size;
-	if (nvme->fill_error == 0 && nvme->filled == 0)
+	if (nvme->fill_error == 0 && nvme->filling == nvme->of)
+		nvme->claim->size = nvme->of;
+	if (nvme->fill_error == 0 && nvme->from == 0)
 		nvme->read_rate = probe_nvme(nvme->claim->fd, NVME_HEAD, nvme->filling);
 }
 
 static void nvme_file_next_step(struct nvme_file *nvme)
 {
 	uint64_t left = nvme->size - nvme->filled;
+	nvme->of = nvme->size;
+	nvme->from = nvme->filled;
 	nvme->filling = nvme->filled + (left < FILL_STEP ? left : FILL_STEP);
 	worker_post(nvme->worker, &nvme->fill);
+}
+
+/* It stays at what is filled. */
+static void nvme_file_stop_growing(struct nvme_file *nvme, int r)
+{
+	log_error("nvme: formatting %s failed at %llu of %llu MiB: %s; the tier stays at that "
+		  "size",
+		  nvme->claim->path, (unsigned long long)(nvme->filled >> 20),
+		  (unsigned long long)(nvme->size >> 20), strerror(-r));
+	nvme->settled = true;
+	nvme->progress(nvme->arg);
 }
 
 static void nvme_file_step_filled(struct job *job)
 {
 	struct nvme_file *nvme = container_of(job, struct nvme_file, fill);
-	if (atomic_load(&nvme->stop))
+	if (atomic_load(&nvme->stop) || nvme_file_is_late(nvme))
 		return;
-
 	if (nvme->fill_error < 0) {
-		log_error("nvme: formatting %s failed at %llu of %llu MiB: %s; the tier stays at "
-			  "that size",
-			  nvme->claim->path, (unsigned long long)(nvme->filled >> 20),
-			  (unsigned long long)(nvme->size >> 20), strerror(-nvme->fill_error));
-		nvme->settled = true;
-		nvme->progress(nvme->arg);
+		loop_timer_stop(nvme->loop, &nvme->watch);
+		nvme_file_stop_growing(nvme, nvme->fill_error);
 		return;
 	}
 
@@ -105,7 +164,9 @@ static void nvme_file_step_filled(struct job *job)
 		log_info("nvme: formatting %s: %u%%", nvme->claim->path, nvme_file_percent(nvme));
 
 	nvme->settled = nvme->filled == nvme->size;
-	if (!nvme->settled)
+	if (nvme->settled)
+		loop_timer_stop(nvme->loop, &nvme->watch);
+	else
 		nvme_file_next_step(nvme);
 
 	nvme->progress(nvme->arg);
@@ -249,7 +310,12 @@ int nvme_file_open(struct nvme_file **out, const struct config *config, struct t
 	if (!nvme)
 		return reason_set(&reason, -ENOMEM, "nvme: out of memory");
 
-	*nvme = (struct nvme_file){.tier = tier, .loop = loop, .progress = progress, .arg = arg};
+	*nvme = (struct nvme_file){.tier = tier,
+				   .loop = loop,
+				   .progress = progress,
+				   .arg = arg,
+				   .watch.fire = nvme_file_look,
+				   .timeout_ns = config->nvme_timeout_ms * MS};
 	list_init(&nvme->waits);
 	nvme->fill = (struct job){.run = nvme_file_fill_step, .done = nvme_file_step_filled};
 	int r = nvme_file_set_up(nvme, config, &reason);
@@ -271,6 +337,7 @@ struct nvme_file *nvme_file_close(struct nvme_file *nvme)
 		return NULL;
 
 	atomic_store(&nvme->stop, true);
+	loop_timer_stop(nvme->loop, &nvme->watch);
 	nvme->worker = worker_free(nvme->worker);
 	nvme_claim_free(nvme->claim);
 	free(nvme);
@@ -317,6 +384,12 @@ static int nvme_file_start_worker(struct nvme_file *nvme)
 
 int nvme_file_may_have(const struct nvme_file *nvme, uint64_t bytes, const struct reason *why)
 {
+	if (nvme_file_is_late(nvme))
+		return reason_set(why, HBM_IO,
+				  "nvme: %s has not got its last size yet: the disk "
+				  "does not answer",
+				  nvme->claim->path);
+
 	uint64_t most = nvme_claim_room(nvme->claim);
 
 	if (bytes < NVME_SIZE_MIN)
@@ -335,6 +408,9 @@ int nvme_file_may_have(const struct nvme_file *nvme, uint64_t bytes, const struc
 
 void nvme_file_grow(struct nvme_file *nvme, uint64_t bytes)
 {
+	if (nvme_file_is_late(nvme))
+		return;
+
 	int r = nvme_file_start_worker(nvme);
 	if (r < 0) {
 		log_error("nvme: cannot start the formatting thread: %s", strerror(-r));
@@ -345,6 +421,7 @@ void nvme_file_grow(struct nvme_file *nvme, uint64_t bytes)
 	nvme->fill_error = 0;
 	nvme->settled = false;
 	nvme->grows = true;
+	nvme_file_watch(nvme);
 	nvme_file_next_step(nvme);
 }
 
@@ -357,45 +434,73 @@ static void nvme_file_cut(struct job *job)
 {
 	struct nvme_file *nvme = container_of(job, struct nvme_file, shrink);
 
+	nvme_file_alive(nvme);
 	if (!atomic_load(&nvme->stop))
 		nvme->shrink_error = nvme_claim_shorten(nvme->claim, nvme->shrunk);
 }
 
+/* Whoever waits is told once: when it is cut, or that takes too long. */
 static void nvme_file_end_shrink(struct nvme_file *nvme, int r)
 {
+	void (*cut)(void *arg) = nvme->cut;
+
 	if (r < 0)
 		log_error("nvme: cannot shorten %s to %llu MiB: %s; it has the tier's new size "
 			  "after a restart",
 			  nvme->claim->path, (unsigned long long)(nvme->shrunk >> 20),
 			  strerror(-r));
 
+	nvme->cut = NULL;
+	if (!cut)
+		return;
+
 	nvme->size = nvme->filled = nvme->shrunk;
 	nvme->settled = true;
-	nvme->cut(nvme->cut_arg);
+	cut(nvme->cut_arg);
 }
 
 static void nvme_file_is_cut(struct job *job)
 {
 	struct nvme_file *nvme = container_of(job, struct nvme_file, shrink);
+	if (atomic_load(&nvme->stop))
+		return;
 
-	if (!atomic_load(&nvme->stop))
-		nvme_file_end_shrink(nvme, nvme->shrink_error);
+	loop_timer_stop(nvme->loop, &nvme->watch);
+	nvme->shrinking = false;
+	atomic_store(&nvme->late, false);
+	nvme_file_end_shrink(nvme, nvme->shrink_error);
+}
+
+static void nvme_file_post_shrink(struct nvme_file *nvme, uint64_t bytes)
+{
+	nvme->shrunk = bytes;
+	nvme->shrinking = true;
+	nvme->shrink = (struct job){.run = nvme_file_cut, .done = nvme_file_is_cut};
+	worker_post(nvme->worker, &nvme->shrink);
 }
 
 void nvme_file_shrink(struct nvme_file *nvme, uint64_t bytes, void (*cut)(void *arg), void *arg)
 {
 	int r = nvme_file_start_worker(nvme);
 
+	if (bytes < nvme->filled)
+		(void)tier_cut(nvme->tier, bytes, nvme->filled - bytes);
+	if (nvme_file_is_late(nvme)) {
+		nvme->size = nvme->filled = bytes;
+		if (!nvme->shrinking)
+			nvme_file_post_shrink(nvme, bytes);
+		cut(arg);
+		return;
+	}
+
 	nvme->shrunk = bytes;
 	nvme->cut = cut;
 	nvme->cut_arg = arg;
-	if (bytes < nvme->filled)
-		(void)tier_cut(nvme->tier, bytes, nvme->filled - bytes);
 	if (r < 0) {
 		nvme_file_end_shrink(nvme, r);
 		return;
 	}
 
-	nvme->shrink = (struct job){.run = nvme_file_cut, .done = nvme_file_is_cut};
-	worker_post(nvme->worker, &nvme->shrink);
+	nvme_file_watch(nvme);
+	nvme_file_post_shrink(nvme, bytes);
 }

@@ -56,11 +56,16 @@ int nvme_file_end_wipes(struct nvme_file *nvme);
  * Another size while it is open, bytes of all extents. A file that grows is allocated and filled as
  * at the start, and labelled when all is filled; one that shrinks is labelled before it is cut. So
  * at every moment a start finds what is within the size of the label.
+ *
+ * A disk that does not get on with it for nvme.timeout_ms is not waited for: a file that grows stays at
+ * what is filled, and one that shrinks counts as cut, because it may be at any moment. It is late then,
+ * and gets no other size, until the disk has answered and the file has the size that the tier has.
  */
 
-/* Whether there may be so many bytes: HBM_OK, or HBM_NO_SPACE and a reason. */
+/* Whether there may be so many bytes: HBM_OK, or HBM_NO_SPACE, or HBM_IO: it is late; and a reason. */
 int nvme_file_may_have(const struct nvme_file *nvme, uint64_t bytes, const struct reason *why);
-/* When settled. The tier has fewer afterwards if the disk is full. */
+bool nvme_file_is_late(const struct nvme_file *nvme);
+/* When settled. The tier has fewer afterwards if the disk is full, or late. */
 void nvme_file_grow(struct nvme_file *nvme, uint64_t bytes);
 /* Bytes that were asked for, or a growth has failed at. */
 uint64_t nvme_file_bytes(const struct nvme_file *nvme);

@@ -646,7 +646,8 @@ HBM_API int hbm_tenant_set(struct hbm *hbm, const char *tenant, const char *key,
 /* Makes a tier larger or smaller, until the daemon restarts; returns when that is over. The daemon
  * serves meanwhile, and goes on with it if the caller does not wait. device: of HBM, else 0. For
  * operators. HBM_NO_SPACE, and it has its old size: it has more pinned bytes than that, or there is
- * not so much memory; HBM_CANCELLED: another resize has come. */
+ * not so much memory; HBM_IO: the disk does not answer, and the tier has its old size, or the new one
+ * if that is smaller; HBM_CANCELLED: another resize has come. */
 HBM_API int hbm_resize(struct hbm *hbm, enum hbm_tier tier, uint32_t device, uint64_t bytes);
 /* Drains the daemon: from now on it grants no memory (HBM_DRAINING: commits, new regions, loans),
  * what the cache has in memory goes to NVMe, and when nothing is leased any more it stops: then the

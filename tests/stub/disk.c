@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * For LD_PRELOAD: a disk that fails when a test says so (tests/support/disk.h), through the page
- * in the file HBM_DISK: writes and flushes of files whose path ends with "/nvme", or has
+ * in the file HBM_DISK: writes, flushes and changes of the size of files whose path ends with "/nvme", or has
  * "/nvme.catalog" at its end or before a suffix. A write that fails has written nothing.
  */
 #include "tests/support/disk_page.h"
@@ -104,4 +104,24 @@ DISK_EXPORT int fdatasync(int fd)
 DISK_EXPORT int fsync(int fd)
 {
 	return disk_allows(fd, DISK_FLUSH) ? (int)syscall(SYS_fsync, fd) : -1;
+}
+
+DISK_EXPORT int ftruncate(int fd, off_t size)
+{
+	return disk_allows(fd, DISK_SIZE) ? (int)syscall(SYS_ftruncate, fd, size) : -1;
+}
+
+DISK_EXPORT int ftruncate64(int fd, off64_t size)
+{
+	return ftruncate(fd, size);
+}
+
+DISK_EXPORT int fallocate(int fd, int mode, off_t at, off_t size)
+{
+	return disk_allows(fd, DISK_SIZE) ? (int)syscall(SYS_fallocate, fd, mode, at, size) : -1;
+}
+
+DISK_EXPORT int fallocate64(int fd, int mode, off64_t at, off64_t size)
+{
+	return fallocate(fd, mode, at, size);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * disk: has a daemon's disk fail: the n-th write or flush from now on of the NVMe file or of its
+ * disk: has a daemon's disk fail: the n-th write, flush or change of size from now on of the NVMe file or of its
  * catalog, while the daemon runs.
  */
 #pragma once
@@ -16,7 +16,7 @@ struct disk {
 
 void disk_open(struct disk *disk, const struct spawn *spawn);
 void disk_close(struct disk *disk);
-/* Calls n to n + count - 1 from now on. error 0: a flush hangs until disk_mend(). */
+/* Calls n to n + count - 1 from now on. error 0: they hang until disk_mend(). */
 void disk_fail(struct disk *disk, enum disk_file file, enum disk_call call, uint64_t n,
 	       uint64_t count, int error);
 /* How many of such calls there were since. */
