@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #define AHEAD_LOOKED_AT 1024 /* blocks that came later, for one that is there */
+#define LOOKS 16u            /* at entries, in a step for each block */
 
 enum { OF_DDR, OF_HBM, KINDS };
 
@@ -26,6 +27,7 @@ struct block_restore {
 	uint32_t next;              /* after all tiers have grown: the entry to look at */
 	bool grown[TIER_NUMBERS];   /* all of that tier */
 	bool in_service;            /* all tiers are */
+	uint64_t looks;             /* that are left of the step */
 	uint32_t left;
 	struct block_restore_figures figures[KINDS];
 };
@@ -276,6 +278,11 @@ void block_restore_cut(struct block_restore *restore, const struct tier *tier, u
 
 /* ---- restoring ---- */
 
+static void block_restore_look(struct block_restore *restore)
+{
+	restore->looks -= restore->looks > 0;
+}
+
 /* Whether it is in the order where it was put. */
 static bool block_restore_is_ahead(const struct block_restore *restore,
 				   const struct restore_entry *entry, uint32_t tier, uint16_t ns)
@@ -291,7 +298,7 @@ static bool block_restore_is_ahead(const struct block_restore *restore,
 
 /* Sets the block of those that are evicted later which is nearest; none if it is the last of all
  * to be evicted. False: none is near. */
-static bool block_restore_find_ahead(const struct block_restore *restore, uint32_t number,
+static bool block_restore_find_ahead(struct block_restore *restore, uint32_t number,
 				     uint32_t *ahead)
 {
 	uint32_t tier = restore->list[number].tier;
@@ -300,6 +307,7 @@ static bool block_restore_find_ahead(const struct block_restore *restore, uint32
 	for (uint32_t looked = 1; looked < AHEAD_LOOKED_AT; looked++) {
 		const struct restore_entry *entry = &restore->list[number - looked];
 
+		block_restore_look(restore);
 		*ahead = entry->number;
 		if (looked == number || block_restore_is_ahead(restore, entry, tier, ns))
 			return true;
@@ -380,28 +388,47 @@ static bool block_restore_all_have_grown(const struct block_restore *restore)
 	return true;
 }
 
-/* The next that will never be in service; 0: there is none. */
+/* The next that will never be in service; 0: there is none, or the step is over. */
 static uint32_t block_restore_missing(struct block_restore *restore)
 {
-	while (restore->next < restore->count && block_restore_all_have_grown(restore))
+	if (!block_restore_all_have_grown(restore))
+		return 0;
+
+	while (restore->next < restore->count && restore->looks > 0) {
+		block_restore_look(restore);
 		if (restore->list[++restore->next].state == RESTORE_MISSING)
 			return restore->next;
+	}
 
 	return 0;
+}
+
+/* Whether the step may have one more. */
+static bool block_restore_has(const struct block_restore *restore, uint32_t *max)
+{
+	bool has = *max > 0 && restore->looks > 0;
+
+	*max -= has;
+
+	return has;
 }
 
 bool block_restore_some(struct block_restore *restore, uint32_t max)
 {
 	uint32_t missing;
 
-	for (; max > 0 && block_restore_late_may(restore); max--)
+	restore->looks = (uint64_t)max * LOOKS;
+	while (block_restore_late_may(restore) && block_restore_has(restore, &max))
 		block_restore_one(restore, block_restore_pop(restore, &restore->late));
-	for (; max > 0 && block_restore_may_go_on(restore); max--)
+	while (block_restore_may_go_on(restore) && block_restore_has(restore, &max))
 		block_restore_next(restore);
-	for (; max > 0 && (missing = block_restore_missing(restore)) != 0; max--)
+	while (max > 0 && (missing = block_restore_missing(restore)) != 0) {
 		block_restore_let_go(restore, missing);
+		max--;
+	}
 
-	return max == 0 || block_restore_late_may(restore) || block_restore_may_go_on(restore);
+	return max == 0 || restore->looks == 0 || block_restore_late_may(restore) ||
+	       block_restore_may_go_on(restore);
 }
 
 void block_restore_in_service(struct block_restore *restore)

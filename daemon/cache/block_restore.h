@@ -49,8 +49,8 @@ void block_restore_grown_all(struct block_restore *restore, const struct tier *t
 void block_restore_cut(struct block_restore *restore, const struct tier *tier, uint64_t bytes);
 /* All tiers are in service, those too whose memory is not kept, or never will be. */
 void block_restore_in_service(struct block_restore *restore);
-/* Restores or lets go at most `max` blocks. False: the others wait for a tier, or there are none.
- * To be followed by settling. */
+/* Restores or lets go at most `max` blocks, and fewer where it takes long to find their places in the
+ * order. False: the others wait for a tier, or there are none. To be followed by settling. */
 bool block_restore_some(struct block_restore *restore, uint32_t max);
 /* Of DDR, or of all HBM; what is left is of both. */
 struct block_restore_figures block_restore_figures(const struct block_restore *restore,

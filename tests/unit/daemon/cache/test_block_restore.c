@@ -467,6 +467,45 @@ static void test_at_random(void **state)
 	}
 }
 
+/* What an operator keeps pinned is in no order. */
+static void pin(void *arg, uint32_t number)
+{
+	struct slice slice = {.until_ns = UINT64_MAX};
+	struct cache_pinning pinning;
+	uint32_t walk = CACHE_WALK_MAX;
+
+	(void)arg;
+	cache_pin_begin(&pinning, number);
+	pinning.always = true;
+	assert_true(cache_pin_some(block_lives.rig.cache, &pinning, &walk, &slice));
+	assert_int_equal(pinning.status, HBM_OK);
+}
+
+/* A step looks at so many entries, and those for one block more: here it has to look at all. */
+static void test_a_step_is_short(void **state)
+{
+	enum { BLOCKS = 800, ROOM = BLOCKS * SIZE, STEP = 32, LOOKED_AT = 16 * STEP };
+	uint64_t steps = 1;
+
+	(void)state;
+	die(ROOM);
+	assert_int_equal(grow_and_restore().restored, 0);
+	block_lives.ns = cache_rig_namespace(&block_lives.rig, BLOCK_LIVES_SIZE);
+	for (uint32_t key = 0; key < BLOCKS; key++)
+		block_lives_store(block_lives_ddr(), key, 0, key + 1);
+	die(ROOM);
+	block_lives.rig.cache->recovered = pin;
+	assert_int_equal(tier_grow(block_lives_ddr(), 0, block_lives_ddr()->capacity), 0);
+	block_restore_grown_all(block_lives.restore, block_lives_ddr());
+	block_restore_in_service(block_lives.restore);
+	while (block_restore_some(block_lives.restore, STEP))
+		steps++;
+	assert_in_range(steps, BLOCKS * BLOCKS / 2 / (LOOKED_AT + BLOCKS), BLOCKS);
+	assert_int_equal(restore_all(STEP).restored, BLOCKS);
+	for (uint32_t key = 0; key < BLOCKS; key++)
+		cache_unpin(block_lives.rig.cache, block_lives_find(key));
+}
+
 int main(void)
 {
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -482,6 +521,7 @@ int main(void)
 		TEST(test_no_extent_and_no_key_is_had_twice),
 		TEST(test_a_circle_is_cut),
 		TEST(test_order),
+		TEST(test_a_step_is_short),
 		TEST(test_no_more_stays_than_fits),
 		TEST(test_namespaces_keep_their_numbers),
 		TEST(test_at_random),
