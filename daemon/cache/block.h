@@ -240,11 +240,6 @@ static inline bool block_is_dropped(const struct block *block)
 	return block->state >= BLOCK_STORING_DROPPED;
 }
 
-static inline bool block_is_moving(const struct block *block)
-{
-	return block->state == BLOCK_MOVING || block->state == BLOCK_MOVING_DROPPED;
-}
-
 static inline struct place block_place(const struct blocks *blocks, uint32_t number)
 {
 	const struct block *block = block_get(blocks, number);

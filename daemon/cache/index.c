@@ -88,11 +88,6 @@ struct block *index_table(struct index *index)
 	return index->table;
 }
 
-uint32_t index_number(const struct index *index, const struct block *block)
-{
-	return (uint32_t)(block - index->table);
-}
-
 static uint64_t index_hash_of(const struct index *index, uint16_t ns,
 			      const struct hbm_wire_key *key)
 {

@@ -56,7 +56,6 @@ int index_new(struct index **out, uint64_t max_blocks); /* -ENOMEM, -EINVAL */
 struct index *index_free(struct index *index);
 
 struct block *index_table(struct index *index); /* the table; valid for the life of the index */
-uint32_t index_number(const struct index *index, const struct block *block);
 
 /* A key is looked for, or inserted, soon: has its bucket fetched, and, asked once more a while
  * later, the first entry of that. */

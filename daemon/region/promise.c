@@ -86,7 +86,7 @@ void promises_init(struct promises *promises)
 	promise_init(&promises->unowned, promises, 0);
 }
 
-struct promise *promise_new_for(struct promises *promises, uint32_t device, struct user *user)
+struct promise *promise_new(struct promises *promises, uint32_t device, struct user *user)
 {
 	struct promise *promise = malloc(sizeof(*promise));
 	if (!promise)
@@ -104,11 +104,6 @@ struct promise *promise_new_for(struct promises *promises, uint32_t device, stru
 	promise->tenant = payer;
 
 	return promise;
-}
-
-struct promise *promise_new(struct promises *promises, uint32_t device)
-{
-	return promise_new_for(promises, device, NULL);
 }
 
 uint64_t promise_growth(const struct promise *promise, uint64_t reserved, uint64_t more)

@@ -75,8 +75,7 @@ struct promises {
 
 void promises_init(struct promises *promises);
 /* Of a session, without a reservation, for which that user (NULL: none) pays. NULL: no memory. */
-struct promise *promise_new_for(struct promises *promises, uint32_t device, struct user *user);
-struct promise *promise_new(struct promises *promises, uint32_t device); /* no user */
+struct promise *promise_new(struct promises *promises, uint32_t device, struct user *user);
 /* Whether who pays for it may have so much more. Counts a refusal. */
 bool promise_is_paid(const struct promise *promise, uint64_t bytes);
 /* How much more its tenant would be charged for on the device if so much were reserved, and so much

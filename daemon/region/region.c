@@ -66,7 +66,7 @@ struct promise *regions_promise(struct regions *regions, struct device *device)
 	}
 
 	struct promise *promise =
-		promise_new_for(slabs_promises(device->slabs), device->index, regions->user);
+		promise_new(slabs_promises(device->slabs), device->index, regions->user);
 	if (!promise)
 		return NULL;
 
@@ -205,19 +205,6 @@ uint64_t regions_backed(const struct regions *regions, const struct device *devi
 
 		if (region->device == device && !region_is_guest(region))
 			bytes += region_backed(region);
-	}
-
-	return bytes;
-}
-
-uint64_t regions_lent(const struct regions *regions, const struct device *device)
-{
-	uint64_t bytes = 0;
-
-	list_for_each (node, &regions->all) {
-		const struct region *region = container_of(node, struct region, link);
-
-		bytes += region->device == device ? region->lent : 0;
 	}
 
 	return bytes;

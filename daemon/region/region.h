@@ -123,8 +123,6 @@ uint64_t regions_committed(const struct regions *regions);
 /* Bytes of the slots of a device that have a slab that is not lent, each slot once: counted
  * again. */
 uint64_t regions_backed(const struct regions *regions, const struct device *device);
-/* Bytes of those that have one that is. */
-uint64_t regions_lent(const struct regions *regions, const struct device *device);
 /* What the session has reserved of a device, to be changed by slabs_reserve(); made when it is
  * first asked for. NULL: no memory. */
 struct promise *regions_promise(struct regions *regions, struct device *device);

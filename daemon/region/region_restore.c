@@ -58,8 +58,8 @@ static bool region_restore_promise(struct restoring *restoring, uint32_t record)
 	struct device *device = region_restore_device(restoring, kept->uuid);
 	struct regions *regions =
 		kept->session != 0 ? region_restore_find(restoring, kept->session) : NULL;
-	struct promise *promise = device && regions ? promise_new_for(slabs_promises(device->slabs),
-								      device->index, regions->user)
+	struct promise *promise = device && regions ? promise_new(slabs_promises(device->slabs),
+								  device->index, regions->user)
 						    : NULL;
 	if (!promise)
 		return false;

@@ -331,8 +331,8 @@ void slab_pump(struct slabs *slabs)
 
 /* ---- The pool ---- */
 
-int slabs_open_kept(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
-		    uint64_t default_slab, const struct region_kept *kept)
+int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
+	       uint64_t default_slab, const struct region_kept *kept)
 {
 	assert(slabs_is_size(default_slab));
 	struct slabs *slabs = calloc(1, sizeof(*slabs));
@@ -370,12 +370,6 @@ int slabs_open_kept(struct slabs **out, struct device *device, struct loop *loop
 	slab_pump(slabs);
 
 	return 0;
-}
-
-int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
-	       uint64_t default_slab)
-{
-	return slabs_open_kept(out, device, loop, budget, default_slab, NULL);
 }
 
 struct pause {

@@ -72,14 +72,11 @@ struct slab {
 };
 
 /* Opens a pool of `budget` bytes, none of it created yet; slabs of the default size are
- * created ahead. -ENOMEM. */
+ * created ahead. Its slabs are kept there, if `kept` is not NULL, and it has those that an earlier
+ * daemon kept, each leased with one reference, until slabs_adopted(). A slab that is lost is dropped;
+ * where the budget is less than what there is, it is as much. -ENOMEM. */
 int slabs_open(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
-	       uint64_t default_slab);
-/* The same of a pool whose slabs are kept there, and which has those that an earlier daemon kept,
- * each leased with one reference, until slabs_adopted(). A slab that is lost is dropped; where
- * the budget is less than what there is, it is as much. */
-int slabs_open_kept(struct slabs **out, struct device *device, struct loop *loop, uint64_t budget,
-		    uint64_t default_slab, const struct region_kept *kept);
+	       uint64_t default_slab, const struct region_kept *kept);
 /* The adopted slab of that number, and the n-th, in their order; NULL: there is none. */
 struct slab *slabs_find_adopted(const struct slabs *slabs, uint64_t id);
 struct slab *slabs_nth_adopted(const struct slabs *slabs, size_t n);

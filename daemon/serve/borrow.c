@@ -32,8 +32,7 @@ struct borrow_slabs {
 	struct lent *lent;
 	struct export *export;
 	bool named;
-	uint32_t first;    /* index of its first slab in the reply */
-	uint32_t first_fd; /* in fds; unless it is named */
+	uint32_t first; /* index of its first slab in the reply */
 };
 
 struct borrow {

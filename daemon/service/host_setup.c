@@ -30,8 +30,8 @@ int host_setup_open(struct hbmd *hbmd)
 	int r = host_device_open(hbmd->devices, bytes, hbmd->loop);
 	struct device *host = hbmd->devices->host;
 	if (r == 0)
-		r = slabs_open_kept(&host->slabs, host, hbmd->loop, bytes,
-				    hbmd->config->device_slab, hbmd->region_kept);
+		r = slabs_open(&host->slabs, host, hbmd->loop, bytes, hbmd->config->device_slab,
+			       hbmd->region_kept);
 
 	return r < 0 ? r : host_setup_open_queues(hbmd, host);
 }

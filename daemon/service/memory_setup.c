@@ -233,9 +233,9 @@ static int memory_setup_open_device(struct memory_setup *memory_setup, struct de
 	if (division.mapped > 0)
 		r = memory_setup_make_hbm(memory_setup, tier, &division, reason);
 	if (r == 0)
-		r = slabs_open_kept(&device->slabs, device, hbmd->loop,
-				    division.memory - division.mapped, config->device_slab,
-				    hbmd->region_kept);
+		r = slabs_open(&device->slabs, device, hbmd->loop,
+			       division.memory - division.mapped, config->device_slab,
+			       hbmd->region_kept);
 	if (r == 0)
 		r = lend_open(&device->lend, device, hbmd->loop, &hbmd->cache->blocks,
 			      division.lend);

@@ -18,8 +18,6 @@
 struct config;
 struct ddr;
 
-#define DDR_CHUNK (256ull << 20) /* ddr.chunk by default: few, so that the first is usable soon */
-
 /*
  * Creates the mapping, sets up the two tiers in it, and starts the workers. `kept` is the memory
  * of the daemon before (ddr_memfd.h), or -1; the descriptor is consumed. progress() is

@@ -22,14 +22,6 @@ void nvme_queue_open(struct nvme_queue *queue, uint64_t merge)
 		fair_queue_open(&queue->waiting[i / 2][i % 2], merge);
 }
 
-bool nvme_queue_empty(const struct nvme_queue *queue)
-{
-	for (unsigned i = 0; i < 4; i++)
-		if (!fair_queue_empty(&queue->waiting[i / 2][i % 2]))
-			return false;
-	return true;
-}
-
 void nvme_queue_push(struct nvme_queue *queue, struct nvme_op *op, bool urgent)
 {
 	op->urgent = urgent;

@@ -36,7 +36,6 @@ struct nvme_queue {
 };
 
 void nvme_queue_open(struct nvme_queue *queue, uint64_t merge);
-bool nvme_queue_empty(const struct nvme_queue *queue);
 void nvme_queue_push(struct nvme_queue *queue, struct nvme_op *op, bool urgent);
 /* What is still queued of it becomes urgent, in that payer's turns. */
 void nvme_queue_hasten(struct nvme_queue *queue, struct nvme_op *op, struct fair_payer payer);

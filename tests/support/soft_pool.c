@@ -87,9 +87,9 @@ void pool_begin(struct soft_pool *pool, uint64_t budget, const struct region_kep
 	for (uint32_t i = 0; i < 2; i++) {
 		struct device *device = &pool->devices->list[i];
 
-		assert_int_equal(slabs_open_kept(&device->slabs, device, pool->loop, budget,
-						 DEFAULT_SLAB, kept),
-				 0);
+		assert_int_equal(
+			slabs_open(&device->slabs, device, pool->loop, budget, DEFAULT_SLAB, kept),
+			0);
 	}
 }
 

@@ -375,7 +375,6 @@ static void test_questions(void **state)
 		uint32_t number = block_in(&setting, from, true);
 		const struct block *block = block_get(&setting.blocks, number);
 		assert_int_equal(block_is_complete(block), complete[from]);
-		assert_int_equal(block_is_moving(block), moving[from]);
 		assert_int_equal(block_is_dropped(block), dropped[from]);
 		assert_int_equal(block->move, moving[from] ? 7 : 0);
 		assert_int_equal(block_target(&setting.blocks, number) != NULL, !dropped[from]);

@@ -96,7 +96,6 @@ static void test_the_namespace_is_part_of_the_key(void **state)
 	assert_int_equal(find(index, 1, 7), a);
 	assert_int_equal(find(index, 2, 7), b);
 	assert_int_equal(find(index, 3, 7), 0);
-	assert_int_equal(index_number(index, &index_table(index)[b]), b);
 	index_free(index);
 }
 

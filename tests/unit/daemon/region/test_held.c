@@ -350,7 +350,8 @@ static void closing_with_something_held(void **state)
 	holder_end(&fixture->one.holder);
 	device->slabs = slabs_close(device->slabs);
 	drop(fixture, kept);
-	assert_int_equal(slabs_open(&fixture->slabs, device, fixture->pool.loop, BUDGET, SLAB), 0);
+	assert_int_equal(
+		slabs_open(&fixture->slabs, device, fixture->pool.loop, BUDGET, SLAB, NULL), 0);
 	device->slabs = fixture->slabs;
 }
 

@@ -133,7 +133,7 @@ static void test_the_pool_asks_for_nothing_that_a_region_has(void **state)
 
 static struct promise *reserve(struct lend_rig *rig, struct lend_client *client, uint64_t slabs)
 {
-	struct promise *promise = promise_new(slabs_promises(rig->slabs), 0);
+	struct promise *promise = promise_new(slabs_promises(rig->slabs), 0, NULL);
 
 	assert_non_null(promise);
 	assert_true(slabs_reserve(rig->slabs, promise, &client->payer, slabs * SLAB));

@@ -50,7 +50,7 @@ static int setup(void **state)
 	ledger_open(&fixture.ledger, &config);
 	payer_open(&fixture.payer, &fixture.ledger, PAYER_SESSION);
 	for (unsigned i = 0; i < SESSIONS; i++) {
-		fixture.promises[i] = promise_new(slabs_promises(fixture.slabs), 0);
+		fixture.promises[i] = promise_new(slabs_promises(fixture.slabs), 0, NULL);
 		assert_non_null(fixture.promises[i]);
 		fixture.counts[i] = 0;
 		fixture.model[i] = (struct model){0};

@@ -175,7 +175,7 @@ static void test_several_chunks(void **state)
 {
 	struct setting *setting = *state;
 
-	setting->pool.config.ddr_size.bytes = DDR_CHUNK;
+	setting->pool.config.ddr_size.bytes = setting->pool.config.ddr_chunk;
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
 	assert_in_service(setting);
@@ -186,7 +186,7 @@ static void test_several_chunks(void **state)
 static void test_closed_while_it_warms_up(void **state)
 {
 	struct setting *setting = *state;
-	setting->pool.config.ddr_size.bytes = 3 * DDR_CHUNK;
+	setting->pool.config.ddr_size.bytes = 3 * setting->pool.config.ddr_chunk;
 	assert_int_equal(open_host(setting), 0);
 	assert_int_equal(ddr_warm(setting->ddr), false);
 }
@@ -213,7 +213,7 @@ static void test_a_refused_registration_is_tried_again(void **state)
 {
 	struct setting *setting = *state;
 
-	setting->pool.config.ddr_size.bytes = DDR_CHUNK;
+	setting->pool.config.ddr_size.bytes = setting->pool.config.ddr_chunk;
 	assert_int_equal(
 		setting->pool.call.fail_nth("cuMemHostRegister", 1, CUDA_ERROR_OUT_OF_MEMORY), 0);
 	assert_int_equal(open_host(setting), 0);
@@ -231,7 +231,7 @@ static void test_another_device_registers_memory(void **state)
 {
 	struct setting *setting = *state;
 
-	setting->pool.config.ddr_size.bytes = 2 * DDR_CHUNK;
+	setting->pool.config.ddr_size.bytes = 2 * setting->pool.config.ddr_chunk;
 	assert_int_equal(setting->pool.call.gone(0), 0);
 	assert_int_equal(open_host(setting), 0);
 	pool_run(&setting->pool, is_warm, setting);
@@ -246,7 +246,7 @@ static void test_registration_that_is_always_refused(void **state)
 {
 	struct setting *setting = *state;
 
-	setting->pool.config.ddr_size.bytes = DDR_CHUNK;
+	setting->pool.config.ddr_size.bytes = setting->pool.config.ddr_chunk;
 	for (unsigned nth = 1; nth <= 8; nth++)
 		assert_int_equal(setting->pool.call.fail_nth("cuMemHostRegister", nth,
 							     CUDA_ERROR_OUT_OF_MEMORY),
