@@ -374,6 +374,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(loans, 0, sizeof(loans));
 	replies_begin((struct fuzz_input){input.at + bytes, input.left - bytes});
 	connect_and_call(&orders, count);
+	replies_end();
 	assert_nothing_left();
 
 	return 0;

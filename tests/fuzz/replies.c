@@ -7,11 +7,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define SLABS 4
@@ -274,6 +276,19 @@ void replies_begin(struct fuzz_input changes)
 	input = changes;
 	fake.regions = 0;
 	fake.slab_next = 0;
+}
+
+void replies_end(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	char byte;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", fake.path);
+	fuzz_check(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+	shutdown(fd, SHUT_WR);
+	fuzz_check(recv(fd, &byte, 1, 0) <= 0);
+	close(fd);
 }
 
 int replies_slab(void)

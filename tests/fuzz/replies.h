@@ -12,5 +12,7 @@
 const char *replies_open(void);
 /* The changes of the next connection. */
 void replies_begin(struct fuzz_input changes);
+/* All connections have been served: they are in their order, and the last is one of our own. */
+void replies_end(void);
 /* A descriptor of memory of its device, to be imported; borrowed. */
 int replies_slab(void);
