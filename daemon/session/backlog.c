@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <hbm/wire.h>
 
+#include "daemon/session/parts.h"
+
 void backlog_init(struct backlog *backlog, struct payer *payer)
 {
 	*backlog = (struct backlog){.payer = payer};
@@ -124,7 +126,7 @@ struct request *backlog_take_cancellable(struct backlog *backlog, const uint64_t
 		struct request *request = container_of(node, struct request, link);
 		bool meant =
 			!id || request->message->id == *id || (parts && request->parts == parts);
-		if (meant && backlog_is_cancellable(request))
+		if (meant && backlog_is_cancellable(request) && !parts_have_begun(request->parts))
 			return backlog_remove(backlog, node);
 	}
 

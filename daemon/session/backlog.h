@@ -46,7 +46,8 @@ void backlog_resumed_ended(struct backlog *backlog);
 /* The request of that id that has not begun, or NULL. */
 const struct request *backlog_find(const struct backlog *backlog, uint64_t id);
 /* Takes a request of that id (NULL: any), or of these parts, unless that is NULL, that has not
- * begun: a RESERVE, or a STORE or LOAD that has a ready fence to wait for. NULL: there is none. */
+ * begun, nor another of its parts: a RESERVE, or a STORE or LOAD that has a ready fence to wait for.
+ * NULL: there is none. */
 struct request *backlog_take_cancellable(struct backlog *backlog, const uint64_t *id,
 					 const struct parts *parts);
 /* Refuses all with HBM_SHUTDOWN. */

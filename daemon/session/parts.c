@@ -69,6 +69,17 @@ bool parts_cut(struct parts *open, uint64_t *failed)
 	return open->running == 0;
 }
 
+void parts_begin(struct parts *parts)
+{
+	if (parts)
+		parts->begun = true;
+}
+
+bool parts_have_begun(const struct parts *parts)
+{
+	return parts && parts->begun;
+}
+
 bool parts_end_one(struct parts *parts, uint64_t *failed)
 {
 	if (!parts)

@@ -6,7 +6,8 @@
  * end has ended, and that one CANCEL is for all of them.
  *
  * They are joined as they are read, before anything can refuse or cancel one: so a part that
- * never arrives at its handler is counted, too. What is not well-formed is no part; where it would
+ * never arrives at its handler is counted, too. Once one of them waits for its fence no longer, none is
+ * cancelled: those before it may have ended. What is not well-formed is no part; where it would
  * have been the last, there are no more.
  */
 #pragma once
@@ -22,6 +23,7 @@ struct parts {
 	uint32_t running; /* requests that have not ended */
 	uint64_t failed;  /* blocks of those that have */
 	bool whole;       /* the last of them has come */
+	bool begun;       /* one of them waits for its fence no longer */
 	struct completion_fence fence;
 };
 
@@ -30,6 +32,9 @@ struct completion_fence parts_fence(const struct hbm_wire_blocks *message);
  * HBM_OK, and its parts, referenced, in *joined: NULL: it is whole by itself. HBM_INVALID: its
  * fences are not theirs. HBM_LIMIT: no memory. */
 int parts_join(struct parts **open, const struct hbm_wire_blocks *message, struct parts **joined);
+/* One waits for its fence no longer. Takes NULL. And: whether one of them has begun; NULL: false. */
+void parts_begin(struct parts *parts);
+bool parts_have_begun(const struct parts *parts);
 /* One has ended, so many of its blocks have failed. True: it was the last, and *failed is now
  * the number of all. NULL: one that is whole by itself. */
 bool parts_end_one(struct parts *parts, uint64_t *failed);

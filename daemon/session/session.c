@@ -565,6 +565,7 @@ void session_resume(struct request *request, struct resumption *resumption)
 {
 	struct session *session = request->session;
 
+	parts_begin(request->parts);
 	backlog_return(&session->backlog, request, resumption);
 	turns_wake(&session->owner->turns, &session->player);
 }
@@ -581,6 +582,11 @@ static struct parts *session_parts_of(const struct session *session, uint64_t id
 bool session_cancel(struct session *session, const uint64_t *id)
 {
 	struct parts *parts = id ? parts_ref(session_parts_of(session, *id)) : NULL;
+	if (parts_have_begun(parts)) {
+		parts_unref(parts);
+		return false;
+	}
+
 	bool any = fences_cancel(&session->fences, id, parts);
 	any |= session_fire_plain_waits(session, id, HBM_CANCELLED);
 	struct request *request;

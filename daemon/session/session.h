@@ -228,7 +228,7 @@ void session_end_plain_wait(struct session *session, struct session_wait *wait);
 /* Lets the request go on, in a turn of the session, when it may use memory. */
 void session_resume(struct request *request, struct resumption *resumption);
 /* Fires the waits of the request of that id (NULL: of all requests) with HBM_CANCELLED, and
- * cancels those that have not arrived. False: there was none. */
+ * cancels those that have not arrived; of parts, all or none (parts.h). False: there was none. */
 bool session_cancel(struct session *session, const uint64_t *id);
 /* For HELLO: greeting -> live: other requests are accepted. The fds of its reply are
  * borrowed until then. */

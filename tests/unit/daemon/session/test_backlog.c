@@ -226,6 +226,108 @@ static void a_hello_does_not_wait(void **state)
 	expect_arrivals(rig, 2);
 }
 
+struct part {
+	struct hbm_wire_blocks store;
+	struct hbm_wire_block block;
+	struct hbm_wire_range segment;
+};
+
+static void say_part(struct session_rig *rig, uint64_t id, uint32_t flags)
+{
+	const struct part part = {.store = {.header = {.size = sizeof(part),
+						       .opcode = HBM_WIRE_STORE,
+						       .flags = (uint16_t)flags,
+						       .id = id},
+					    .ns = 1,
+					    .count = 1,
+					    .segments = 1,
+					    .ready_value = 1,
+					    .fence_slot = HBM_WIRE_NO_FENCE},
+				  .block = {.key = {{1}}, .segments = 1, .tier = HBM_TIER_NONE},
+				  .segment = {.region = 1, .bytes = 4096}};
+
+	session_rig_say(rig, &part, sizeof(part));
+}
+
+static void go_on(struct resumption *resumption, int status)
+{
+	(void)resumption;
+	assert_int_equal(status, HBM_OK);
+}
+
+/* Three parts, of which the first has arrived and the others wait for memory. */
+static struct request *say_parts(struct session_rig *rig)
+{
+	session_rig_greet(rig, NULL);
+	rig->park = true;
+	rig->cost = MIB;
+	ledger_set_limit(&rig->session->payer, LEDGER_REQUEST_BYTES, 1);
+	say_part(rig, 1, HBM_WIRE_MORE);
+	say_part(rig, 2, HBM_WIRE_MORE);
+	say_part(rig, 3, 0);
+	expect_arrivals(rig, 1);
+	assert_int_equal(ledger_used(&rig->session->payer, LEDGER_REQUESTS), 3);
+
+	return container_of(list_pop_front(&rig->parked), struct request, link);
+}
+
+static void end_part(struct session_rig *rig, struct request *request, uint64_t id)
+{
+	struct hbm_wire_header reply;
+
+	assert_int_equal(request->message->id, id);
+	request_reply(request, HBM_OK, NULL, 0);
+	session_rig_hear(rig, &reply, sizeof(reply), HBM_WIRE_STORE, id, HBM_OK);
+}
+
+/* Those that have not arrived are cancelled together, while none has begun; */
+static void parts_are_cancelled_together(void **state)
+{
+	struct session_rig *rig = *state;
+	struct request *first = say_parts(rig);
+	char reply[512]; /* with the reason */
+
+	assert_int_equal(session_cancel(rig->session, &(uint64_t){3}), true);
+	for (uint64_t id = 2; id <= 3; id++)
+		session_rig_hear(rig, reply, sizeof(reply), HBM_WIRE_STORE, id, HBM_CANCELLED);
+	end_part(rig, first, 1);
+}
+
+static struct ready_wait waiting;
+
+static void fire(struct ready_wait *wait, int status)
+{
+	(void)wait;
+	(void)status;
+	fail();
+}
+
+/* and none is when one has, whichever is named, or all. */
+static void parts_that_have_begun_are_not(void **state)
+{
+	struct session_rig *rig = *state;
+	struct request *first = say_parts(rig);
+	struct resumption resumption = {.go_on = go_on};
+
+	session_resume(first, &resumption);
+	for (uint64_t id = 1; id <= 3; id++)
+		assert_int_equal(session_cancel(rig->session, &id), false);
+	assert_int_equal(session_cancel(rig->session, NULL), false);
+
+	/* nor one that waits for another fence */
+	waiting = (struct ready_wait){.id = 4, .parts = first->parts, .slot = 2, .fire = fire};
+	list_push_back(&rig->session->fences.waiting, &waiting.link);
+	assert_int_equal(session_cancel(rig->session, &(uint64_t){4}), false);
+	list_remove(&waiting.link);
+	session_rig_idle(rig);
+	end_part(rig, first, 1);
+	for (uint64_t id = 2; id <= 3; id++) {
+		session_rig_idle(rig);
+		assert_int_equal(session_cancel(rig->session, &(uint64_t){3}), false);
+		end_part(rig, container_of(list_pop_front(&rig->parked), struct request, link), id);
+	}
+}
+
 /* What waits for memory when the client hangs up is answered, to nobody. */
 static void a_session_ends_with_a_backlog(void **state)
 {
@@ -252,6 +354,7 @@ int main(void)
 		TEST(requests_wait_for_memory),           TEST(one_request_needs_no_room),
 		TEST(the_memory_of_all_sessions_is_used), TEST(others_make_room_to_read),
 		TEST(others_make_room_for_the_backlog),   TEST(a_hello_does_not_wait),
+		TEST(parts_are_cancelled_together),       TEST(parts_that_have_begun_are_not),
 		TEST(a_session_ends_with_a_backlog),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
