@@ -380,9 +380,6 @@ static int borrow_find_replica(struct borrow *borrow, uint32_t number, struct re
 
 static int borrow_lend_item(struct borrow *borrow, struct borrow_item *item)
 {
-	if (block_is_dropped(cache_block(borrow->hbmd->cache, item->number)))
-		return HBM_MISS;
-
 	int status = loan_new(&item->loan, borrow_borrower(borrow));
 	if (status == HBM_OK)
 		status = borrow_find_replica(borrow, item->number, &item->replica);

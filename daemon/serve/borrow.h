@@ -12,7 +12,9 @@
  *
  * The first four go in slices of the session's turns. Until the reply the replicas are held,
  * and loans charged; a request that is refused has left nothing but replicas, which are idle.
- * What others do meanwhile may drop a block: who was given its replica has the right bytes.
+ * What others do meanwhile may drop a block. Before it is lent: its replicas are lost with it
+ * (lend.h), and none is made (replicate.h), so that it is a miss. Later: who was given its replica
+ * has the right bytes.
  */
 #pragma once
 
