@@ -41,9 +41,8 @@ int fdpass_send(int socket, const struct iovec *iov, size_t iov_count, const int
 ssize_t fdpass_receive(int socket, void *bytes, size_t room, struct fdpass_fds *fds,
 		       unsigned flags);
 
-/* The same without waiting, of a peer whose fds are not to be closed by the way
- * (foreign_fd.h): none is, on an error neither. fds->lost: some are not there, though others
- * may be. */
+/* The same without waiting, from a peer whose fds this thread must not close (foreign_fd.h):
+ * none is closed, even on an error. fds->lost: some are missing, though others may be there. */
 ssize_t fdpass_receive_foreign(int socket, void *bytes, size_t room, struct fdpass_fds *fds);
 
 /* Whether this process, or the system, is out of descriptors now. For use after an error

@@ -24,7 +24,7 @@
 struct block_memory {
 	uint32_t number; /* record.memory; 0: it is not kept, and blocks there have no records */
 	uint32_t first_unit; /* where the tier begins in it */
-	uint64_t units;      /* of the tier, from its start: what is of before */
+	uint64_t units;      /* of the tier, from its start, that are kept */
 };
 
 struct block_records {

@@ -44,8 +44,8 @@ struct block_restore *block_restore_free(struct block_restore *restore);
 void block_restore_grown(void *restore, const struct tier *tier, uint64_t from, uint64_t bytes);
 /* The tier does not grow any more. */
 void block_restore_grown_all(struct block_restore *restore, const struct tier *tier);
-/* No more than the first so many bytes of the tier are of before; what is not, and was to be, has
- * not come into service. */
+/* Only the first so many bytes of the tier are those of the daemon before: the rest of what it had
+ * there did not come into service. */
 void block_restore_cut(struct block_restore *restore, const struct tier *tier, uint64_t bytes);
 /* All tiers are in service, those too whose memory is not kept, or never will be. */
 void block_restore_in_service(struct block_restore *restore);

@@ -96,7 +96,7 @@ struct cache {
 	struct cache_drops drops;
 	struct list kept_pins; /* pins of operators, which outlive their sessions (serve_keys.c) */
 	struct state *kept; /* where they are kept, and what is retained (marks.h); NULL: nowhere */
-	/* A block of before is there again (cache_recover()); NULL: no one is told. */
+	/* A block of the daemon before is there again (cache_recover()); NULL: no one is told. */
 	void (*recovered)(void *arg, uint32_t number);
 	void *recovered_arg;
 

@@ -43,7 +43,7 @@ struct block {
 	uint32_t unit; /* the extent's offset in its tier, in EXTENT_UNIT */
 	uint32_t queue_next;
 	uint32_t move : 31;      /* the number of the transfer that moves it, or 0 */
-	uint32_t unverified : 1; /* its bytes are of before, and have not been compared yet */
+	uint32_t unverified : 1; /* the daemon before left its bytes; not compared yet */
 	uint32_t users : 31;     /* transfers that read its place, or wait to */
 	uint32_t durable : 1;    /* it stays in the NVMe tier (cache.h) */
 };
@@ -57,12 +57,12 @@ struct index *index_free(struct index *index);
 
 struct block *index_table(struct index *index); /* the table; valid for the life of the index */
 
-/* A key is looked for, or inserted, soon: has its bucket fetched, and, asked once more a while
- * later, the first entry of that. */
+/* The key will be looked for or inserted soon: prefetches its bucket, or, a while after that and
+ * with `once_more`, the first entry of the bucket. */
 void index_expect(const struct index *index, uint16_t ns, const struct hbm_wire_key *key,
 		  bool once_more);
-/* About so many entries will come: of an index that has had none, the hash is as large as for them
- * from now on, so that it does not grow with each of them. No-op otherwise. */
+/* About `count` entries will be inserted: makes the hash as large as they need, so that it does not
+ * grow with each of them. No-op unless the index has never had an entry. */
 void index_expect_many(struct index *index, uint64_t count);
 /* The block of that key, or 0. */
 uint32_t index_find(const struct index *index, uint16_t ns, const struct hbm_wire_key *key);

@@ -7,7 +7,7 @@
  * 	retained block	it is retained			its time is over, it is released or dropped
  *
  * Each is made again when its block has come back, from whatever tier, which is told by
- * cache->recovered(): struct marks has the records of before by their keys, and which of them are
+ * cache->recovered(): struct marks has the records of the daemon before by their keys, and which of them are
  * to be made next. It makes none itself, for a pin is more than a reference (restore_marks.h).
  *
  * Where nothing is kept, or there is no room for a record, its mark ends with the daemon.
@@ -32,7 +32,7 @@ void mark_release(const struct cache *cache, uint32_t *mark);
 
 /* ---- What was left ---- */
 
-/* A record of before. */
+/* A record of the daemon before. */
 struct mark {
 	struct hbm_wire_key key;
 	uint32_t record;

@@ -10,7 +10,7 @@ static struct blocks *load_blocks(const struct load *load)
 
 /* ---- from the block's place ---- */
 
-/* The first use of bytes of before. */
+/* The first use of bytes that the daemon before left. */
 static void load_verified(const struct load *load)
 {
 	if (load->transfer.host_valid)

@@ -33,8 +33,8 @@ static void move_settle_cancelled(struct move *move)
 		cache_give_up_demotion(cache, move->block);
 }
 
-/* From a disk a block's checksum is compared, and in memory if it is of before; on its way to a
- * disk it is taken if there is none. */
+/* A block's checksum is compared when it comes from a disk, and in memory if the daemon before left
+ * it; on its way to a disk it is computed if there is none. */
 static enum transfer_checksum move_checksum(const struct mover *mover, const struct block *block,
 					    const struct tier *from, const struct tier *to)
 {

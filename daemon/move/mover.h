@@ -86,8 +86,9 @@ void mover_listen(struct mover *mover, void (*batch_done)(void *arg));
 uint64_t mover_moves(const struct mover *mover);  /* of blocks, in flight */
 uint64_t mover_active(const struct mover *mover); /* transfers begun and not ended */
 
-/* Handles a failed transfer of a block: counts it, and gives up a lost device. Bytes of before that
- * are wrong (CHECKSUM_VERIFY) are counted once, by the first that finds it: then they are dropped. */
+/* Handles a failed transfer of a block: counts it, and gives up a lost device. Wrong bytes
+ * of the daemon before (CHECKSUM_VERIFY) are counted once, by the first transfer that finds them:
+ * then they are dropped. */
 void mover_failed(struct mover *mover, const struct transfer *transfer, uint32_t number);
 /* A write into a moving extent has failed. The tier is lost if too much of it has. secret: what
  * was to be overwritten may be there, and stays. */

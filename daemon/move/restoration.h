@@ -30,7 +30,7 @@ int restoration_new(struct restoration **out, const struct restoration_options *
 void restoration_tier_grown(struct restoration *restoration, const struct tier *tier);
 /* All tiers are in service, or never will be: block_restore_in_service(). */
 void restoration_in_service(struct restoration *restoration);
-/* No more than the first so many bytes of the tier are of before: block_restore_cut(). */
+/* Only the first so many bytes of the tier are those of the daemon before: block_restore_cut(). */
 void restoration_tier_cut(struct restoration *restoration, const struct tier *tier, uint64_t bytes);
 /* The records stay. Accepts NULL, returns NULL. */
 struct restoration *restoration_free(struct restoration *restoration);

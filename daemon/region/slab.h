@@ -10,7 +10,7 @@
  *
  * A slab that was ever exported is never reused: an fd is a capability that cannot be
  * revoked, so the handle is released and a new one created. The driver clears the memory.
- * What a client still holds after that is not to be had, and is counted as held. Ready
+ * What a client still holds after that is not available, and is counted as held. Ready
  * slabs are created in the background so that a commit does not pay for creation; when
  * another size is requested, ready slabs of other sizes are released first. A slab
  * whose handle the device refuses to release stays quarantined for the life of the

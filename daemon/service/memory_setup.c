@@ -52,7 +52,7 @@ struct memory_setup {
 	struct hbm_memory *hbm[HBM_WIRE_DEVICES_MAX]; /* behind the HBM tiers; NULL: no tier */
 	struct nvme_io *nvme_io;
 	struct hash_pool *hash_pool;
-	struct timer release;                  /* of namespaces of before */
+	struct timer release;                  /* of namespaces of the daemon before */
 	struct idle_checksums *idle_checksums; /* NULL: none are given ahead of need */
 };
 

@@ -101,7 +101,7 @@ static void restoration_setup_forget_ddr(struct state *state)
 	}
 }
 
-/* No record before its memory is kept: those of before have gone by then. */
+/* No record before its memory is kept: those of the daemon before have gone by then. */
 static void restoration_setup_keep_ddr(const struct hbmd *hbmd)
 {
 	if (ddr_is_adopted(hbmd->ddr))

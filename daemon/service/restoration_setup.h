@@ -20,18 +20,18 @@ struct ledger;
  * record. */
 uint64_t restoration_setup_blocks(const struct ledger *ledger, const struct config *config);
 
-/* The memfd of before, for ddr_open(); -1: there is none. */
+/* The memfd of the daemon before, for ddr_open(); -1: there is none. */
 int restoration_setup_take_ddr(const struct hbmd *hbmd);
 /* Where the memory of HBM tiers is kept, for hbm_memory_open(). */
 struct hbm_kept_place restoration_setup_hbm(const struct hbmd *hbmd);
-/* Makes the namespaces of before again, and begins to restore their blocks; from now on there are
+/* Makes the namespaces of the daemon before again, and begins to restore their blocks; from now on there are
  * records of all that are in DDR and HBM. When tiers and mover are open and tenants are configured, and
  * before the loop runs. ended(): all that will come back has.
  * Without a state: nothing. Negative errno. */
 int restoration_setup_open(struct hbmd *hbmd, void (*ended)(void *arg), void *arg);
 /* Says what has come back. */
 void restoration_setup_say(const struct hbmd *hbmd);
-/* Namespaces of before without blocks go, unless a client may still open one again: false,
+/* Namespaces of the daemon before without blocks go, unless a client may still open one again: false,
  * and it is to be called later. */
 bool restoration_setup_release(struct hbmd *hbmd);
 /* Whether all that will come back has. */

@@ -261,7 +261,7 @@ static char *ddr_map_aligned(uint64_t bytes, int fd)
 	return NULL;
 }
 
-/* Memory of before that cannot be used is closed. */
+/* Memory of the daemon before that cannot be used is closed. */
 static int ddr_open_memory(struct ddr *ddr, int kept, char *error, size_t error_size)
 {
 	int r = kept >= 0 ? ddr_memfd_adopt(kept, ddr->span, ddr->bytes, ddr->hugepages) : -ENOENT;

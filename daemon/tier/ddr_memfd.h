@@ -13,9 +13,9 @@
 /* Returns a memfd of so many bytes, or negative errno and one line in error. Huge pages: of 2 MiB
  * each, reserved by the host. */
 int ddr_memfd_new(uint64_t bytes, bool hugepages, char *error, size_t error_size);
-/* Gives a memfd of before that size. Beyond the first `used` bytes it takes no memory then. -EPROTO:
- * it is none, or has pages of the other kind; or what ftruncate(2) and fallocate(2) say. It stays
+/* Gives a memfd of the daemon before that size. Beyond the first `used` bytes it takes no memory then. -EPROTO:
+ * it is no memfd, or has pages of the other kind; or what ftruncate(2) and fallocate(2) say. It stays
  * the caller's. */
 int ddr_memfd_adopt(int fd, uint64_t bytes, uint64_t used, bool hugepages);
-/* The bytes of memory that one of before takes already. */
+/* The bytes of memory that such a memfd takes already. */
 uint64_t ddr_memfd_taken(int fd);

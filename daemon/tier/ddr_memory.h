@@ -36,7 +36,7 @@ struct ddr {
 	uint64_t span;           /* bytes of addresses: a multiple of chunk */
 	uint64_t opened;         /* the bytes that it was opened with */
 	bool hugepages;
-	bool adopted; /* it has the bytes of before */
+	bool adopted; /* it has the bytes of the daemon before */
 	struct ddr_nodes nodes;
 	atomic_bool stop;
 	atomic_bool fragmented; /* transparent huge pages cannot be allocated, or only slowly */

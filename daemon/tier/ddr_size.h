@@ -19,7 +19,7 @@ struct config;
 struct ddr_size {
 	uint64_t staging, headroom, size; /* one after the other */
 	uint64_t bytes;                   /* their sum, in whole pages */
-	uint64_t taken;                   /* of them, what memory of before takes already */
+	uint64_t taken;                   /* of them, what memory of the daemon before takes */
 	uint64_t regions;                 /* beside them, for regions; never huge pages */
 };
 

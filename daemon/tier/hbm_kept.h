@@ -38,7 +38,7 @@ struct hbm_kept_record {
 
 struct hbm_kept_piece {
 	uint32_t record; /* its index */
-	int fd;          /* of before, and not taken yet; else -1 */
+	int fd;          /* of the daemon before, and not taken yet; else -1 */
 	uint64_t bytes;
 };
 
@@ -55,9 +55,9 @@ struct hbm_kept {
 	uint32_t number;               /* 0: nothing is kept */
 	struct hbm_kept_piece *pieces; /* [count] from the start; there is room for all */
 	uint32_t count, room;
-	uint32_t adopted; /* of them, those of before, which come first */
+	uint32_t adopted; /* of them, those of the daemon before, which come first */
 	uint32_t taken;   /* of all, those whose descriptors have been handed out */
-	uint64_t before;  /* bytes of those of before */
+	uint64_t before;  /* bytes of those of the daemon before */
 	bool logged;      /* that some cannot be kept */
 };
 
@@ -67,7 +67,7 @@ int hbm_kept_open(struct hbm_kept *kept, const struct hbm_kept_place *place,
 /* What is kept stays so. Accepts a zeroed one. */
 void hbm_kept_close(struct hbm_kept *kept);
 
-/* The next piece of before: its bytes, and its descriptor, the caller's. 0: there are no more. */
+/* The next piece of the daemon before: its bytes, and its descriptor, the caller's. 0: there are no more. */
 uint64_t hbm_kept_take(struct hbm_kept *kept, int *fd);
 /* A piece has been made, behind `index` others of so many bytes, and is to be kept: by that
  * descriptor, which stays the caller's; -1: there is none. */

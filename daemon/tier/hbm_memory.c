@@ -27,7 +27,7 @@ struct hbm_memory {
 	bool of_before;   /* the daemon before has made it */
 	int fd;           /* its descriptor; -1: none */
 	double rate;      /* the job's, as are the following */
-	uint64_t claimed; /* bytes of before: until they are mapped they are parked */
+	uint64_t claimed; /* bytes of the daemon before: parked until they are mapped */
 	CUresult result;
 	bool in_flight; /* the job is posted */
 	bool failed;    /* no more will come */
@@ -76,7 +76,7 @@ static void hbm_memory_run(struct job *job)
 
 static void hbm_memory_done(struct job *job);
 
-/* The next one: of before, or a slab, or a smaller part that still fits. */
+/* The next one: of the daemon before, or a slab, or a smaller part that still fits. */
 static void hbm_memory_post(struct hbm_memory *hbm)
 {
 	uint64_t left = hbm->wanted - hbm->in_service;
@@ -107,7 +107,7 @@ static void hbm_memory_report(struct hbm_memory *hbm)
 		  driver_error_name(hbm->device->driver, hbm->result));
 }
 
-/* One of before that is not to be had: what would be behind it is made anew. */
+/* One of the daemon before that cannot be mapped: what would be behind it is made anew. */
 static void hbm_memory_lose(struct hbm_memory *hbm, uint64_t index)
 {
 	device_failed(hbm->device, "mapping the HBM tier of before", hbm->result);

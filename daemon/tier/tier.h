@@ -26,9 +26,9 @@
  * do not hold a tier or all of staging. The one whose turn it is waits for as much as it
  * needs, and none passes it but a small one of the same payer.
  *
- * A tier may begin with extents that have bytes of before. They are claimed first. On a disk one
- * by one: until all are, none is allocated, and nothing of the tier is usable. In memory as the
- * tier grows.
+ * A tier may begin with extents that have bytes of the daemon before. They are claimed first: on a
+ * disk one by one, and until all are, none is allocated, and nothing of the tier is usable; in
+ * memory as the tier grows.
  *
  * A block may move within a tier. Where the tier has records on a disk (left_extents.h), the extent
  * that it leaves is free when these say so.
