@@ -76,13 +76,13 @@ size_t index_find_chain(const struct index *index, uint16_t ns, const struct hbm
 /* Inserts a new entry, zeroed except for namespace and key, which must be absent; 0: the
  * table is full. */
 uint32_t index_insert(struct index *index, uint16_t ns, const struct hbm_wire_key *key);
-void index_remove(struct index *index,
-		  uint32_t number); /* from the hash; the entry stays until index_release */
+/* Takes it out of the hash; the entry stays until index_release(). */
+void index_remove(struct index *index, uint32_t number);
 void index_release(struct index *index, uint32_t number); /* the number may be reused */
 
 uint64_t index_count(const struct index *index); /* entries in use */
 uint64_t index_max(const struct index *index);
-uint32_t
-index_highest(const struct index *index); /* no number above this has been used: for walks */
+/* No number above this has been used: for walks. */
+uint32_t index_highest(const struct index *index);
 bool index_used(const struct index *index, uint32_t number); /* in use, dropped ones included */
 uint64_t index_memory(const struct index *index); /* bytes of table and hash touched so far */

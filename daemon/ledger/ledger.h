@@ -188,10 +188,9 @@ const struct payer *ledger_tenant(const struct payer *payer);
  * more. */
 bool ledger_has_tenant_room(const struct payer *payer, enum ledger_resource resource,
 			    uint64_t amount);
-/* Whether the limits of the tenant and of all sessions let this one have any more. Of all:
- * there is room, or the
- * session has less than its share, where every tenant with sessions has an equal one, and
- * its sessions share that equally. So those that have the most wait first, and all
+/* Whether the limits of the tenant and of all sessions let this one have any more. Of all: there
+ * is room, or the session has less than its share, where every tenant with sessions has an equal
+ * one, and its sessions share that equally. So those that have the most wait first, and all
  * together have at most twice the limit and what each charges last. */
 bool ledger_has_shared_room(const struct payer *session, enum ledger_resource resource);
 /* As ledger_has_room(), for a request, which is refused otherwise: counts the refusal. */

@@ -51,15 +51,15 @@ void loop_stop(struct loop *loop); /* any thread; before loop_run(): it returns 
 /* Runs all posts, and those they post, without waiting: for the time after loop_run(). */
 void loop_flush(struct loop *loop);
 
-int loop_watch(struct loop *loop,
-	       struct watch *watch); /* 0 or negative errno: -EBADF, -EEXIST, -ENOMEM */
+/* 0, or negative errno: -EBADF, -EEXIST, -ENOMEM. */
+int loop_watch(struct loop *loop, struct watch *watch);
 /* Changes the events a watched descriptor is polled for; 0 keeps only errors and
  * hang-ups. */
 int loop_rewatch(struct loop *loop, struct watch *watch, uint32_t events);
 void loop_unwatch(struct loop *loop, struct watch *watch); /* no-op when not watched */
 
-void loop_timer_set(struct loop *loop, struct timer *timer,
-		    uint64_t at_ns);                          /* of clock.h; sets or moves */
+/* Sets the timer, or moves it; at_ns: as of clock.h. */
+void loop_timer_set(struct loop *loop, struct timer *timer, uint64_t at_ns);
 void loop_timer_stop(struct loop *loop, struct timer *timer); /* no-op when not set */
 
 void loop_post(struct loop *loop, struct post *post); /* any thread; never fails; order kept */
@@ -69,5 +69,5 @@ void loop_background(struct loop *loop, struct background *background);
 /* Turns it off; no-op when it is. */
 void loop_background_stop(struct background *background);
 
-void loop_io(struct loop *loop,
-	     struct loop_io *io); /* loop thread; never fails: errors come through done() */
+/* Loop thread. Never fails: errors come through done(). */
+void loop_io(struct loop *loop, struct loop_io *io);

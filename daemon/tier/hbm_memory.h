@@ -47,7 +47,8 @@ double hbm_memory_rate(const struct hbm_memory *hbm);
 /* By which it is known to the next daemon; 0: it is not. */
 uint32_t hbm_memory_number(const struct hbm_memory *hbm);
 /* Bytes from the start that have what the daemon before has left there, or will have: fewer, where
- * it turns out that they cannot be mapped, and then progress() is called before any others take their place. */
+ * it turns out that they cannot be mapped, and then progress() is called before any others take
+ * their place. */
 uint64_t hbm_memory_of_before(const struct hbm_memory *hbm);
 
 /* Bytes that it has or is to have. */
