@@ -52,6 +52,21 @@ def test_tensors_of_a_region(connection):
         del part
 
 
+@pytest.mark.settings("device.lend=16MiB")
+def test_memory_that_others_have_is_no_tensor(connection):
+    ns = connection.namespace("m", block_bytes=SLAB, ephemeral=True)
+    assert ns.store([hbm.key("a")], [b"kv" * (SLAB // 2)]).wait() == [hbm.Status.OK]
+    (loan,) = ns.borrow([hbm.key("a")], piece=SLAB)
+    with connection.region(2 * SLAB, slab=SLAB, commit=False) as region:
+        region.share(loan, 0, 0, SLAB)
+        region.commit(SLAB, SLAB)
+        with pytest.raises(BufferError):
+            hbm.torch.tensor(region, 4, offset=SLAB - 2)
+        one = hbm.torch.tensor(region, 4, offset=SLAB)
+        assert one.fill_(7).sum() == 28
+        del one
+
+
 def test_a_tensor_outlives_the_names_of_all(daemon):
     connection = hbm.Connection(daemon.socket)
     one = hbm.torch.tensor(connection.region(SLAB), 16, torch.float32)
