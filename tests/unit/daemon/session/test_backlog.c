@@ -226,27 +226,28 @@ static void a_hello_does_not_wait(void **state)
 	expect_arrivals(rig, 2);
 }
 
-struct part {
-	struct hbm_wire_blocks store;
-	struct hbm_wire_block block;
-	struct hbm_wire_range segment;
-};
-
+/* A store of one block and one segment. */
 static void say_part(struct session_rig *rig, uint64_t id, uint32_t flags)
 {
-	const struct part part = {.store = {.header = {.size = sizeof(part),
-						       .opcode = HBM_WIRE_STORE,
-						       .flags = (uint16_t)flags,
-						       .id = id},
-					    .ns = 1,
-					    .count = 1,
-					    .segments = 1,
-					    .ready_value = 1,
-					    .fence_slot = HBM_WIRE_NO_FENCE},
-				  .block = {.key = {{1}}, .segments = 1, .tier = HBM_TIER_NONE},
-				  .segment = {.region = 1, .bytes = 4096}};
+	static _Alignas(8) unsigned char bytes[sizeof(struct hbm_wire_blocks) +
+					       sizeof(struct hbm_wire_block) +
+					       sizeof(struct hbm_wire_range)];
+	struct hbm_wire_blocks *store = (void *)bytes;
+	struct hbm_wire_range *segment = (void *)&store->blocks[1];
 
-	session_rig_say(rig, &part, sizeof(part));
+	*store = (struct hbm_wire_blocks){.header = {.size = sizeof(bytes),
+						     .opcode = HBM_WIRE_STORE,
+						     .flags = (uint16_t)flags,
+						     .id = id},
+					  .ns = 1,
+					  .count = 1,
+					  .segments = 1,
+					  .ready_value = 1,
+					  .fence_slot = HBM_WIRE_NO_FENCE};
+	store->blocks[0] =
+		(struct hbm_wire_block){.key = {{1}}, .segments = 1, .tier = HBM_TIER_NONE};
+	*segment = (struct hbm_wire_range){.region = 1, .bytes = 4096};
+	session_rig_say(rig, bytes, sizeof(bytes));
 }
 
 static void go_on(struct resumption *resumption, int status)
