@@ -164,6 +164,7 @@ daemon=
 printf 'tmp/%s\n' hbm-state/lock hbm.nvme hbm.nvme.catalog trace >says
 find tmp -type f | sort >prints
 same "what is left"
+# Tests that run at the same time have folders there, with other names.
 ! ls /dev/shm 2>/dev/null | grep -i hbm || fail "that is left in /dev/shm"
 
 start

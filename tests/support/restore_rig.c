@@ -21,7 +21,7 @@
 #include "daemon/state/keep.h"
 #include "tests/support/store_rig.h"
 
-static char folder[] = "/dev/shm/hbm-restore-XXXXXX";
+static char folder[] = "/dev/shm/test-restore-XXXXXX";
 
 static void restore_rig_shapes(const struct restore_rig *rig,
 			       struct state_shape shapes[STATE_TABLES])

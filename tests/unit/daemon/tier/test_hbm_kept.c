@@ -39,7 +39,7 @@ struct lives {
 };
 
 static struct lives lives;
-static char folder[] = "/dev/shm/hbm-kept-XXXXXX";
+static char folder[] = "/dev/shm/test-kept-XXXXXX";
 
 static void shapes_of(struct state_shape shapes[STATE_TABLES])
 {

@@ -30,7 +30,7 @@ static const struct driver_soft_options options = {.devices = 2, .memory = 64 * 
 /* Sets HBM_SOFT, which children inherit. */
 static int card_setup(void **state)
 {
-	static char folder[] = "/dev/shm/hbm-card-XXXXXX";
+	static char folder[] = "/dev/shm/test-card-XXXXXX";
 	char words[128];
 
 	memcpy(folder + sizeof(folder) - 7, "XXXXXX", 6);
@@ -278,7 +278,7 @@ static void test_each_piece_counts_once(void **state)
 /* The second device of the card, and another card. */
 static void test_others_do_not_count(void **state)
 {
-	char folder[] = "/dev/shm/hbm-card-XXXXXX", words[128];
+	char folder[] = "/dev/shm/test-card-XXXXXX", words[128];
 	CUmemAllocationProp prop = soft_prop(1);
 	CUmemGenericAllocationHandle handle;
 	struct soft_device soft;
