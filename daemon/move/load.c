@@ -167,7 +167,9 @@ static bool load_may_start(const struct load *load)
 static bool load_start(struct load *load)
 {
 	struct place place = block_place(load_blocks(load), load->block);
-	if (!tier_reaches(place.tier, load->device))
+	const struct move *move =
+		load->mover->moves[block_get(load_blocks(load), load->block)->move];
+	if (!tier_reaches(place.tier, load->device) && (!move || move_can_serve(move)))
 		return load_through_host(load);
 
 	load_from_place(load, place);

@@ -147,9 +147,18 @@ void move_try_end(struct move *move)
 {
 	const struct block *block = block_get(move_blocks(move), move->block);
 
-	if (move->out && list_empty(&move->readers) && list_empty(&move->ready) &&
-	    block->users == 0)
+	if (!move->out || !list_empty(&move->readers) || !list_empty(&move->ready))
+		return;
+
+	if (block->users == 0)
 		move_end(move);
+	else if (tier_is_memory(move->transfer.from.place.tier))
+		transfer_unstage(&move->transfer);
+}
+
+bool move_can_serve(const struct move *move)
+{
+	return !move->out || move->transfer.host;
 }
 
 void move_unuse(struct mover *mover, uint32_t number)

@@ -8,7 +8,8 @@
  * the loop; the others when the bytes of some have been copied.
  *
  * A move ends when its bytes are out, it has no readers, and the block's place has no
- * other users.
+ * other users. These may wait for a staging buffer, so that one which waits for them keeps none: who
+ * comes then reads the place, too.
  *
  * A move that a silent tier did not begin (HBM_CANCELLED) costs no error: a block that
  * could not be read stays where it is, one that could not be written goes away. One that
@@ -56,6 +57,8 @@ bool move_may_begin(const struct mover *mover, bool for_loads, uint32_t number,
 struct move *move_new(struct mover *mover, const struct fair_payer *payer, uint32_t number,
 		      struct place to);
 void move_begin(struct move *move);
+/* Whether it has the bytes in host memory, or will: readers can be added. */
+bool move_can_serve(const struct move *move);
 /* The payer is the reader's: from now on the move takes its turns, if it took the daemon's. */
 void move_add_reader(struct move *move, struct move_reader *reader, struct fair_payer payer);
 /* Makes more readers ready, of moves that have too many for one time. Called after each batch

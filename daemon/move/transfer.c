@@ -14,16 +14,25 @@ void transfer_fail(struct transfer *transfer, int status)
 		transfer->status = status;
 }
 
+void transfer_unstage(struct transfer *transfer)
+{
+	struct tier *staging = transfer->context->staging;
+	if (!transfer->staged)
+		return;
+
+	if (transfer->host == tier_host(staging, transfer->staging_unit))
+		transfer->host = NULL;
+	if (transfer->wipe)
+		tier_wipe(staging, transfer->staging_unit, transfer->staged_bytes, transfer->payer);
+	else
+		tier_free(staging, transfer->staging_unit, transfer->staged_bytes);
+	transfer->staged = false;
+}
+
 void transfer_release(struct transfer *transfer)
 {
 	transfer->context->active--;
-	struct tier *staging = transfer->context->staging;
-
-	if (transfer->staged && transfer->wipe)
-		tier_wipe(staging, transfer->staging_unit, transfer->staged_bytes, transfer->payer);
-	else if (transfer->staged)
-		tier_free(staging, transfer->staging_unit, transfer->staged_bytes);
-	transfer->staged = false;
+	transfer_unstage(transfer);
 }
 
 void transfer_hasten(struct transfer *transfer, struct fair_payer payer)

@@ -123,6 +123,9 @@ struct transfer {
 void transfer_begin(struct transfer *transfer);
 /* After done(): frees the staging buffer, if any. */
 void transfer_release(struct transfer *transfer);
+/* The same before that, when no one is to read the bytes in host memory any more: host is NULL then,
+ * unless it is a place's. */
+void transfer_unstage(struct transfer *transfer);
 /* A request waits now for a transfer that the policy wanted: from here on it is urgent and
  * takes that payer's turns. No-op if a request waited already. */
 void transfer_hasten(struct transfer *transfer, struct fair_payer payer);
