@@ -75,23 +75,21 @@ static void idle_checksums_add_fresh(struct idle_checksums *idle, uint32_t numbe
 	idle->fresh_count++;
 }
 
-/* False: none that has come waits. */
+/* Begins with the next that has come, unless one is being computed. Whether one is, then. */
 static bool idle_checksums_compute_fresh(struct idle_checksums *idle)
 {
 	const struct index *index = idle->mover->cache->blocks.index;
 
-	while (idle->fresh_count > 0) {
+	while (idle->block == 0 && idle->fresh_count > 0) {
 		uint32_t number = idle->fresh[idle->fresh_first];
 
 		idle->fresh_first = (idle->fresh_first + 1) % IDLE_CHECKSUMS_FRESH;
 		idle->fresh_count--;
-		if (index_used(index, number) && idle_checksums_wants(idle, number)) {
+		if (index_used(index, number) && idle_checksums_wants(idle, number))
 			idle_checksums_compute(idle, number);
-			return true;
-		}
 	}
 
-	return false;
+	return idle->block != 0;
 }
 
 void idle_checksums_hurry(struct idle_checksums *idle)
@@ -153,6 +151,7 @@ static void idle_checksums_begin(struct timer *timer)
 	loop_background(idle->mover->loop, &idle->walk);
 }
 
+/* One may have come, and been begun with, while the last was brought to its end. */
 static void idle_checksums_go_on(struct idle_checksums *idle)
 {
 	if (!idle_checksums_compute_fresh(idle))
@@ -205,8 +204,7 @@ static void idle_checksums_placed(struct block_listener *listener, uint32_t numb
 
 	if (idle->soon && idle_checksums_wants(idle, number))
 		idle_checksums_add_fresh(idle, number);
-	if (idle->block == 0)
-		(void)idle_checksums_compute_fresh(idle);
+	(void)idle_checksums_compute_fresh(idle);
 	idle->placed_ns = clock_now();
 	idle->came = true;
 	if (idle->next == 0)

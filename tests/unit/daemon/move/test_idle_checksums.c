@@ -272,19 +272,30 @@ static void test_a_block_that_has_left_gets_none(void **state)
 	free(large);
 }
 
-/* With moves and drops at any time; what comes from NVMe is compared. */
-static void test_among_random_moves(void **state)
+/* With moves and drops at any time; what comes from NVMe is compared. In a hurry one may come, and
+ * be begun with, by the end of another. */
+static void check_random_moves(const char *name, bool hurry)
 {
-	(void)state;
-	struct traffic *traffic = traffic_new(__func__);
+	struct traffic *traffic = traffic_new(name);
 	struct idle_checksums *idle;
 
+	if (hurry)
+		traffic->rig.config.checksum = CONFIG_CHECKSUM_NVME;
 	traffic_open(traffic, TRAFFIC_NAMESPACES, traffic_mixed_sizes);
 	assert_int_equal(idle_checksums_new(&idle, traffic->rig.hbmd.mover, 1), 0);
+	if (hurry)
+		idle_checksums_hurry(idle);
 	traffic_random(traffic, 1500);
 	rig_settle(&traffic->rig);
 	assert_int_equal(traffic->rig.hbmd.cache->counters.checksum_failures, 0);
 	end(traffic, idle);
+}
+
+static void test_among_random_moves(void **state)
+{
+	(void)state;
+	check_random_moves(__func__, false);
+	check_random_moves(__func__, true);
 }
 
 /* The daemon ends while one waits to be computed. */
