@@ -543,6 +543,13 @@ unsigned spawn_fds(const struct spawn *spawn)
 void spawn_expect_fds(const struct spawn *spawn, unsigned fds)
 {
 	unsigned sessions, count = spawn_fds(spawn);
+
+	/* Descriptors that clients have sent are closed by threads that may not have begun: where a
+	 * driver has threads, too, they are not told from its. */
+	for (int waited = 0; count != fds && waited < SETTLE_MS; waited += STEP_MS) {
+		sleep_ms(STEP_MS);
+		count = spawn_fds(spawn);
+	}
 	if (count == fds)
 		return;
 

@@ -91,5 +91,5 @@ int spawn_hbmctl_as(const struct spawn *spawn, uid_t uid, const char *const *arg
  * all device memory that is free (of at most 1 GiB). A slab of the soft device counts
  * once for each 2 MiB of it. Fails the test after 20 s. */
 unsigned spawn_fds(const struct spawn *spawn);
-/* Fails, and shows them, unless there are so many. */
+/* Fails after 20 s, and shows them, unless there are so many. */
 void spawn_expect_fds(const struct spawn *spawn, unsigned fds);
