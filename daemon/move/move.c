@@ -152,7 +152,7 @@ void move_try_end(struct move *move)
 
 	if (block->users == 0)
 		move_end(move);
-	else if (tier_is_memory(move->transfer.from.place.tier))
+	else if (tier_is_memory(move->transfer.from.place.tier)) /* a disk is read by moves alone */
 		transfer_unstage(&move->transfer);
 }
 

@@ -109,14 +109,23 @@ static bool ticket_check(const struct op *op)
 	return false;
 }
 
-/* statuses(): bytes, the status of each block. */
-static PyObject *ticket_statuses(PyObject *object, PyObject *none)
+static uint8_t ticket_status(const hbm_result *result)
+{
+	return (uint8_t)result->status;
+}
+
+static uint8_t ticket_tier(const hbm_result *result)
+{
+	return (uint8_t)result->tier;
+}
+
+/* bytes, one of each block, from its result. */
+static PyObject *ticket_of_each(PyObject *object, uint8_t (*of)(const hbm_result *result))
 {
 	const struct op *op = ((struct ticket *)object)->op;
 	PyObject *bytes;
 	char *at;
 
-	(void)none;
 	if (!ticket_check(op))
 		return NULL;
 	bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)op->count);
@@ -124,29 +133,23 @@ static PyObject *ticket_statuses(PyObject *object, PyObject *none)
 		return NULL;
 	at = PyBytes_AsString(bytes);
 	for (size_t i = 0; i < op->count; i++)
-		at[i] = (char)op->results[i].status;
+		at[i] = (char)of(&op->results[i]);
 
 	return bytes;
 }
 
-/* tiers(): bytes, the tier of each block. */
+/* statuses(): the status of each block. */
+static PyObject *ticket_statuses(PyObject *object, PyObject *none)
+{
+	(void)none;
+	return ticket_of_each(object, ticket_status);
+}
+
+/* tiers(): the tier of each. */
 static PyObject *ticket_tiers(PyObject *object, PyObject *none)
 {
-	const struct op *op = ((struct ticket *)object)->op;
-	PyObject *bytes;
-	char *at;
-
 	(void)none;
-	if (!ticket_check(op))
-		return NULL;
-	bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)op->count);
-	if (!bytes)
-		return NULL;
-	at = PyBytes_AsString(bytes);
-	for (size_t i = 0; i < op->count; i++)
-		at[i] = (char)op->results[i].tier;
-
-	return bytes;
+	return ticket_of_each(object, ticket_tier);
 }
 
 /* lookup(): (leading run, seconds), of a lookup. */
