@@ -98,6 +98,15 @@ static bool answer_untold(struct fake *self, const struct hbm_wire_header *reque
 	return gives_back && fake_reply(self, request, HBM_NOT_FOUND);
 }
 
+static void give_back(bool destroy)
+{
+	const struct hbm_range slab = {reconnect.region, 0, SLAB};
+
+	assert_int_equal(destroy ? hbm_region_destroy(hbm, reconnect.region)
+				 : hbm_decommit(hbm, &slab, 1),
+			 0);
+}
+
 /* The next daemon is told what is mapped before the request that has unmapped some is sent. */
 static void what_waits_its_turn_may_have_been_given_back(void **state)
 {
@@ -116,13 +125,7 @@ static void what_waits_its_turn_may_have_been_given_back(void **state)
 			assert_int_equal(hbm_submit_lookup(hbm, 5, &reconnect_key, 1, NULL, NULL,
 							   &tickets[i]),
 					 0);
-		if (destroy)
-			assert_int_equal(hbm_region_destroy(hbm, reconnect.region), 0);
-		else
-			assert_int_equal(
-				hbm_decommit(hbm, &(struct hbm_range){reconnect.region, 0, SLAB},
-					     1),
-				0);
+		give_back(destroy);
 		assert_int_equal(reconnect.hellos, 2);
 
 		/* Of this daemon: refused as it is. */
@@ -149,13 +152,7 @@ static void a_share_does_not_lose_its_source(void **state)
 		reconnect.heard_count = 0;
 		reconnect_die_on(HBM_WIRE_SHARE, 1);
 		assert_int_equal(hbm_submit_share(hbm, &share, 1, &ticket), 0);
-		if (destroy)
-			assert_int_equal(hbm_region_destroy(hbm, reconnect.region), 0);
-		else
-			assert_int_equal(
-				hbm_decommit(hbm, &(struct hbm_range){reconnect.region, 0, SLAB},
-					     1),
-				0);
+		give_back(destroy);
 		assert_int_equal(hbm_wait(hbm, ticket, -1), 0);
 
 		uint32_t first = 2 * destroy + 1; /* of the regions of this turn */
