@@ -198,18 +198,28 @@ def test_blocks_that_go_between_look_up_and_load(daemon, model, window):
 def test_daemon_killed_in_the_middle_of_a_load(daemon, model, window, ranks):
     tokens = filled(model, daemon, window=window, ranks=ranks)
     with engine(model, daemon, window=window, ranks=ranks) as second:
-        second.ask("b", prompt(10))
-        daemon.signal(signal.SIGSTOP)
-        second.step()
-        assert all(rank.connector._courier.outstanding for rank in second.ranks)
-        daemon.kill()
-        second.run()
-        assert second.outputs["b"] == tokens
+        loses_its_daemon(
+            second,
+            daemon,
+            tokens,
+            begun=lambda: all(rank.connector._courier.outstanding for rank in second.ranks),
+        )
         assert second.loaded == 10 * TOKENS, "the load was not begun"
 
         assert second.generate("c", prompt(3, seed=1)), "it goes on without a daemon"
         daemon.start()
         comes_back(second, daemon, model, window=window, ranks=ranks)
+
+
+def loses_its_daemon(second, daemon, tokens, begun=lambda: True):
+    """The daemon is killed in the middle of a load, and the tokens are the same."""
+    second.ask("b", prompt(10))
+    daemon.signal(signal.SIGSTOP)
+    second.step()
+    assert begun()
+    daemon.kill()
+    second.run()
+    assert second.outputs["b"] == tokens
 
 
 def comes_back(second, daemon, model, **options):

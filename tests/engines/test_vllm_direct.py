@@ -23,7 +23,7 @@ from hbm.vllm import staging
 from hbm.vllm.direct import direct_of
 from hbm.vllm.holds import Holds
 from soft_daemon import BUILD
-from test_vllm_connector import engine, filled, model, prompt  # noqa: F401: a fixture
+from test_vllm_connector import engine, filled, loses_its_daemon, model, prompt  # noqa: F401: a fixture
 from test_vllm_staging import FakeCuda
 from toy_vllm import TOKENS
 
@@ -208,12 +208,7 @@ def test_daemon_killed_in_the_middle_of_a_load(daemon, model, regions, rows):  #
     tokens = filled(model, daemon)
     rows.clear()
     with engine(model, daemon, kv_in_regions=True) as second:
-        second.ask("b", prompt(10))
-        daemon.signal(signal.SIGSTOP)
-        second.step()
-        daemon.kill()
-        second.run()
-        assert second.outputs["b"] == tokens
+        loses_its_daemon(second, daemon, tokens)
         daemon.start()
         assert second.generate("c", prompt(4, seed=2))
     assert rows, "the regions went with that daemon"

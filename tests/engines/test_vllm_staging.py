@@ -16,7 +16,7 @@ import hbm
 import hbm.torch
 from hbm.vllm import pool, staging
 from hbm.vllm.staging import Staging, _Free
-from test_vllm_connector import comes_back, engine, filled, model, prompt  # noqa: F401: a fixture
+from test_vllm_connector import comes_back, engine, filled, loses_its_daemon, model, prompt  # noqa: F401: a fixture
 from toy_vllm import TOKENS, WAIT_S
 
 regions = pytest.mark.settings("ddr.regions=128MiB", "device.slab=2MiB")
@@ -122,12 +122,7 @@ def test_less_than_what_is_asked_for(daemon):
 def test_daemon_killed_in_the_middle_of_a_load_to_its_memory(daemon, model):  # noqa: F811
     tokens = filled(model, daemon)
     with settled(engine(model, daemon, staging_bytes=ASKED)) as second:
-        second.ask("b", prompt(10))
-        daemon.signal(signal.SIGSTOP)
-        second.step()
-        daemon.kill()
-        second.run()
-        assert second.outputs["b"] == tokens
+        loses_its_daemon(second, daemon, tokens)
         daemon.start()
         comes_back(second, daemon, model)
         assert second.ranks[0].connector._courier._used == []
