@@ -17,6 +17,8 @@
 #include <hbm/saved.h>
 
 #define ROUNDS 60
+#define SEQUENCES 2u
+#define ADDRESS_SPACE (UINT64_C(1) << 40) /* limits.address_space: of what a session has */
 
 static struct seed seed;
 static struct kv kv;
@@ -26,7 +28,7 @@ static const struct hbm_saved_space space = {.model = "random"};
 static struct hbm_pool *pool_of(const struct hbm_layout_options *layout)
 {
 	struct hbm_layout *made = layouts_new(layout);
-	const struct hbm_pool_options options = {.layout = made, .max_sequences = 2};
+	const struct hbm_pool_options options = {.layout = made, .max_sequences = SEQUENCES};
 	struct hbm_pool *pool = NULL;
 
 	if (hbm_pool_open(hbm, &options, &pool) != 0)
@@ -36,8 +38,20 @@ static struct hbm_pool *pool_of(const struct hbm_layout_options *layout)
 	return pool;
 }
 
+/* A slot has whole steps and whole pages: of some made-up dimensions that are terabytes. */
+static bool fits(const struct hbm_layout_options *options)
+{
+	struct hbm_layout *layout = layouts_new(options);
+	struct hbm_layout_facts facts;
+
+	hbm_layout_facts(layout, &facts);
+	hbm_layout_free(layout);
+
+	return facts.slot_bytes <= ADDRESS_SPACE / SEQUENCES;
+}
+
 /* Some dimensions so large that a piece has few tokens. */
-static void make_up(struct made_up_layout *made_up)
+static void make_up_one(struct made_up_layout *made_up)
 {
 	layouts_make_up(&seed, made_up);
 
@@ -53,6 +67,13 @@ static void make_up(struct made_up_layout *made_up)
 	for (uint32_t i = 0; i < LAYOUTS_LAYERS; i++)
 		made_up->layers[i].head_dim *= factor;
 	options->layers = made_up->layers;
+}
+
+static void make_up(struct made_up_layout *made_up)
+{
+	do
+		make_up_one(made_up);
+	while (!fits(&made_up->options));
 }
 
 /* A sequence that has grown in some steps, and was slid. */
@@ -76,8 +97,8 @@ static struct hbm_sequence *grown(struct hbm_pool *pool, const struct contents *
 }
 
 /* The part of a layout that a slice is, in an order of its own. */
-static void part_of(const struct made_up_layout *whole, const struct hbm_slice *slice,
-		    struct made_up_layout *part)
+static void part_of_one(const struct made_up_layout *whole, const struct hbm_slice *slice,
+			struct made_up_layout *part)
 {
 	struct hbm_layout_options *options = &part->options;
 
@@ -95,6 +116,14 @@ static void part_of(const struct made_up_layout *whole, const struct hbm_slice *
 		if (slice->heads && part->layers[i].heads)
 			part->layers[i].heads = slice->heads;
 	}
+}
+
+static void part_of(const struct made_up_layout *whole, const struct hbm_slice *slice,
+		    struct made_up_layout *part)
+{
+	do
+		part_of_one(whole, slice, part);
+	while (!fits(&part->options));
 }
 
 static struct hbm_slice slice_of(const struct made_up_layout *whole)
